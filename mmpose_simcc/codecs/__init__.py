@@ -1,1 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+from .daec import DAECCodec
+from .dark import DARKCodec
+from .heatmap import HeatmapCodec
+from .simcc import SimCCCodec
+
+__all__ = ['DAECCodec', 'DARKCodec', 'HeatmapCodec', 'SimCCCodec']

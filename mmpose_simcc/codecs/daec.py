@@ -1,0 +1,101 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+from typing import Optional, Sequence, Tuple, Union
+
+import numpy as np
+from mmpose.registry import KEYPOINT_CODECS
+from torch import Tensor
+
+from ..checks import check_bool, check_choice, check_number, invalid
+from ..functional.decode import decode_daec
+from .heatmap import BaseHeatmapCodec
+
+Delta = Union[str, float, Sequence]
+
+
+def empirical_delta(sigma: float, smooth: bool) -> float:
+    """The paper's empirical error-compensation factor: sigma + 2, or sigma +
+    1 for smoothed maps (DAEC, Sections 3.3 and 4.5)."""
+    return sigma + 1 if smooth else sigma + 2
+
+
+def parse_delta(delta: Delta, sigma: float, smooth: bool) -> np.ndarray:
+    """Any form of ``delta`` as an array that broadcasts to (K, 2).
+
+    Raises:
+        ValueError: It has none of the allowed forms.
+    """
+    if delta == 'empirical':
+        delta = empirical_delta(sigma, smooth)
+    allowed = ("'empirical', a finite number, a pair (x, y) of them, or a "
+               'list with a number or a pair for each keypoint')
+    try:
+        array = np.array(delta, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise invalid('delta', delta, allowed) from None
+    per_keypoint = array.ndim == 1 and len(array) > 2
+    if per_keypoint:
+        array = np.stack([array, array], axis=-1)
+    if (isinstance(delta, (str, bool)) or array.ndim > 2 or array.size == 0
+            or (array.ndim and array.shape[-1] != 2)
+            or not np.isfinite(array).all()):
+        raise invalid('delta', delta, allowed)
+    return array
+
+
+@KEYPOINT_CODECS.register_module()
+class DAECCodec(BaseHeatmapCodec):
+    """Distribution-aware and error-compensated decoding of heatmaps (DAEC,
+    Section 3.2).
+
+    Args:
+        input_size (tuple): Input image size (w, h) in pixels.
+        heatmap_size (tuple): Heatmap size (W, H) in cells.
+        sigma (float): Standard deviation of the label in cells.
+        unbiased (bool): Whether the label keeps the sub-cell centre (DARK,
+            Section 3.2). Defaults to False.
+        blur_kernel_size (int, optional): Odd size of the kernel of
+            ``smooth=True``. Follows sigma by default: 11 for 2, 17 for 3.
+        delta (str | float | sequence): Error-compensation factor in cells:
+            ``'empirical'`` is the paper's, sigma + 2, or sigma + 1 with
+            ``smooth=True``; a number, fractional allowed (the last column or
+            row counts by its fraction); a pair for x and y; or a list with a
+            number or a pair for each keypoint. Two numbers are a pair: for
+            two keypoints give two pairs. Defaults to ``'empirical'``.
+        corner (str): The corner of the window that is cut (DAEC, Section
+            4.6): ``'br'``, ``'ur'``, ``'bl'`` or ``'ul'``. Defaults to
+            ``'br'``, the method.
+        smooth (bool): Whether the map is smoothed first (DAEC, Section 4.5).
+            Defaults to False.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(self,
+                 input_size: Tuple[int, int],
+                 heatmap_size: Tuple[int, int],
+                 sigma: float,
+                 unbiased: bool = False,
+                 blur_kernel_size: Optional[int] = None,
+                 delta: Delta = 'empirical',
+                 corner: str = 'br',
+                 smooth: bool = False) -> None:
+        super().__init__(input_size, heatmap_size, sigma, unbiased,
+                         blur_kernel_size)
+        self.corner = check_choice('corner', corner, ('br', 'ur', 'bl', 'ul'))
+        self.smooth = check_bool('smooth', smooth)
+        self.delta = parse_delta(delta, check_number('sigma', sigma, above=0),
+                                 smooth)
+
+    def _refine(self, heatmaps: Tensor, locs: Tensor) -> Tensor:
+        K = locs.shape[-2]
+        if self.delta.ndim == 2 and len(self.delta) != K:
+            raise invalid('delta', self.delta.tolist(),
+                          f'one entry for each of the {K} keypoints')
+        return decode_daec(
+            heatmaps,
+            locs,
+            self.sigma,
+            heatmaps.new_tensor(self.delta),
+            corner=self.corner,
+            blur_kernel_size=self.blur_kernel_size if self.smooth else 1)

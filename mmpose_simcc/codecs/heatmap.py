@@ -1,0 +1,190 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+from typing import Optional, Tuple
+
+import numpy as np
+import torch
+from mmpose.registry import KEYPOINT_CODECS
+from torch import Tensor
+
+from ..checks import (
+    check_bool,
+    check_choice,
+    check_number,
+    check_odd,
+    check_size,
+)
+from ..functional import decode as F
+from ..functional import labels
+from .base import TensorCodec, as_keypoints, check_maps
+
+
+class BaseHeatmapCodec(TensorCodec):
+    """Gaussian heatmaps, decoded around their argmax.
+
+    Every heatmap codec of this package takes the same arguments for the
+    labels, so that the decoder of a trained model is swapped by its ``type``
+    alone. Subclasses give :meth:`_refine`.
+
+    Args:
+        input_size (tuple): Input image size (w, h) in pixels.
+        heatmap_size (tuple): Heatmap size (W, H) in cells. Cell i lies at
+            pixel ``i * w / W``.
+        sigma (float): Standard deviation of the label in cells.
+        unbiased (bool): Whether the label keeps the sub-cell centre (DARK,
+            Section 3.2) or rounds it to a cell.
+        blur_kernel_size (int, optional): Odd size of the Gaussian kernel of
+            the decoders that smooth. Follows sigma by default: 11 for 2, 17
+            for 3.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    label_mapping_table = dict(keypoint_weights='keypoint_weights')
+    field_mapping_table = dict(heatmaps='heatmaps')
+
+    def __init__(self,
+                 input_size: Tuple[int, int],
+                 heatmap_size: Tuple[int, int],
+                 sigma: float,
+                 unbiased: bool = False,
+                 blur_kernel_size: Optional[int] = None) -> None:
+        super().__init__()
+        self.input_size = check_size('input_size', input_size)
+        self.heatmap_size = check_size('heatmap_size', heatmap_size)
+        self.sigma = check_number('sigma', sigma, above=0)
+        self.unbiased = check_bool('unbiased', unbiased)
+        if blur_kernel_size is None:
+            blur_kernel_size = F.blur_kernel_size_of(sigma)
+        self.blur_kernel_size = check_odd('blur_kernel_size',
+                                          blur_kernel_size)
+        self.scale_factor = (np.array(self.input_size) /
+                             self.heatmap_size).astype(np.float32)
+
+    def encode_tensors(self, keypoints: Tensor,
+                       keypoints_visible: Tensor) -> Tuple[Tensor, Tensor]:
+        """Labels of a batch, on its device.
+
+        Args:
+            keypoints (Tensor): Input-image pixels, shape (..., K, 2).
+            keypoints_visible (Tensor): Shape (..., K); below 0.5 is not
+                labelled.
+
+        Returns:
+            tuple:
+            - heatmaps (Tensor): In [0, 1], shape (..., K, H, W).
+            - keypoint_weights (Tensor): Shape (..., K): the visibility, or 0
+              where the Gaussian does not reach into the map.
+        """
+        cells = keypoints / keypoints.new_tensor(self.scale_factor)
+        in_reach = labels.heatmap_in_reach(cells, self.heatmap_size,
+                                           self.sigma, self.unbiased)
+        labelled = keypoints_visible >= 0.5
+        weights = torch.where(in_reach | ~labelled, keypoints_visible,
+                              torch.zeros_like(keypoints_visible))
+        # far off the map, a centre gives a heatmap of zeros
+        drawn = (in_reach & labelled).unsqueeze(-1)
+        cells = torch.where(drawn, cells, torch.full_like(cells, -1e4))
+        heatmaps = labels.gaussian_heatmaps(cells, self.heatmap_size,
+                                            self.sigma, self.unbiased)
+        return heatmaps, weights
+
+    def encode(self,
+               keypoints: np.ndarray,
+               keypoints_visible: Optional[np.ndarray] = None) -> dict:
+        """Encode one sample.
+
+        Args:
+            keypoints (np.ndarray): Input-image pixels, shape (N, K, 2).
+            keypoints_visible (np.ndarray, optional): Shape (N, K).
+
+        Returns:
+            dict:
+            - heatmaps (np.ndarray): In [0, 1], shape (K, H, W), the maximum
+              over the N instances.
+            - keypoint_weights (np.ndarray): Shape (N, K).
+
+        Raises:
+            ValueError: A shape is another.
+        """
+        heatmaps, weights = self.encode_tensors(
+            *as_keypoints(keypoints, keypoints_visible))
+        if len(heatmaps) == 1:
+            heatmaps = heatmaps[0]
+        elif len(heatmaps) == 0:
+            heatmaps = heatmaps.new_zeros(heatmaps.shape[1:])
+        else:
+            heatmaps = heatmaps.amax(dim=0)
+        return dict(
+            heatmaps=heatmaps.numpy(), keypoint_weights=weights.numpy())
+
+    def decode_tensors(self, heatmaps: Tensor) -> Tuple[Tensor, Tensor]:
+        """Decode a batch of heatmaps on its device.
+
+        Args:
+            heatmaps (Tensor): Shape (B, K, H, W).
+
+        Returns:
+            tuple:
+            - keypoints (Tensor): Input-image pixels, shape (B, K, 2).
+            - scores (Tensor): The maxima, shape (B, K). 0 where a map has no
+              positive finite maximum; its keypoint is the argmax then.
+
+        Raises:
+            ValueError: The maps have another size or are not floating point.
+        """
+        heatmaps = check_maps('heatmaps', heatmaps, self.heatmap_size[::-1])
+        locs, scores = F.heatmap_argmax(heatmaps)
+        usable = scores.isfinite() & (scores > 0)
+        keypoints = torch.where(
+            usable.unsqueeze(-1), self._refine(heatmaps, locs),
+            locs.to(heatmaps.dtype))
+        keypoints = keypoints * keypoints.new_tensor(self.scale_factor)
+        return keypoints, torch.where(usable, scores,
+                                      torch.zeros_like(scores))
+
+    def _refine(self, heatmaps: Tensor, locs: Tensor) -> Tensor:
+        """From the integer argmax (x, y) to sub-cell coordinates."""
+        raise NotImplementedError
+
+
+@KEYPOINT_CODECS.register_module()
+class HeatmapCodec(BaseHeatmapCodec):
+    """Gaussian heatmaps with the standard decoders.
+
+    Args:
+        input_size (tuple): Input image size (w, h) in pixels.
+        heatmap_size (tuple): Heatmap size (W, H) in cells.
+        sigma (float): Standard deviation of the label in cells.
+        unbiased (bool): Whether the label keeps the sub-cell centre (DARK,
+            Section 3.2). Defaults to False.
+        blur_kernel_size (int, optional): Not used by these decoders, see
+            :class:`BaseHeatmapCodec`.
+        refine (str): ``'none'`` takes the argmax, ``'quarter'`` moves it a
+            quarter of a cell towards the larger neighbour along each axis
+            (HRNet, SimpleBaseline, stock MMPose), ``'second_max'`` a quarter
+            of a cell towards the second maximum (DARK, Eq. 1). Defaults to
+            ``'quarter'``.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(self,
+                 input_size: Tuple[int, int],
+                 heatmap_size: Tuple[int, int],
+                 sigma: float,
+                 unbiased: bool = False,
+                 blur_kernel_size: Optional[int] = None,
+                 refine: str = 'quarter') -> None:
+        super().__init__(input_size, heatmap_size, sigma, unbiased,
+                         blur_kernel_size)
+        self.refine = check_choice('refine', refine,
+                                   ('none', 'quarter', 'second_max'))
+
+    def _refine(self, heatmaps: Tensor, locs: Tensor) -> Tensor:
+        if self.refine == 'quarter':
+            return F.shift_quarter(heatmaps, locs)
+        if self.refine == 'second_max':
+            return F.shift_second_max(heatmaps, locs)
+        return locs.to(heatmaps.dtype)

@@ -1,0 +1,230 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+from typing import Optional, Sequence, Tuple, Union
+
+import numpy as np
+import torch
+from mmpose.registry import KEYPOINT_CODECS
+from torch import Tensor
+
+from ..checks import check_choice, check_number, check_odd, check_size, invalid
+from ..functional import decode as F
+from ..functional import labels
+from .base import TensorCodec, as_keypoints, check_maps
+
+
+def _check_pair(name: str, value: Union[float, Sequence[float]],
+                **bounds) -> Tuple[float, float]:
+    """One number for both axes, or one for x and one for y."""
+    pair = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) \
+        else (value, value)
+    if len(pair) != 2:
+        raise invalid(name, value, 'a number or a pair of numbers (x, y)')
+    return tuple(check_number(name, number, **bounds) for number in pair)
+
+
+@KEYPOINT_CODECS.register_module()
+class SimCCCodec(TensorCodec):
+    """Coordinate classification along x and y (SimCC, Section 3).
+
+    A pixel is divided into ``simcc_split_ratio`` = k bins: coordinate x lies
+    at bin ``x * k`` of ``w * k`` bins, rounded to a whole number of bins.
+
+    Args:
+        input_size (tuple): Input image size (w, h) in pixels.
+        simcc_split_ratio (float): Bins a pixel, at least 1. Defaults to 2.
+        label_smoothing (str): ``'gaussian'`` and ``'laplace'`` place the
+            density around the exact coordinate, ``'equal'`` spreads
+            ``smoothing`` over all other bins, ``'none'`` is one-hot (SimCC,
+            Section 3 and Table 5). Defaults to ``'gaussian'``.
+        sigma (float | tuple): Standard deviation (scale for
+            ``'laplace'``) of the label in bins, one for both axes or a pair
+            (x, y). For ``'none'`` and ``'equal'`` only ``refine`` uses it.
+            Defaults to 6.
+        smoothing (float): What ``'equal'`` takes from the right bin, in
+            [0, 1). Defaults to 0.1.
+        refine (str): Sub-bin decoding along each axis: ``'none'``,
+            ``'dark'`` or ``'daec'``. Defaults to ``'none'``.
+        blur_kernel_size (int, optional): Odd size of the kernel of
+            ``refine='dark'`` in bins; 1 does not smooth. Follows sigma by
+            default.
+        delta (float | tuple): Error-compensation factor of
+            ``refine='daec'`` in bins, one or a pair (x, y). Defaults to 0,
+            a symmetric window.
+        score (str): ``'softmax'`` gives scores in [0, 1] that mean the same
+            for every smoothing: the peak of the softmax divided by the peak
+            of a perfect prediction, the smaller of the two axes.
+            ``'logit'`` gives stock MMPose's: the smaller of the largest
+            logits, unbounded. Defaults to ``'softmax'``.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    label_mapping_table = dict(
+        keypoint_x_labels='keypoint_x_labels',
+        keypoint_y_labels='keypoint_y_labels',
+        keypoint_weights='keypoint_weights')
+
+    def __init__(self,
+                 input_size: Tuple[int, int],
+                 simcc_split_ratio: float = 2.0,
+                 label_smoothing: str = 'gaussian',
+                 sigma: Union[float, Tuple[float, float]] = 6.0,
+                 smoothing: float = 0.1,
+                 refine: str = 'none',
+                 blur_kernel_size: Optional[int] = None,
+                 delta: Union[float, Tuple[float, float]] = 0.,
+                 score: str = 'softmax') -> None:
+        super().__init__()
+        self.input_size = check_size('input_size', input_size)
+        self.simcc_split_ratio = check_number(
+            'simcc_split_ratio', simcc_split_ratio, low=1)
+        self.label_smoothing = check_choice(
+            'label_smoothing', label_smoothing,
+            ('none', 'equal', 'gaussian', 'laplace'))
+        self.sigma = _check_pair('sigma', sigma, above=0)
+        self.smoothing = check_number('smoothing', smoothing, low=0, below=1)
+        self.refine = check_choice('refine', refine,
+                                   ('none', 'dark', 'daec'))
+        if blur_kernel_size is not None:
+            check_odd('blur_kernel_size', blur_kernel_size)
+        self.blur_kernel_size = blur_kernel_size
+        self.delta = _check_pair('delta', delta)
+        self.score = check_choice('score', score, ('softmax', 'logit'))
+        self.num_bins = tuple(
+            round(size * simcc_split_ratio) for size in self.input_size)
+        if min(self.num_bins) < 2:
+            raise invalid('input_size', input_size,
+                          'at least 2 bins wide and high')
+        self.perfect_peak = tuple(
+            self._perfect_peak(num_bins, axis_sigma)
+            for num_bins, axis_sigma in zip(self.num_bins, self.sigma))
+
+    def encode_tensors(self, keypoints: Tensor, keypoints_visible: Tensor
+                       ) -> Tuple[Tensor, Tensor, Tensor]:
+        """Labels of a batch, on its device.
+
+        Args:
+            keypoints (Tensor): Input-image pixels, shape (..., K, 2).
+            keypoints_visible (Tensor): Shape (..., K); below 0.5 is not
+                labelled.
+
+        Returns:
+            tuple:
+            - keypoint_x_labels (Tensor): Shape (..., K, w * k).
+            - keypoint_y_labels (Tensor): Shape (..., K, h * k).
+            - keypoint_weights (Tensor): Shape (..., K): the visibility, or 0
+              where the keypoint lies outside the image. Labels that are not
+              used are all zeros.
+        """
+        bins = keypoints * self.simcc_split_ratio
+        inside = torch.stack([
+            labels.simcc_inside(coords, num_bins)
+            for coords, num_bins in zip(bins.unbind(-1), self.num_bins)
+        ]).all(dim=0)
+        labelled = keypoints_visible >= 0.5
+        weights = torch.where(inside | ~labelled, keypoints_visible,
+                              torch.zeros_like(keypoints_visible))
+        used = (inside & labelled).unsqueeze(-1)
+        bins = torch.where(used, bins, torch.zeros_like(bins))
+        x_labels, y_labels = (
+            self._label(coords, num_bins, sigma) * used for coords, num_bins,
+            sigma in zip(bins.unbind(-1), self.num_bins, self.sigma))
+        return x_labels, y_labels, weights
+
+    def _label(self, coords: Tensor, num_bins: int, sigma: float) -> Tensor:
+        if self.label_smoothing == 'gaussian':
+            return labels.simcc_gaussian(coords, num_bins, sigma)
+        if self.label_smoothing == 'laplace':
+            return labels.simcc_laplace(coords, num_bins, sigma)
+        if self.label_smoothing == 'equal':
+            return labels.simcc_equal(coords, num_bins, self.smoothing)
+        return labels.simcc_one_hot(coords, num_bins)
+
+    def _perfect_peak(self, num_bins: int, sigma: float) -> float:
+        """The largest probability in a perfect prediction: that of a label
+        centred on a bin, far from the ends, normalised to 1."""
+        center = torch.tensor(num_bins, dtype=torch.float64)
+        label = self._label(center, 2 * num_bins + 1, sigma)
+        return float(label.max() / label.sum())
+
+    def encode(self,
+               keypoints: np.ndarray,
+               keypoints_visible: Optional[np.ndarray] = None) -> dict:
+        """Encode one sample.
+
+        Args:
+            keypoints (np.ndarray): Input-image pixels, shape (N, K, 2).
+            keypoints_visible (np.ndarray, optional): Shape (N, K).
+
+        Returns:
+            dict:
+            - keypoint_x_labels (np.ndarray): Shape (N, K, w * k).
+            - keypoint_y_labels (np.ndarray): Shape (N, K, h * k).
+            - keypoint_weights (np.ndarray): Shape (N, K), 0 for a keypoint
+              outside the image.
+
+        Raises:
+            ValueError: A shape is another.
+        """
+        x_labels, y_labels, weights = self.encode_tensors(
+            *as_keypoints(keypoints, keypoints_visible))
+        return dict(
+            keypoint_x_labels=x_labels.numpy(),
+            keypoint_y_labels=y_labels.numpy(),
+            keypoint_weights=weights.numpy())
+
+    def decode_tensors(self, simcc_x: Tensor,
+                       simcc_y: Tensor) -> Tuple[Tensor, Tensor]:
+        """Decode a batch of logits on its device.
+
+        Args:
+            simcc_x (Tensor): Logits along x, shape (B, K, w * k).
+            simcc_y (Tensor): Logits along y, shape (B, K, h * k).
+
+        Returns:
+            tuple:
+            - keypoints (Tensor): Input-image pixels, shape (B, K, 2).
+            - scores (Tensor): Shape (B, K). 0 where the largest logit is not
+              finite or all logits are equal.
+
+        Raises:
+            ValueError: The logits have another size or are not floating
+                point.
+        """
+        simcc_x = check_maps('simcc_x', simcc_x, self.num_bins[:1])
+        simcc_y = check_maps('simcc_y', simcc_y, self.num_bins[1:])
+        x, x_scores = self._decode_axis(simcc_x, 0)
+        y, y_scores = self._decode_axis(simcc_y, 1)
+        keypoints = torch.stack([x, y], dim=-1) / self.simcc_split_ratio
+        scores = torch.minimum(x_scores, y_scores)
+        valid = scores.isfinite()
+        return keypoints, torch.where(valid, scores, torch.zeros_like(scores))
+
+    def _decode_axis(self, logits: Tensor,
+                     axis: int) -> Tuple[Tensor, Tensor]:
+        """Bins and scores along one axis; a score that is not finite marks a
+        vector that cannot be decoded."""
+        locs, peak = F.vector_argmax(logits)
+        coords = locs.to(logits.dtype)
+        if self.refine == 'none' and self.score == 'logit':
+            return coords, peak
+        relative = (logits - peak.unsqueeze(-1)).exp()
+        total = relative.sum(dim=-1)
+        if self.refine != 'none':
+            coords = self._refine(relative / total.unsqueeze(-1), locs, axis)
+        if self.score == 'logit':
+            return coords, peak
+        score = (1 / (total * self.perfect_peak[axis])).clamp(max=1)
+        informative = total < logits.shape[-1]  # not all logits equal
+        return coords, torch.where(informative, score,
+                                   torch.full_like(score, float('nan')))
+
+    def _refine(self, probabilities: Tensor, locs: Tensor,
+                axis: int) -> Tensor:
+        sigma = self.sigma[axis]
+        if self.refine == 'daec':
+            return F.decode_daec_1d(probabilities, locs, sigma,
+                                    self.delta[axis])
+        size = self.blur_kernel_size or F.blur_kernel_size_of(sigma)
+        return F.refine_dark_1d(probabilities, locs, size)
