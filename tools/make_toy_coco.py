@@ -36,7 +36,8 @@ def main():
     try:
         drawn = make_toy_coco(**args)
     except (ValueError, OSError) as error:
-        sys.exit(f'make_toy_coco: {error}')
+        print(f'make_toy_coco: {error}', file=sys.stderr)
+        sys.exit(2 if isinstance(error, ValueError) else 1)
     print(f'{args["out"]} is complete' if drawn else
           f'{args["out"]} was complete already')
 

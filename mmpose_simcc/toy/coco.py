@@ -21,10 +21,6 @@ SKELETON = [[16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12],
             [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7]]
 
 
-class ToyDataError(ValueError):
-    """The folder can't take the data."""
-
-
 def run_lengths(mask: np.ndarray) -> dict:
     """Encodes a mask (H, W) as COCO's uncompressed run lengths.
 
@@ -149,7 +145,7 @@ def make_toy_coco(out,
         bool: False if the data were complete already.
 
     Raises:
-        ToyDataError: If ``out`` holds something else.
+        FileExistsError: If ``out`` holds something else.
         ValueError: If a number is out of its range.
     """
     out = Path(out)
@@ -161,18 +157,18 @@ def make_toy_coco(out,
     recipe = dict(version=VERSION, train=train, val=val, seed=seed)
     record = out / 'toy.json'
     if out.exists() and not out.is_dir():
-        raise ToyDataError(f'{out} is not a folder')
+        raise FileExistsError(f'{out} is a file: name a folder')
     if out.is_dir() and any(out.iterdir()):
         try:
             found = json.loads(record.read_text())
         except (OSError, ValueError):
             found = None
         if found is None:
-            raise ToyDataError(
+            raise FileExistsError(
                 f'{out} holds something else than toy data: name a new '
                 'folder')
         if found != recipe:
-            raise ToyDataError(
+            raise FileExistsError(
                 f'{out} holds other toy data ({_words(found)}), wanted '
                 f'{_words(recipe)}: name a new folder or remove this one')
     numbers = dict(train=train, val=val)

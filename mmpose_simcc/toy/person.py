@@ -44,7 +44,10 @@ class Outfit(NamedTuple):
 
 
 def random_colour(rng: np.random.Generator) -> np.ndarray:
-    return rng.uniform(15, 240, 3).astype(np.float32)
+    """A colour (3,), mostly a muted one."""
+    grey = rng.uniform(30, 225)
+    tint = rng.uniform(-1, 1, 3) * 150 * rng.beta(1.2, 2.2)
+    return np.clip(grey + tint, 5, 250).astype(np.float32)
 
 
 def sample_texture(rng: np.random.Generator) -> np.ndarray:
@@ -153,30 +156,36 @@ class _Painter:
     def chest(self) -> None:
         joints = self.figure.joints
         depth = self.figure.chest[:, 2] * 0.022
-        points = []
+        points = [0.65 * joints['collar'] + 0.35 * joints['head_base']]
         for side in ('left', 'right'):
-            shoulder, hip = joints[f'{side}_shoulder'], joints[f'{side}_hip']
-            flank = joints['waist'] + 0.8 * (hip + self._mid_hip_to(side))
-            inner = 0.9 * shoulder + 0.1 * joints['collar']
-            for point in (inner, flank):
+            hip = joints[f'{side}_hip']
+            shoulder = 0.88 * joints[f'{side}_shoulder'] + 0.12 * joints[
+                'collar']
+            for point in (shoulder, joints['waist'] + 0.75 * hip):
                 points += [point + depth, point - depth]
-        self.hull(points, 0.042, self.outfit.shirt)
-
-    def _mid_hip_to(self, side: str) -> np.ndarray:
-        """Zero: the mid-hip is the figure's origin."""
-        return np.zeros(3)
+        self.hull(points, 0.036, self.outfit.shirt)
 
     def head(self) -> None:
         figure, outfit = self.figure, self.outfit
-        surface = ellipsoid(
-            self.canvas.shape, self.place(figure.joints['head']),
-            figure.head_radii * self.scale, figure.head)
+        centre = figure.joints['head']
+        radii = figure.head_radii * self.scale
+        if not outfit.bald:  # the hair's thickness, seen around the head
+            shell = ellipsoid(
+                self.canvas.shape,
+                self.place(centre + figure.head @ (0., -0.005, -0.006)),
+                radii * 1.06, figure.head)
+            if shell is not None:
+                self.canvas.paint(shell, outfit.hair * 0.8,
+                                  self.label('head'))
+        surface = ellipsoid(self.canvas.shape, self.place(centre), radii,
+                            figure.head)
         if surface is None:
             return
         unit = surface.normal
         normal = unit / figure.head_radii @ figure.head.T
         normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-        hairy = unit @ (0., -0.8, -0.6) > (0.1 if outfit.long_hair else 0.22)
+        hairy = unit @ (0., -0.8, -0.6) > (
+            -0.05 if outfit.long_hair else 0.22)
         hairy &= not outfit.bald
         if outfit.beard:
             hairy |= unit @ (0., 0.85, 0.53) > 0.86
@@ -254,9 +263,9 @@ class _Painter:
         jobs.append((depth('waist', 'collar') + 0.02, self.chest))
         back = joints['head'] - 0.3 * self.figure.head[:, 2] * 0.06
         if outfit.long_hair:
-            nape = joints['collar'] - 0.035 * self.figure.chest[:, 2]
-            jobs.append(((back[2] + nape[2]) / 2 - 0.005,
-                         lambda: self.hair(back, nape)))
+            nape = joints['collar'] - 0.05 * self.figure.chest[:, 2]
+            jobs.append(((back[2] + nape[2]) / 2,
+                         lambda: self.long_hair(back, nape)))
         jobs.append((depth('left_hip', 'right_hip') + 0.01, self.pelvis))
         for s in ('left', 'right'):
             jobs += [
@@ -296,7 +305,7 @@ class _Painter:
                 points.append(0.35 * hip + 0.65 * joints[f'{side}_knee'])
         self.hull(points, 0.05, self.outfit.trousers)
 
-    def hair(self, start, end) -> None:
+    def long_hair(self, start, end) -> None:
         surface = capsule(
             self.canvas.shape, self.place(start), self.place(end),
             1.12 * self.figure.head_radii[0] * self.scale,

@@ -69,17 +69,18 @@ def capsule(shape, start, end, r0: float, r1: float) -> Optional[Surface]:
         return None
     x, y = _grid(window)
     axis = end - start
-    length = max(float(np.hypot(*axis)), 1e-3)
-    ux, uy = axis / length
+    length = float(np.hypot(*axis))
+    ux, uy = axis / length if length > 0 else (1., 0.)
     dx, dy = x - start[0], y - start[1]
     along = dx * ux + dy * uy
     across = dy * ux - dx * uy
-    t = np.clip(along / length, 0, 1)
-    qx, qy = dx - t * axis[0], dy - t * axis[1]
-    distance = np.hypot(qx, qy)
+    t = np.clip(along / max(length, 1e-3), 0, 1)
+    distance = np.hypot(along - t * length, across)
     radius = r0 + (r1 - r0) * t
-    inside = np.sqrt(np.maximum(radius**2 - distance**2, 0))
-    return Surface(window, distance - radius, _bulge(qx, qy, inside),
+    inside = np.sqrt(np.maximum(radius**2 - across**2, 0))
+    # lit like a tube up to the ends, so that joints show no rims
+    return Surface(window, distance - radius,
+                   _bulge(-uy * across, ux * across, inside),
                    np.stack([along, across], axis=-1))
 
 

@@ -6,8 +6,13 @@ import cv2
 import numpy as np
 
 from .figure import Figure, sample_figure
-from .person import (LABELS, draw_person, random_colour, sample_outfit,
-                     sample_texture)
+from .person import (
+    LABELS,
+    draw_person,
+    random_colour,
+    sample_outfit,
+    sample_texture,
+)
 from .raster import Canvas
 
 SIDES = (224, 256, 288)  # image widths and heights
@@ -88,16 +93,27 @@ def draw_background(rng: np.random.Generator, shape) -> np.ndarray:
             rng, shape, rng.uniform(0, 1, 2) * (w, h),
             rng.uniform(0.03, 0.35, 2) * min(shape))[..., None]
         image += blob * rng.uniform(0.5, 1) * (_fill(rng, shape) - image)
-    image += rng.uniform(5, 30) * _noise(rng, shape, rng.integers(3, 9))
-    image += rng.uniform(3, 20) * _noise(rng, shape, rng.integers(16, 60))
+    image += rng.uniform(3, 18) * _noise(rng, shape, rng.integers(3, 9))
+    image += rng.uniform(2, 15) * _noise(rng, shape, rng.integers(16, 60))
     if rng.random() < 0.4:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.5))
     return image
 
 
-def _place(rng: np.random.Generator, figure: Figure, shape, slot: float):
-    """Where a figure stands and how large: origin (x, y) and stature in
-    pixels; ``slot`` is its place across the image, in 0..1."""
+def _place(rng: np.random.Generator, figure: Figure, shape, slot: float,
+           largest: float):
+    """Where a figure stands and how large.
+
+    Args:
+        rng: Source of randomness.
+        figure: The posed body.
+        shape: Image size (H, W).
+        slot: Its place across the image, in 0..1.
+        largest: Its largest size, over the size that fills the image.
+
+    Returns:
+        tuple: origin (x, y) and stature in pixels.
+    """
     h, w = shape
     points = np.stack(list(figure.joints.values()))[:, :2]
     low, high = points.min(0) - 0.05, points.max(0) + 0.05
@@ -108,7 +124,7 @@ def _place(rng: np.random.Generator, figure: Figure, shape, slot: float):
             rng.choice(['collar', 'head', 'waist', 'left_hip']))][:2]
         target = rng.uniform((slot - 0.15, 0.2), (slot + 0.15, 0.55))
         return target * (w, h) - anchor * scale, scale
-    scale = fit * rng.uniform(0.5, 1)
+    scale = fit * rng.uniform(0.5, 1) * largest
     free = np.maximum((w, h) - (high - low) * scale, 0)
     target = np.array([
         np.clip(slot + rng.normal(0, 0.12), 0.02, 0.98),
@@ -125,8 +141,8 @@ def _develop(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     sigma = rng.uniform(0, 0.9)
     if sigma > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), sigma)
-    noise = rng.standard_normal(image.shape, np.float32)
-    image = image + rng.uniform(1, 8) * noise
+    noise = rng.standard_normal(image.shape[:2], np.float32)
+    image = image + rng.uniform(1, 8) * noise[..., None]
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
@@ -181,7 +197,8 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     drawn = []
     for person, slot in enumerate(slots, start=1):
         figure = sample_figure(rng)
-        origin, scale = _place(rng, figure, shape, slot)
+        origin, scale = _place(rng, figure, shape, slot,
+                               0.85 if number > 1 else 1)
         drawn.append(
             draw_person(canvas, figure, sample_outfit(rng), origin, scale,
                         light, person))
