@@ -102,8 +102,10 @@ def mend_checkpoint_loading() -> bool:
     Returns:
         bool: Whether this torch needed it.
     """
+    from mmengine.logging import HistoryBuffer
     major, minor = map(int, re.findall(r'\d+', torch.__version__)[:2])
-    if (major, minor) < (2, 6):
+    if ((major, minor) < (2, 6)
+            or HistoryBuffer in torch.serialization.get_safe_globals()):
         return False
     torch.serialization.add_safe_globals(_checkpoint_types())
     return True

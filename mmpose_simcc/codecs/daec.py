@@ -24,7 +24,7 @@ def parse_delta(delta: Delta, sigma: float, smooth: bool) -> np.ndarray:
     Raises:
         ValueError: It has none of the allowed forms.
     """
-    if delta == 'empirical':
+    if isinstance(delta, str) and delta == 'empirical':
         delta = empirical_delta(sigma, smooth)
     allowed = ("'empirical', a finite number, a pair (x, y) of them, or a "
                'list with a number or a pair for each keypoint')

@@ -29,7 +29,7 @@ def _argmax(values: Tensor) -> Tensor:
     if (values.device.type == 'cpu' and values.is_contiguous()
             and values.dtype in (torch.float32, torch.float64)
             and not _is_graph_capture()):
-        return torch.from_numpy(values.detach().numpy().argmax(axis=-1))
+        return torch.as_tensor(values.detach().numpy().argmax(axis=-1))
     return values.argmax(dim=-1)
 
 
@@ -109,7 +109,8 @@ def _window(heatmaps: Tensor, locs: Tensor,
     else:
         # Ten times as fast, but no exporter knows it: copies whole rows out
         # of a view in which every row of `width` cells is a line.
-        lines = cells.as_strided((cells.numel() - width + 1, width), (1, 1))
+        count = max(cells.numel() - width + 1, 0)
+        lines = cells.as_strided((count, width), (1, 1))
         values = lines.index_select(0, first)
     return values.view(M, size, width), x - left, rows_on.unsqueeze(1)
 

@@ -1,0 +1,39 @@
+# The whole workflow. Each target installs what it needs, once.
+#   make compare            compare heads and decoders on toy data
+#   make compare DATA=...   the same on COCO (a folder in COCO's layout)
+#   make test               the whole test suite
+#   make venv               the install alone
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV_VERSION := 0.13.8
+DATA ?=
+
+.PHONY: compare test lint venv
+
+compare: venv
+	$(BIN)/python tools/compare.py $(if $(DATA),--data $(DATA)) $(ARGS)
+
+test: venv
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+
+venv: $(STAMP)
+
+# uv installs the pinned set several times as fast as pip. `--no-deps`, since
+# requirements.txt is complete, and MMPose's opencv-python would need libGL
+# where opencv-python-headless does not. chumpy (MMPose lists it) builds only
+# without isolation.
+$(STAMP): requirements.txt setup.py
+	@echo '== Installing into $(VENV): a few minutes at most'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install \
+		$$(grep -E '^(pip|setuptools|wheel)==' requirements.txt)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --no-deps \
+		--no-build-isolation-package chumpy -r requirements.txt
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --no-deps -e .
+	@touch $@

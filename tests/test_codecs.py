@@ -1,0 +1,389 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmpose.codecs import MSRAHeatmap, SimCCLabel
+from mmpose.registry import KEYPOINT_CODECS
+
+from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
+from mmpose_simcc import functional as F
+
+SIZE = dict(input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+HEATMAP_CODECS = [HeatmapCodec, DARKCodec, DAECCodec]
+SMOOTHINGS = ['none', 'equal', 'gaussian', 'laplace']
+
+
+def keypoints_strategy(low_x, high_x, low_y, high_y):
+    return st.tuples(
+        st.floats(low_x, high_x), st.floats(low_y, high_y)).map(
+            lambda point: np.array([[point]], dtype=np.float32))
+
+
+@pytest.mark.parametrize('name', [
+    'SimCCCodec', 'HeatmapCodec', 'DARKCodec', 'DAECCodec'
+])
+def test_registered(name):
+    assert KEYPOINT_CODECS.get(name).__module__.startswith('mmpose_simcc')
+
+
+class TestHeatmapEncode:
+
+    @pytest.mark.parametrize('codec', HEATMAP_CODECS)
+    @pytest.mark.parametrize('unbiased', [False, True])
+    def test_equals_stock(self, codec, unbiased):
+        stock = MSRAHeatmap(**SIZE, unbiased=unbiased)
+        ours = codec(**SIZE, unbiased=unbiased)
+        rng = np.random.default_rng(0)
+        for _ in range(50):
+            keypoints = rng.uniform(-60, 320, (1, 17, 2)).astype(np.float32)
+            visible = (rng.random((1, 17)) > 0.3).astype(np.float32)
+            expected = stock.encode(keypoints, visible)
+            actual = ours.encode(keypoints, visible)
+            assert actual.keys() == expected.keys()
+            for key, value in actual.items():
+                assert value.dtype == np.float32
+                np.testing.assert_allclose(value, expected[key], atol=1e-6)
+
+    def test_defaults(self):
+        assert not HeatmapCodec(**SIZE).unbiased
+        assert DARKCodec(**SIZE).unbiased
+        assert not DAECCodec(**SIZE).unbiased
+        assert DARKCodec(**SIZE).blur_kernel_size == 11
+        assert DARKCodec((288, 384), (72, 96), 3).blur_kernel_size == 17
+
+    def test_several_and_no_instances(self):
+        codec = HeatmapCodec(**SIZE)
+        keypoints = np.random.default_rng(0).uniform(20, 180, (3, 5, 2))
+        encoded = codec.encode(keypoints)
+        each = [codec.encode(k[None])['heatmaps'] for k in keypoints]
+        np.testing.assert_array_equal(encoded['heatmaps'], np.max(each, 0))
+        assert encoded['keypoint_weights'].shape == (3, 5)
+        none = codec.encode(np.zeros((0, 5, 2)))
+        assert none['heatmaps'].shape == (5, 64, 48)
+        assert not none['heatmaps'].any()
+
+    @pytest.mark.parametrize('codec', HEATMAP_CODECS)
+    def test_nan_keypoints_have_weight_zero(self, codec):
+        keypoints = np.array([[[np.nan, 3.], [10., 20.], [np.inf, -np.inf]]])
+        encoded = codec(**SIZE).encode(keypoints)
+        assert encoded['keypoint_weights'].tolist() == [[0, 1, 0]]
+        assert np.isfinite(encoded['heatmaps']).all()
+        assert not encoded['heatmaps'][[0, 2]].any()
+
+
+class TestHeatmapDecode:
+
+    def maps(self, keypoints, sigma=2, unbiased=True):
+        points = torch.as_tensor(keypoints, dtype=torch.float32) / 4
+        return F.gaussian_heatmaps(points, (48, 64), sigma, unbiased)
+
+    @settings(deadline=None, max_examples=50)
+    @given(keypoint=keypoints_strategy(32, 160, 32, 224))
+    def test_round_trips(self, keypoint):
+        """Pixels: a hundredth of a cell is 0.04 px."""
+        for codec, error in ((DARKCodec(**SIZE), 0.04),
+                             (DAECCodec(**SIZE, unbiased=True,
+                                        delta=0), 0.04),
+                             (HeatmapCodec(**SIZE, refine='none'), 2.001)):
+            encoded = codec.encode(keypoint)
+            decoded, scores = codec.decode(encoded['heatmaps'])
+            assert decoded.shape == (1, 1, 2) and scores.shape == (1, 1)
+            assert np.abs(decoded - keypoint).max() <= error
+
+    @pytest.mark.parametrize('codec', HEATMAP_CODECS)
+    def test_batch_equals_single(self, codec):
+        codec = codec(**SIZE)
+        maps = self.maps(np.random.default_rng(0).uniform(0, 190, (5, 17, 2)))
+        maps += 0.05 * torch.rand(maps.shape)
+        keypoints, scores = codec.batch_decode(maps)
+        assert len(keypoints) == len(scores) == 5
+        for sample, points, values in zip(maps.numpy(), keypoints, scores):
+            single, single_scores = codec.decode(sample)
+            assert points.shape == (1, 17, 2) and values.shape == (1, 17)
+            np.testing.assert_allclose(points, single, atol=1e-4)
+            np.testing.assert_array_equal(values, single_scores)
+
+    @pytest.mark.parametrize('refine,stock_unbiased', [('quarter', False),
+                                                       ('dark', True)])
+    def test_equals_stock(self, refine, stock_unbiased):
+        codec = DARKCodec(**SIZE) if refine == 'dark' \
+            else HeatmapCodec(**SIZE, refine=refine)
+        stock = MSRAHeatmap(**SIZE, unbiased=stock_unbiased)
+        maps = self.maps(np.random.default_rng(1).uniform(0, 190, (3, 17, 2)))
+        maps = (maps + 0.02 * torch.randn(maps.shape)).numpy()
+        for sample in maps:
+            for actual, expected in zip(
+                    codec.decode(sample), stock.decode(sample)):
+                np.testing.assert_allclose(actual, expected, atol=4e-3)
+
+    @pytest.mark.parametrize('codec', HEATMAP_CODECS)
+    @pytest.mark.parametrize(
+        'value', [np.nan, np.inf, -np.inf, 0., -1., 'one nan', 'one inf'])
+    def test_bad_maps(self, codec, value):
+        codec = codec(**SIZE)
+        maps = self.maps([[88., 120.]] * 2)
+        if value == 'one nan':
+            maps[0, 3, 5] = np.nan
+        elif value == 'one inf':
+            maps[0, 3, 5] = np.inf
+        else:
+            maps[0] = value
+        keypoints, scores = codec.decode(maps.numpy())
+        assert scores[0, 0] == 0
+        assert np.isfinite(keypoints).all()
+        assert (keypoints >= 0).all() and (keypoints < (192, 256)).all()
+        # its neighbour does not suffer
+        assert scores[0, 1] == pytest.approx(1)
+        assert np.abs(keypoints[0, 1] - (88, 120)).max() < 10
+
+    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16,
+                                       torch.float64])
+    def test_dtypes(self, dtype):
+        codec = DARKCodec(**SIZE)
+        maps = self.maps([[90.3, 120.9]])[None]
+        keypoints, _ = codec.batch_decode(maps.to(dtype))
+        assert np.abs(keypoints[0] - (90.3, 120.9)).max() < 0.6
+
+    def test_no_samples(self):
+        for codec in HEATMAP_CODECS:
+            keypoints, scores = codec(**SIZE).batch_decode(
+                torch.zeros(0, 17, 64, 48))
+            assert keypoints == [] and scores == []
+
+
+class TestDelta:
+
+    def test_forms(self):
+        maps = torch.rand(4, 3, 64, 48)
+
+        def decode(delta, **kwargs):
+            codec = DAECCodec(**SIZE, delta=delta, **kwargs)
+            return np.stack(codec.batch_decode(maps)[0])[:, 0]
+
+        np.testing.assert_array_equal(decode('empirical'), decode(4))
+        np.testing.assert_array_equal(
+            decode('empirical', smooth=True), decode(3, smooth=True))
+        np.testing.assert_array_equal(decode((4, 4)), decode(4))
+        np.testing.assert_array_equal(decode([4, 4, 4]), decode(4))
+        np.testing.assert_array_equal(decode([[4, 4]] * 3), decode(4))
+        per_keypoint = decode([1, 2.5, -1])
+        for k, delta in enumerate([1, 2.5, -1]):
+            np.testing.assert_allclose(
+                per_keypoint[:, k], decode(delta)[:, k], atol=1e-4)
+
+    @pytest.mark.parametrize('delta', [
+        'sigma', None, True, [], float('nan'), [1, 2, float('inf')], 'a.txt',
+        [[1, 2, 3]] * 3, np.zeros((2, 2, 2))
+    ])
+    def test_errors(self, delta):
+        with pytest.raises(ValueError, match='`delta` must be'):
+            DAECCodec(**SIZE, delta=delta)
+
+    def test_wrong_number_of_keypoints(self):
+        codec = DAECCodec(**SIZE, delta=[1, 2, 3])
+        with pytest.raises(ValueError, match='each of the 17 keypoints'):
+            codec.decode(np.zeros((17, 64, 48), dtype=np.float32))
+
+
+class TestArguments:
+
+    @pytest.mark.parametrize('kwargs,named', [
+        (dict(input_size=192), 'input_size'),
+        (dict(input_size=(0, 256)), 'input_size'),
+        (dict(heatmap_size=(48, 64, 1)), 'heatmap_size'),
+        (dict(heatmap_size=(48.5, 64)), 'heatmap_size'),
+        (dict(sigma=0), 'sigma'),
+        (dict(sigma=float('nan')), 'sigma'),
+        (dict(sigma='2'), 'sigma'),
+        (dict(unbiased=1), 'unbiased'),
+        (dict(blur_kernel_size=10), 'blur_kernel_size'),
+        (dict(blur_kernel_size=-1), 'blur_kernel_size'),
+    ])
+    @pytest.mark.parametrize('codec', HEATMAP_CODECS)
+    def test_heatmap_errors(self, codec, kwargs, named):
+        with pytest.raises(ValueError, match=f'`{named}` must be .* got'):
+            codec(**{**SIZE, **kwargs})
+
+    @pytest.mark.parametrize('codec,kwargs', [
+        (HeatmapCodec, dict(refine='dark')),
+        (DAECCodec, dict(corner='tl')),
+        (DAECCodec, dict(smooth='yes')),
+    ])
+    def test_own_errors(self, codec, kwargs):
+        name = next(iter(kwargs))
+        with pytest.raises(ValueError, match=f'`{name}` must be'):
+            codec(**SIZE, **kwargs)
+
+    @pytest.mark.parametrize('kwargs', [
+        dict(input_size=(192, )),
+        dict(simcc_split_ratio=0.5),
+        dict(simcc_split_ratio=float('inf')),
+        dict(label_smoothing='uniform'),
+        dict(sigma=-1),
+        dict(sigma=(1, 2, 3)),
+        dict(smoothing=1.),
+        dict(smoothing=-0.1),
+        dict(refine='quarter'),
+        dict(blur_kernel_size=4),
+        dict(delta='empirical'),
+        dict(score='raw'),
+    ])
+    def test_simcc_errors(self, kwargs):
+        name = next(iter(kwargs))
+        with pytest.raises(ValueError, match=f'`{name}` must be .* got'):
+            SimCCCodec(**{**dict(input_size=(192, 256)), **kwargs})
+
+    @pytest.mark.parametrize('codec', [
+        HeatmapCodec(**SIZE), SimCCCodec((192, 256))
+    ])
+    def test_encode_errors(self, codec):
+        with pytest.raises(ValueError, match='`keypoints` must be'):
+            codec.encode(np.zeros((17, 2)))
+        with pytest.raises(ValueError, match='`keypoints` must be'):
+            codec.encode(np.zeros((1, 17, 3)))
+        with pytest.raises(ValueError, match='`keypoints_visible` must be'):
+            codec.encode(np.zeros((1, 17, 2)), np.ones((1, 16)))
+
+    def test_decode_errors(self):
+        with pytest.raises(ValueError, match='`heatmaps` must be .*64, 48'):
+            DARKCodec(**SIZE).decode(np.zeros((17, 48, 64), np.float32))
+        with pytest.raises(ValueError, match='floating-point'):
+            DARKCodec(**SIZE).decode(np.zeros((17, 64, 48), np.int32))
+        with pytest.raises(ValueError, match='`simcc_y` must be .*512'):
+            SimCCCodec((192, 256)).decode(
+                np.zeros((17, 384), np.float32), np.zeros((17, 384),
+                                                          np.float32))
+
+
+def perfect_logits(codec, keypoint):
+    encoded = codec.encode(keypoint)
+    with np.errstate(divide='ignore'):
+        return [
+            np.log(encoded[f'keypoint_{axis}_labels'])[0] for axis in 'xy'
+        ]
+
+
+class TestSimCC:
+
+    def test_gaussian_labels_equal_stock_up_to_rounding(self):
+        stock = SimCCLabel((192, 256), sigma=(4.9, 5.66))
+        ours = SimCCCodec((192, 256), sigma=(4.9, 5.66))
+        rng = np.random.default_rng(0)
+        keypoints = rng.integers(0, 380, (1, 17, 2)).astype(np.float32) / 2
+        expected, actual = stock.encode(keypoints), ours.encode(keypoints)
+        for key, value in actual.items():
+            np.testing.assert_allclose(value, expected[key], atol=1e-7)
+
+    @pytest.mark.parametrize('smoothing', SMOOTHINGS)
+    @pytest.mark.parametrize('k', [1, 1.5, 2, 3, 4, 2.7])
+    def test_bins_and_shapes(self, smoothing, k):
+        codec = SimCCCodec((191, 253), k, smoothing)
+        encoded = codec.encode(np.full((2, 3, 2), 50.))
+        assert encoded['keypoint_x_labels'].shape == (2, 3, round(191 * k))
+        assert encoded['keypoint_y_labels'].shape == (2, 3, round(253 * k))
+        assert encoded['keypoint_x_labels'].dtype == np.float32
+
+    @pytest.mark.parametrize('smoothing', SMOOTHINGS)
+    @settings(deadline=None, max_examples=40)
+    @given(
+        keypoint=keypoints_strategy(0, 191, 0, 255),
+        k=st.sampled_from([1, 1.5, 2, 3, 4]))
+    def test_round_trip(self, smoothing, keypoint, k):
+        codec = SimCCCodec((192, 256), k, smoothing, sigma=4.)
+        assert codec.encode(keypoint)['keypoint_weights'].item() == 1
+        decoded, scores = codec.decode(*perfect_logits(codec, keypoint))
+        assert np.abs(decoded - keypoint).max() <= 0.5 / k + 1e-4
+        assert 0 < scores.item() <= 1
+
+    @pytest.mark.parametrize('refine', ['dark', 'daec'])
+    def test_refine_is_sub_bin(self, refine):
+        codec = SimCCCodec((192, 256), 2, sigma=4., refine=refine)
+        rng = np.random.default_rng(0)
+        keypoints = rng.uniform(20, 170, (1, 40, 2)).astype(np.float32)
+        decoded, _ = codec.decode(*perfect_logits(codec, keypoints))
+        assert np.abs(decoded - keypoints).max() < 0.02
+
+    @pytest.mark.parametrize('point', [(-1, 50), (50, -0.5), (192, 50),
+                                       (50, 256), (1e6, 1e6), (-1e9, 5),
+                                       (np.nan, 5), (191.9, 10)])
+    @pytest.mark.parametrize('smoothing', SMOOTHINGS)
+    def test_outside_has_weight_zero(self, smoothing, point):
+        codec = SimCCCodec((192, 256), 2, smoothing)
+        encoded = codec.encode(np.array([[point, (30, 40)]]))
+        assert encoded['keypoint_weights'].tolist() == [[0, 1]]
+        for axis in 'xy':
+            labels = encoded[f'keypoint_{axis}_labels']
+            assert not labels[0, 0].any()
+            assert labels[0, 1].sum() == pytest.approx(1, abs=0.01)
+
+    def test_invisible(self):
+        codec = SimCCCodec((192, 256))
+        encoded = codec.encode(
+            np.full((1, 2, 2), 30.), np.array([[0., 1.]]))
+        assert encoded['keypoint_weights'].tolist() == [[0, 1]]
+        assert not encoded['keypoint_x_labels'][0, 0].any()
+
+    @pytest.mark.parametrize('refine', ['none', 'dark', 'daec'])
+    def test_coordinates_ignore_an_offset(self, refine):
+        codec = SimCCCodec((192, 256), refine=refine)
+        x, y = torch.randn(4, 17, 384), torch.randn(4, 17, 512)
+        expected, scores = codec.decode_tensors(x, y)
+        for offset in (-1000., -3., 64.):
+            moved, moved_scores = codec.decode_tensors(x + offset, y + offset)
+            torch.testing.assert_close(moved, expected, atol=1e-2, rtol=0)
+            torch.testing.assert_close(
+                moved_scores, scores, atol=1e-3, rtol=1e-3)
+
+    @pytest.mark.parametrize('smoothing', SMOOTHINGS)
+    def test_scores_mean_the_same(self, smoothing):
+        """Perfect is 1, and half the peak is half the score."""
+        codec = SimCCCodec((192, 256), 2, smoothing, sigma=4.)
+        point = np.array([[[50., 70.]]], dtype=np.float32)
+        x, y = perfect_logits(codec, point)
+        assert codec.decode(x, y)[1].item() == pytest.approx(1, abs=1e-4)
+        probability = np.exp(x) / np.exp(x).sum()
+        far = np.roll(probability, 150, axis=-1)
+        _, score = codec.decode(
+            np.log(0.6 * probability + 0.4 * far + 1e-12).astype(np.float32),
+            y)
+        assert score.item() == pytest.approx(0.6, abs=0.02)
+
+    def test_score_is_the_smaller_axis(self):
+        codec = SimCCCodec((192, 256), 2, 'none')
+        x, y = np.zeros((1, 384), np.float32), np.zeros((1, 512), np.float32)
+        x[0, 10], y[0, 20] = 20., 8.
+        expected = np.exp(8) / (np.exp(8) + 511)
+        assert codec.decode(x, y)[1].item() == pytest.approx(expected)
+
+    def test_logit_scores_are_stocks(self):
+        stock = SimCCLabel((192, 256))
+        codec = SimCCCodec((192, 256), score='logit')
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((17, 384)).astype(np.float32) + 3
+        y = rng.standard_normal((17, 512)).astype(np.float32) + 3
+        for actual, expected in zip(codec.decode(x, y), stock.decode(x, y)):
+            np.testing.assert_array_equal(actual, expected)
+
+    @pytest.mark.parametrize('refine', ['none', 'dark', 'daec'])
+    @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 0., 5.])
+    def test_bad_logits(self, refine, value):
+        codec = SimCCCodec((192, 256), refine=refine)
+        x, y = np.zeros((2, 384), np.float32), np.zeros((2, 512), np.float32)
+        x[1, 100], y[1, 120] = 40, 40
+        x[0] = value
+        keypoints, scores = codec.decode(x, y)
+        assert scores[0, 0] == 0 and scores[0, 1] == 1
+        assert np.isfinite(keypoints).all()
+        assert (keypoints >= 0).all() and (keypoints < (192, 256)).all()
+        np.testing.assert_allclose(keypoints[0, 1], (50, 60), atol=0.01)
+
+    def test_batch_equals_single(self):
+        codec = SimCCCodec((192, 256))
+        x, y = torch.randn(3, 17, 384), torch.randn(3, 17, 512)
+        keypoints, scores = codec.batch_decode(x, y)
+        for i in range(3):
+            single = codec.decode(x[i].numpy(), y[i].numpy())
+            np.testing.assert_allclose(keypoints[i], single[0])
+            np.testing.assert_allclose(scores[i], single[1], rtol=1e-5)

@@ -1,0 +1,153 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Labels, losses and flips against scipy, stock MMPose and float64."""
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmpose.codecs.utils.gaussian_heatmap import (
+    generate_gaussian_heatmaps, generate_unbiased_gaussian_heatmaps)
+
+from mmpose_simcc import functional as F
+
+
+class TestGaussianHeatmaps:
+
+    @pytest.mark.parametrize('sigma', [1, 2, 3])
+    @pytest.mark.parametrize('unbiased', [False, True])
+    def test_equals_stock(self, sigma, unbiased):
+        """Values and reach, with centres far outside the map too."""
+        stock = generate_unbiased_gaussian_heatmaps if unbiased \
+            else generate_gaussian_heatmaps
+        rng = np.random.default_rng(0)
+        keypoints = rng.uniform(-15, 63, (1, 2000, 2)).astype(np.float32)
+        expected, weights = stock((48, 64), keypoints, np.ones((1, 2000)),
+                                  sigma)
+        points = torch.from_numpy(keypoints[0])
+        reach = F.heatmap_in_reach(points, (48, 64), sigma, unbiased)
+        assert np.array_equal(reach.numpy(), weights[0] > 0)
+        maps = F.gaussian_heatmaps(points[reach], (48, 64), sigma, unbiased)
+        np.testing.assert_allclose(
+            maps, expected[reach.numpy()], atol=1e-6, rtol=0)
+
+    def test_batched(self):
+        points = torch.rand(2, 3, 5, 2) * 20
+        maps = F.gaussian_heatmaps(points, (20, 30), 2.)
+        assert maps.shape == (2, 3, 5, 30, 20)
+        torch.testing.assert_close(
+            maps[1, 2], F.gaussian_heatmaps(points[1, 2], (20, 30), 2.))
+
+    def test_biased_centre_is_the_nearest_cell(self):
+        maps = F.gaussian_heatmaps(
+            torch.tensor([[3.4, 6.6]]), (20, 20), 2., unbiased=False)
+        assert F.heatmap_argmax(maps)[0].tolist() == [[3, 7]]
+        assert maps.max() == 1
+        assert maps[0, 7, 3 + 6] > 0 and maps[0, 7, 3 + 7] == 0  # 3 sigma
+
+
+coordinates = st.floats(0, 191.5).map(lambda x: round(x, 4))
+
+
+class TestSimCCLabels:
+
+    @given(x=coordinates, sigma=st.floats(0.5, 20))
+    @settings(deadline=None, max_examples=50)
+    def test_gaussian_is_the_normal_density(self, x, sigma):
+        label = F.simcc_gaussian(torch.tensor([x], dtype=torch.double), 384, sigma)
+        expected = scipy.stats.norm.pdf(np.arange(384), x, sigma)
+        np.testing.assert_allclose(label[0], expected, rtol=1e-6, atol=1e-30)
+
+    @given(x=coordinates, sigma=st.floats(0.5, 20))
+    @settings(deadline=None, max_examples=50)
+    def test_laplace_is_the_laplace_density(self, x, sigma):
+        label = F.simcc_laplace(torch.tensor([x], dtype=torch.double), 384, sigma)
+        expected = scipy.stats.laplace.pdf(np.arange(384), x, sigma)
+        np.testing.assert_allclose(label[0], expected, rtol=1e-6, atol=1e-30)
+
+    @pytest.mark.parametrize('smoothing', [0., 0.1, 0.5])
+    def test_equal(self, smoothing):
+        label = F.simcc_equal(torch.tensor([2.4, 7.6]), 10, smoothing)
+        assert label.argmax(-1).tolist() == [2, 8]
+        torch.testing.assert_close(label.sum(-1), torch.ones(2))
+        torch.testing.assert_close(label[0, 2],
+                                   torch.tensor(1 - smoothing))
+        others = torch.cat([label[0, :2], label[0, 3:]])
+        torch.testing.assert_close(others, torch.full((9, ), smoothing / 9))
+
+    def test_one_hot(self):
+        label = F.simcc_one_hot(torch.tensor([[0.2], [4.]]), 5)
+        assert label.tolist() == [[[1, 0, 0, 0, 0]], [[0, 0, 0, 0, 1]]]
+
+    def test_inside(self):
+        coords = torch.tensor(
+            [-1., -.01, 0., 9., 9.4, 9.6, 10., 1e9, float('nan')])
+        assert F.simcc_inside(coords, 10).tolist() == [
+            False, False, True, True, True, False, False, False, False
+        ]
+
+
+class TestKLDivergence:
+
+    @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+    def test_equals_float64(self, dtype):
+        generator = torch.Generator().manual_seed(0)
+        logits = (torch.randn(3, 5, 40, generator=generator) * 8).to(dtype)
+        labels = torch.rand(3, 5, 40, generator=generator)
+        labels[0] = 0  # an unused keypoint
+        labels[1, 0] = F.simcc_one_hot(torch.tensor(7.), 40)
+        log_p = scipy.special.log_softmax(logits.double().numpy(), axis=-1)
+        t = labels.double().numpy()
+        expected = (scipy.special.xlogy(t, t) - t * log_p).sum(-1)
+        actual = F.kl_divergence(logits, labels)
+        assert actual.dtype == torch.float32
+        np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=1e-5)
+
+    def test_zero_for_a_perfect_prediction(self):
+        labels = F.simcc_gaussian(torch.tensor([[20.3, 31.]]), 60, 2.)
+        labels = labels / labels.sum(-1, keepdim=True)
+        actual = F.kl_divergence((labels + 1e-30).log() + 3, labels)
+        np.testing.assert_allclose(actual, 0, atol=1e-6)
+
+    def test_large_logits(self):
+        logits = torch.full((1, 4), -1e4, dtype=torch.float16)
+        logits[0, 1] = 1e4
+        loss = F.kl_divergence(logits, torch.eye(4)[[0]])
+        assert loss.item() == pytest.approx(2e4)
+
+    def test_gradient(self):
+        labels = torch.rand(2, 3, 7).double()
+        logits = torch.randn(2, 3, 7, dtype=torch.double, requires_grad=True)
+        actual, = torch.autograd.grad(
+            F.kl_divergence(logits, labels).sum(), logits)
+        expected = (
+            logits.softmax(-1) * labels.sum(-1, keepdim=True) - labels)
+        torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-5)
+
+
+class TestFlip:
+
+    @pytest.mark.parametrize('k', [1, 1.5, 2, 3])
+    def test_undoes_a_mirrored_image(self, k):
+        """Vectors of the mirrored image peak where the image's do."""
+        w = 64
+        num_bins = round(w * k)
+        x = torch.tensor([[10.25, 40.]])
+        mirrored = w - 1 - x
+
+        def logits(x):
+            offsets = torch.arange(num_bins) - x.unsqueeze(-1) * k
+            return -offsets**2 / 32  # a Gaussian's log
+
+        vectors = logits(mirrored)
+        flipped, _ = F.flip_simcc(vectors, torch.zeros(1, 2, 9), [1, 0], k)
+        expected = logits(x[:, [1, 0]])
+        inner = slice(0, int((w - 1) * k))
+        torch.testing.assert_close(
+            flipped[..., inner], expected[..., inner], atol=0.02, rtol=1e-3)
+
+    def test_swaps_keypoints(self):
+        y = torch.arange(6.).view(1, 3, 2)
+        _, flipped_y = F.flip_simcc(torch.zeros(1, 3, 4), y, [2, 1, 0], 2)
+        assert torch.equal(flipped_y, y.flip(1))
