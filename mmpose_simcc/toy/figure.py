@@ -20,7 +20,7 @@ HEAD_RADII = np.array([0.052, 0.069, 0.062])  # half width, height, depth
 
 # what a figure does, and how often
 ACTIONS = ('stand', 'walk', 'reach', 'sit', 'bend', 'free')
-ACTION_ODDS = (0.28, 0.22, 0.16, 0.12, 0.10, 0.12)
+ACTION_ODDS = (0.36, 0.26, 0.20, 0.08, 0.05, 0.05)
 
 
 # COCO's keypoints, in its order
@@ -89,11 +89,11 @@ def _bent(direction, towards, degrees: float) -> np.ndarray:
 
 def _yaw(rng: np.random.Generator) -> float:
     """Facing the viewer, profile or back, in degrees."""
-    kind = rng.choice(3, p=(0.6, 0.25, 0.15))
+    kind = rng.choice(3, p=(0.75, 0.15, 0.10))
     if kind == 0:
         return rng.normal(0, 25)
     if kind == 1:
-        return rng.choice((-1, 1)) * rng.normal(75, 20)
+        return rng.choice((-1, 1)) * rng.normal(70, 15)
     return rng.normal(180, 25)
 
 
@@ -121,7 +121,7 @@ def sample_figure(rng: np.random.Generator) -> Figure:
         bend, lean = rng.normal(10, 20), rng.normal(0, 15)
     camera = rotation(0, rng.normal(6, 8))  # mostly seen from a bit above
     roll = rng.normal(0, 6)
-    if rng.random() < 0.04:
+    if rng.random() < 0.02:
         roll += rng.choice((-90, 90))
     pelvis = camera @ rotation(2, roll) @ rotation(1, _yaw(rng)) @ rotation(
         0, bend * 0.4)

@@ -118,8 +118,8 @@ def _place(rng: np.random.Generator, figure: Figure, shape, slot: float,
     points = np.stack(list(figure.joints.values()))[:, :2]
     low, high = points.min(0) - 0.05, points.max(0) + 0.05
     fit = min(0.96 * w / (high - low)[0], 0.96 * h / (high - low)[1])
-    if rng.random() < 0.18:  # too close: the border cuts the figure
-        scale = fit * rng.uniform(1.1, 1.8)
+    if rng.random() < 0.08:  # too close: the border cuts the figure
+        scale = fit * rng.uniform(1.1, 1.6)
         anchor = figure.joints[str(
             rng.choice(['collar', 'head', 'waist', 'left_hip']))][:2]
         target = rng.uniform((slot - 0.15, 0.2), (slot + 0.15, 0.55))
