@@ -117,7 +117,9 @@ def set_representation(cfg: dict,
         cfg = cfg._cfg_dict
     base_head = cfg.get('model', {}).get('head')
     base_codec = (base_head or {}).get('decoder')
-    if not isinstance(base_codec, dict) or 'input_size' not in base_codec:
+    affines = list(_dicts_of_type(cfg, 'TopdownAffine'))
+    if (not isinstance(base_codec, dict) or 'input_size' not in base_codec
+            or not affines):
         raise invalid('cfg', cfg.get('model', {}).get('type'),
                       'the config of a top-down model whose head has one '
                       'codec as its `decoder`')
@@ -159,7 +161,7 @@ def set_representation(cfg: dict,
             raise invalid('cfg', target, 'a config whose GenerateTarget has '
                           'one `encoder`')
         target['encoder'] = copy.deepcopy(codec)
-    for affine in _dicts_of_type(cfg, 'TopdownAffine'):
+    for affine in affines:
         affine['input_size'] = codec['input_size']
         affine.pop('use_udp', None)
     test_cfg = cfg['model'].setdefault('test_cfg', {})
