@@ -20,7 +20,7 @@ HEAD_RADII = np.array([0.052, 0.069, 0.062])  # half width, height, depth
 
 # what a figure does, and how often
 ACTIONS = ('stand', 'walk', 'reach', 'sit', 'bend', 'free')
-ACTION_ODDS = (0.36, 0.26, 0.20, 0.08, 0.05, 0.05)
+ACTION_ODDS = (0.42, 0.26, 0.18, 0.06, 0.04, 0.04)
 
 
 # COCO's keypoints, in its order
@@ -89,9 +89,9 @@ def _bent(direction, towards, degrees: float) -> np.ndarray:
 
 def _yaw(rng: np.random.Generator) -> float:
     """Facing the viewer, profile or back, in degrees."""
-    kind = rng.choice(3, p=(0.75, 0.15, 0.10))
+    kind = rng.choice(3, p=(0.80, 0.12, 0.08))
     if kind == 0:
-        return rng.normal(0, 25)
+        return rng.normal(0, 22)
     if kind == 1:
         return rng.choice((-1, 1)) * rng.normal(70, 15)
     return rng.normal(180, 25)
@@ -111,7 +111,7 @@ def sample_figure(rng: np.random.Generator) -> Figure:
     head_scale = rng.normal(1, 0.04) * (1.25 if child else 1.05)
     width = rng.normal(1, 0.06)
     limb = rng.normal(1, 0.04) * (0.92 if child else 1)
-    girth = float(np.clip(rng.normal(1, 0.12), 0.75, 1.4))
+    girth = float(np.clip(rng.normal(1.12, 0.12), 0.85, 1.5))
 
     # trunk
     bend, lean, twist = rng.normal(3, 5), rng.normal(0, 5), rng.normal(0, 8)
@@ -119,16 +119,16 @@ def sample_figure(rng: np.random.Generator) -> Figure:
         bend = rng.uniform(30, 90)
     elif action == 'free':
         bend, lean = rng.normal(10, 20), rng.normal(0, 15)
-    camera = rotation(0, rng.normal(6, 8))  # mostly seen from a bit above
-    roll = rng.normal(0, 6)
+    camera = rotation(0, rng.normal(5, 6))  # mostly seen from a bit above
+    roll = rng.normal(0, 5)
     if rng.random() < 0.02:
         roll += rng.choice((-90, 90))
     pelvis = camera @ rotation(2, roll) @ rotation(1, _yaw(rng)) @ rotation(
         0, bend * 0.4)
     chest = pelvis @ rotation(0, bend * 0.6) @ rotation(2, lean) @ rotation(
         1, twist)
-    neck_turn = chest @ rotation(1, rng.normal(0, 22))
-    head = neck_turn @ rotation(0, rng.normal(0, 10) - bend * 0.3) @ rotation(
+    neck_turn = chest @ rotation(1, rng.normal(0, 16))
+    head = neck_turn @ rotation(0, rng.normal(0, 8) - bend * 0.3) @ rotation(
         2, rng.normal(0, 7))
 
     left, down, forward = np.eye(3)
@@ -142,7 +142,7 @@ def sample_figure(rng: np.random.Generator) -> Figure:
     joints['head'] = joints['head_base'] - head @ (
         0.95 * head_radii[1] * down)
 
-    stride = rng.choice((-1, 1)) * rng.uniform(15, 38)
+    stride = rng.choice((-1, 1)) * rng.uniform(12, 32)
     raised = rng.choice(3)  # left, right or both, when reaching
     for index, (name, side) in enumerate((('left', 1), ('right', -1))):
         # arms

@@ -56,7 +56,7 @@ def sample_texture(rng: np.random.Generator) -> np.ndarray:
     first, second = random_colour(rng), random_colour(rng)
     u, v = np.mgrid[:TILE, :TILE].astype(np.float32) / TILE
     n = rng.integers(2, 7)
-    kind = rng.choice(6, p=(0.3, 0.2, 0.15, 0.1, 0.1, 0.15))
+    kind = rng.choice(6, p=(0.4, 0.18, 0.12, 0.08, 0.08, 0.14))
     if kind == 0:
         blend = np.zeros_like(u)
     elif kind == 1:

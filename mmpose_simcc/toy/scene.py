@@ -88,15 +88,15 @@ def draw_background(rng: np.random.Generator, shape) -> np.ndarray:
     image[horizon:] = random_colour(rng)
     fade = np.linspace(-1, 1, h, dtype=np.float32)[:, None, None]
     image += rng.uniform(-40, 40) * fade
-    for _ in range(rng.integers(2, 12)):
+    for _ in range(rng.integers(1, 9)):
         blob = _shape_mask(
             rng, shape, rng.uniform(0, 1, 2) * (w, h),
             rng.uniform(0.03, 0.35, 2) * min(shape))[..., None]
-        image += blob * rng.uniform(0.5, 1) * (_fill(rng, shape) - image)
-    image += rng.uniform(3, 18) * _noise(rng, shape, rng.integers(3, 9))
-    image += rng.uniform(2, 15) * _noise(rng, shape, rng.integers(16, 60))
-    if rng.random() < 0.4:
-        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 2.5))
+        image += blob * rng.uniform(0.3, 0.9) * (_fill(rng, shape) - image)
+    image += rng.uniform(2, 14) * _noise(rng, shape, rng.integers(3, 9))
+    image += rng.uniform(2, 10) * _noise(rng, shape, rng.integers(16, 60))
+    if rng.random() < 0.7:  # out of focus
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 3))
     return image
 
 
@@ -118,7 +118,7 @@ def _place(rng: np.random.Generator, figure: Figure, shape, slot: float,
     points = np.stack(list(figure.joints.values()))[:, :2]
     low, high = points.min(0) - 0.05, points.max(0) + 0.05
     fit = min(0.96 * w / (high - low)[0], 0.96 * h / (high - low)[1])
-    if rng.random() < 0.08:  # too close: the border cuts the figure
+    if rng.random() < 0.06:  # too close: the border cuts the figure
         scale = fit * rng.uniform(1.1, 1.6)
         anchor = figure.joints[str(
             rng.choice(['collar', 'head', 'waist', 'left_hip']))][:2]
@@ -142,7 +142,7 @@ def _develop(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     if sigma > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), sigma)
     noise = rng.standard_normal(image.shape[:2], np.float32)
-    image = image + rng.uniform(1, 8) * noise[..., None]
+    image = image + rng.uniform(1, 6) * noise[..., None]
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
@@ -192,7 +192,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     light[2] = abs(light[2])
     light /= np.linalg.norm(light)
 
-    number = int(rng.choice((1, 2, 3), p=(0.6, 0.28, 0.12)))
+    number = int(rng.choice((1, 2, 3), p=(0.68, 0.24, 0.08)))
     slots = rng.permutation((np.arange(number) + 0.5) / number)
     drawn = []
     for person, slot in enumerate(slots, start=1):
@@ -202,7 +202,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
         drawn.append(
             draw_person(canvas, figure, sample_outfit(rng), origin, scale,
                         light, person))
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
         for _ in range(rng.integers(1, 3)):
             blob = _shape_mask(
                 rng, shape, rng.uniform(0.05, 0.95, 2) * shape[::-1],
