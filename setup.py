@@ -1,11 +1,37 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).resolve().parent
+MIM = ('configs', 'tools', 'model-index.yml')
 VERSION = {}
 exec((ROOT / 'mmpose_simcc' / 'version.py').read_text(), VERSION)
+
+class BuildWithMim(build_py):
+    """Adds ``mmpose_simcc/.mim``, where mim looks for configs, tools and the
+    model index: copies in a wheel, links in an editable install."""
+
+    def run(self):
+        super().run()
+        editable = getattr(self, 'editable_mode', False)
+        package = (ROOT if editable else Path(self.build_lib)) / 'mmpose_simcc'
+        mim = package / '.mim'
+        shutil.rmtree(mim, ignore_errors=True)
+        mim.mkdir(parents=True)
+        for name in MIM:
+            if editable:
+                (mim / name).symlink_to(ROOT / name)
+            elif (ROOT / name).is_dir():
+                shutil.copytree(
+                    ROOT / name,
+                    mim / name,
+                    ignore=shutil.ignore_patterns('__pycache__'))
+            else:
+                shutil.copy2(ROOT / name, mim / name)
+
 
 setup(
     name='mmpose_simcc',
@@ -17,7 +43,8 @@ setup(
     license='Apache-2.0',
     keywords='computer vision, human pose estimation, keypoint detection',
     packages=find_packages(include=['mmpose_simcc', 'mmpose_simcc.*']),
-    include_package_data=True,
+    package_data={'mmpose_simcc': ['**/*.json', '**/*.yml', '**/*.html']},
+    cmdclass=dict(build_py=BuildWithMim),
     python_requires='>=3.9',
     # Ranges, so that nothing of an existing MMPose is up- or downgraded.
     # mmcv is left out on purpose: it goes by two names on PyPI (mmcv with
