@@ -9,14 +9,24 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import MODELS
 
 from mmpose_simcc.convert import convert_official, identify, load_weights
 
-GOLDEN = ('tokenpose_s_v1_heatmap_256x192', 'tokenpose_b_heatmap_256x192',
-          'simcc_res50_upfree_256x192', 'simcc_res50_deconv_256x192',
-          'simcc_hrnet_w32_256x192')
+# figures of the published code, and the config of the same model
+GOLDEN = dict(
+    tokenpose_s_v1_heatmap_256x192='tokenpose/coco/'
+    'td-hm_tokenpose-s_8xb64-300e_coco-256x192.py',
+    tokenpose_b_heatmap_256x192='tokenpose/coco/'
+    'td-hm_tokenpose-b_8xb64-300e_coco-256x192.py',
+    simcc_res50_upfree_256x192='simcc/coco/'
+    'simcc_res50_8xb64-210e_coco-256x192.py',
+    simcc_res50_deconv_256x192='simcc/coco/'
+    'simcc_res50_deconv-8xb64-210e_coco-256x192.py',
+    simcc_hrnet_w32_256x192='simcc/coco/'
+    'simcc_hrnet-w32_8xb64-210e_coco-256x192.py')
 
 
 @pytest.fixture(autouse=True)
@@ -67,16 +77,18 @@ def sine_table(w, h, dims):
 
 
 def build(model):
-    model = MODELS.build(dict(type='TopdownPoseEstimator', **model))
+    model = MODELS.build({'type': 'TopdownPoseEstimator', **model})
     model.eval()
     return model
 
 
 @pytest.mark.parametrize('name', GOLDEN)
-def test_outputs_of_the_published_code(golden_dir, name):
+def test_outputs_of_the_published_code(golden_dir, repo_root, name):
     weights = made_up_weights(golden_dir / f'{name}.keys.json')
     figures = np.load(golden_dir / f'{name}.npz')
-    model = build(identify(weights).model)
+    config = Config.fromfile(
+        repo_root / 'configs' / 'body_2d_keypoint' / GOLDEN[name])
+    model = build(config.model)
     model.load_state_dict(convert_official(weights), strict=True)
     images = np.random.default_rng(0).standard_normal(
         (1, 3, 256, 192)).astype(np.float32)

@@ -151,6 +151,13 @@ class TestForward:
             torch.testing.assert_close(
                 attn(x), expected, rtol=1e-4, atol=1e-5)
 
+    @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+    def test_traced_with_any_batch_size(self):
+        model = build('B', input_size=(48, 64))
+        images = torch.randn(2, 3, 64, 48)
+        traced = torch.jit.trace(model, images[:1])
+        torch.testing.assert_close(traced(images), model(images))
+
     def test_gradients_reach_everything(self):
         model = build(
             'S', input_size=(48, 64), num_keypoints=2, pos_embed='learnable')

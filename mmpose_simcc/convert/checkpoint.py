@@ -78,7 +78,7 @@ def check_config(config: Union[str, os.PathLike],
 
     Returns:
         list[str]: In which settings the config feeds other images than the
-        published training did.
+        published training did, and what changes that.
 
     Raises:
         ValueError: The weights do not fit the config's model.
@@ -92,6 +92,7 @@ def check_config(config: Union[str, os.PathLike],
     configured = cfg.model.get('data_preprocessor') or {}
     return [
         f'{name} is {configured.get(name)!r}, the published training had '
-        f'{value!r}' for name, value in official.data_preprocessor.items()
+        f'{value!r}: --cfg-options model.data_preprocessor.{name}={value}'
+        for name, value in official.data_preprocessor.items()
         if name != 'type' and configured.get(name) != value
     ]

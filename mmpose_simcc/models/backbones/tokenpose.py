@@ -340,7 +340,8 @@ class TokenPose(BaseBackbone):
         x = self.patch_embed(x).flatten(2).transpose(1, 2)
         if self.pos_embed_type in ('sine', 'sine-full'):
             x = x + self.pos_embed
-        x = torch.cat([self.keypoint_tokens.expand(len(x), -1, -1), x], dim=1)
+        tokens = self.keypoint_tokens.expand(x.shape[0], -1, -1)
+        x = torch.cat([tokens, x], dim=1)
         if self.pos_embed_type == 'learnable':
             x = x + self.pos_embed
 
