@@ -16,7 +16,7 @@ compare: venv
 	$(BIN)/python tools/compare.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: venv
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .

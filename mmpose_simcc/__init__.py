@@ -8,11 +8,30 @@ from . import compat
 
 compat.apply()  # before anything imports mmpose
 
-from .codecs import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec  # noqa: E402
-from .models import SimCCClassifierHead, SimCCKLLoss  # noqa: E402
+from .codecs import (  # noqa: E402
+    DAECCodec,
+    DARKCodec,
+    HeatmapCodec,
+    SimCCCodec,
+)
+from .models import (  # noqa: E402
+    Heatmap1DHead,
+    SimCCClassifierHead,
+    SimCCKLLoss,
+    TokenHeatmapHead,
+    TokenPose,
+)
 from .version import __version__  # noqa: E402
 
 __all__ = [
-    'DAECCodec', 'DARKCodec', 'HeatmapCodec', 'SimCCClassifierHead',
-    'SimCCCodec', 'SimCCKLLoss', '__version__'
+    'DAECCodec',
+    'DARKCodec',
+    'Heatmap1DHead',
+    'HeatmapCodec',
+    'SimCCClassifierHead',
+    'SimCCCodec',
+    'SimCCKLLoss',
+    'TokenHeatmapHead',
+    'TokenPose',
+    '__version__',
 ]
