@@ -4,12 +4,15 @@ import functools
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 from mmpose.registry import KEYPOINT_CODECS, MODELS
+from scipy.io import savemat
 
 CONFIGS = {
     path.stem: path
@@ -64,6 +67,17 @@ PARAMETERS = {
     'simcc_hrnet-w48_8xb32-210e_coco-384x288': 70.564,
     'simcc_hrnet-w48_gaussian-8xb32-210e_coco-256x192': 66.349,
     'simcc_hrnet-w48_gaussian-8xb32-210e_coco-384x288': 70.564,
+    'td-hm_tokenpose-s_8xb64-300e_coco-64x64': 4.9,
+    'td-hm_tokenpose-s_8xb64-300e_coco-128x128': 5.2,
+    'td-hm_tokenpose-s_8xb64-300e_coco-256x192': 6.6,
+    'simcc_tokenpose-s_8xb64-300e_coco-64x64': 4.9,
+    'simcc_tokenpose-s_8xb64-300e_coco-128x128': 5.1,
+    'simcc_tokenpose-s_8xb64-300e_coco-256x192': 5.5,
+    'td-hm_tokenpose-s-v2_8xb64-300e_coco-256x192': 6.2,
+    'td-hm_tokenpose-b_8xb64-300e_coco-256x192': 13.5,
+    'td-hm_tokenpose-t_8xb64-300e_coco-256x192': 5.816,
+    'td-hm_tokenpose-l-d24_8xb64-300e_coco-256x192': 27.482,
+    'td-hm_tokenpose-l-d24_8xb64-300e_coco-384x288': 29.809,
 }
 
 
@@ -84,26 +98,23 @@ def of_type(node, type_name):
 
 
 @functools.cache
-def _build(model, decoder_size):
-    """A model without storage, for its shapes. The codec computes with real
-    numbers, so it stays outside; configs that differ by the codec alone share
-    the model."""
+def _build(model):
     init_default_scope('mmpose')
-    model = json.loads(model)
-    model['head'].update(json.loads(decoder_size))
-    with torch.device('meta'):
-        return MODELS.build(model).eval()
+    return MODELS.build(json.loads(model)).eval().to('meta')
 
 
 def build(name):
+    """The model without storage, for its shapes. Configs whose codecs do not
+    change the model share it."""
     model = load(name).model.to_dict()
-    decoder = KEYPOINT_CODECS.build(model['head'].pop('decoder'))
-    size = {}
-    if model['head']['type'] == 'SimCCClassifierHead':
-        size = dict(
-            input_size=decoder.input_size,
-            simcc_split_ratio=decoder.simcc_split_ratio)
-    return _build(json.dumps(model), json.dumps(size)), decoder
+    decoder = model['head'].pop('decoder')
+    if decoder['type'] == 'SimCCCodec':
+        model['head']['decoder'] = {
+            key: decoder[key]
+            for key in ('type', 'input_size', 'simcc_split_ratio', 'score')
+            if key in decoder
+        }
+    return _build(json.dumps(model))
 
 
 @pytest.mark.parametrize('name', CONFIGS)
@@ -115,6 +126,7 @@ class TestEveryConfig:
         assert says, f'{name} does not follow the naming scheme'
         assert codec.input_size == (int(says['w']), int(says['h']))
         assert cfg.train_cfg.max_epochs == int(says['epochs'])
+        assert cfg.param_scheduler[-1].end == int(says['epochs'])
         assert cfg.dataset_type == DATASETS[says['dataset']]
         setting = says['setting'] or ''
         if says['algorithm'] == 'simcc':
@@ -124,10 +136,10 @@ class TestEveryConfig:
             for word, smoothing in SMOOTHINGS.items():
                 if word in setting:
                     assert codec.label_smoothing == smoothing
-        else:
+        elif says['algorithm'] == 'td-hm':
+            own = 'DARKCodec' if 'tokenpose' in name else 'HeatmapCodec'
             assert codec.type == dict(
-                dark='DARKCodec', daec='DAECCodec').get(
-                    setting, 'HeatmapCodec')
+                dark='DARKCodec', daec='DAECCodec').get(setting, own)
 
     def test_one_codec_everywhere(self, name):
         cfg = load(name)._cfg_dict
@@ -143,7 +155,8 @@ class TestEveryConfig:
         assert cfg.custom_imports.imports == ['mmpose_simcc']
 
     def test_builds_and_gives_what_the_codec_decodes(self, name):
-        model, decoder = build(name)
+        model = build(name)
+        decoder = KEYPOINT_CODECS.build(load(name).codec)
         w, h = decoder.input_size
         images = torch.empty(1, 3, h, w, device='meta')
         outputs = model.head(model.extract_feat(images))
@@ -159,8 +172,7 @@ class TestEveryConfig:
 
 @pytest.mark.parametrize('name, millions', PARAMETERS.items())
 def test_parameters_are_the_papers(name, millions):
-    model, _ = build(name)
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = sum(p.numel() for p in build(name).parameters())
     assert parameters / 1e6 == pytest.approx(millions, abs=0.06)
 
 
@@ -173,3 +185,92 @@ def test_published_gaussian_settings():
     ):
         codec = load(name).codec
         assert (codec.simcc_split_ratio, codec.sigma) == (ratio, sigma)
+
+
+class TestRealPictures:
+    """Training and evaluation on a few pictures of each dataset."""
+
+    @pytest.fixture(autouse=True)
+    def one_thread(self):
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
+
+    @staticmethod
+    def run(name, work_dir, **options):
+        """Train for two iterations, then evaluate; the metrics."""
+        cfg = Config.fromfile(CONFIGS[name])
+        loaders = dict(batch_size=2, num_workers=0, persistent_workers=False)
+        for split in ('train', 'val', 'test'):
+            cfg[f'{split}_dataloader'].update(loaders)
+        cfg.merge_from_dict({
+            'work_dir': str(work_dir),
+            'model.backbone.init_cfg': None,
+            'train_dataloader.dataset.indices': 4,
+            'train_cfg': dict(max_epochs=1, val_interval=2),
+            'default_hooks.checkpoint': None,
+            'randomness.seed': 0,
+            **options
+        })
+        runner = Runner.from_cfg(cfg)
+        runner.train()
+        assert runner.iter == 2
+        return runner.test()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize('name', [
+        'td-hm_hrnet-w32_8xb64-210e_mpii-64x64',
+        'simcc_hrnet-w32_8xb64-210e_mpii-64x64',
+    ])
+    def test_mpii(self, name, shared_dir, tmp_path):
+        folder = shared_dir / 'data' / 'mpii'
+        # MPII's own head boxes are not among the pictures
+        samples = json.loads((folder / 'test_mpii.json').read_text())
+        heads = np.array([np.array(s['joints'])[[9, 8]] for s in samples])
+        head_file = tmp_path / 'heads.mat'
+        savemat(head_file, dict(headboxes_src=heads.transpose(1, 2, 0)))
+        dataset = dict(
+            data_root=str(folder),
+            ann_file='test_mpii.json',
+            data_prefix=dict(img=''))
+        options = {
+            f'{split}_dataloader.dataset.{key}': value
+            for split in ('train', 'val', 'test')
+            for key, value in dataset.items()
+        }
+        metrics = self.run(
+            name, tmp_path, **options, **{
+                'val_dataloader.dataset.headbox_file': str(head_file),
+                'test_dataloader.dataset.headbox_file': str(head_file)
+            })
+        assert 0 <= metrics['PCK@0.1'] <= metrics['PCK'] <= 100
+        assert 'Ankle PCK' in metrics
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize('name', [
+        'td-hm_hrnet-w32_8xb64-210e_crowdpose-64x64',
+        'simcc_hrnet-w32_8xb64-210e_crowdpose-64x64',
+    ])
+    def test_crowdpose(self, name, shared_dir, tmp_path):
+        folder = shared_dir / 'data' / 'crowdpose'
+        dataset = dict(
+            data_root=str(folder),
+            ann_file='test_crowdpose.json',
+            data_prefix=dict(img=''))
+        options = {
+            f'{split}_dataloader.dataset.{key}': value
+            for split in ('train', 'val', 'test')
+            for key, value in dataset.items()
+        }
+        detections = str(folder / 'test_crowdpose_det_AP_40.json')
+        annotations = str(folder / 'test_crowdpose.json')
+        metrics = self.run(
+            name, tmp_path, **options, **{
+                'val_dataloader.dataset.bbox_file': detections,
+                'test_dataloader.dataset.bbox_file': detections,
+                'val_evaluator.ann_file': annotations,
+                'test_evaluator.ann_file': annotations
+            })
+        for split in ('', '(E)', '(M)', '(H)'):
+            assert -1 <= metrics[f'crowdpose/AP{split}'] <= 1

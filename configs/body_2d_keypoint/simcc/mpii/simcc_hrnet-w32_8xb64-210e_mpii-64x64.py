@@ -1,0 +1,17 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+_base_ = [
+    'mmpose::body_2d_keypoint/topdown_heatmap/mpii/'
+    'td-hm_hrnet-w32_8xb64-210e_mpii-256x256.py'
+]
+
+from mmpose_simcc.config import set_representation
+
+set_representation(
+    _base_,
+    codec=dict(
+        type='SimCCCodec',
+        input_size=(64, 64),
+        simcc_split_ratio=3,
+        label_smoothing='equal',
+        smoothing=0.2),
+    head=dict(type='SimCCClassifierHead'))

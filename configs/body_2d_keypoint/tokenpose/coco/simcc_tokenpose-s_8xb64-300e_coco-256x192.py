@@ -1,0 +1,10 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+_base_ = ['./td-hm_tokenpose-s_8xb64-300e_coco-256x192.py']
+
+from mmpose_simcc.config import set_representation
+
+set_representation(
+    _base_,
+    codec=dict(
+        type='SimCCCodec', simcc_split_ratio=2, label_smoothing='equal'),
+    head=dict(type='SimCCClassifierHead', in_featuremap_size=None))
