@@ -8,28 +8,51 @@ from mmpose.codecs.base import BaseKeypointCodec
 from torch import Tensor
 
 from ..checks import invalid
+from ..functional.arrays import Array, is_double, is_floating
 
 
 class TensorCodec(BaseKeypointCodec):
-    """A codec over batched tensor functions.
+    """A codec over batched functions of tensors or numpy arrays.
 
-    Subclasses decode in :meth:`decode_tensors`; from it follow MMPose's
-    :meth:`decode` (one sample, numpy) and :meth:`batch_decode` (a batch, on
-    its own device; only coordinates and scores are copied to the host).
+    Subclasses encode in :meth:`encode_tensors` and decode in
+    :meth:`decode_tensors`. From these follow MMPose's ``encode`` and
+    :meth:`decode` of one sample and :meth:`batch_decode` of a batch: by
+    numpy on the CPU, where it is faster, and by torch on another device,
+    from which only coordinates and scores are copied to the host.
     """
 
     @abstractmethod
-    def decode_tensors(self, *encoded: Tensor) -> Tuple[Tensor, Tensor]:
+    def encode_tensors(self, keypoints: Array,
+                       keypoints_visible: Array) -> Tuple[Array, ...]:
+        """Labels of a batch, on its device.
+
+        Args:
+            keypoints (Array): Input-image pixels, shape (..., K, 2).
+            keypoints_visible (Array): Shape (..., K); below 0.5 is not
+                labelled.
+
+        Returns:
+            tuple: The dense labels, and the keypoint weights (..., K).
+        """
+
+    @abstractmethod
+    def decode_tensors(self, *encoded: Array) -> Tuple[Array, Array]:
         """Decode a batch and stay on its device.
 
         Args:
-            encoded (Tensor): Network outputs, shape (B, K, ...).
+            encoded (Array): Network outputs, shape (B, K, ...).
 
         Returns:
             tuple:
-            - keypoints (Tensor): Input-image pixels, shape (B, K, 2).
-            - scores (Tensor): Shape (B, K).
+            - keypoints (Array): Input-image pixels, shape (B, K, 2).
+            - scores (Array): Shape (B, K).
         """
+
+    def _decode_numpy(
+            self, encoded: List[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+        # maps that are not finite get a score of 0, not a warning
+        with np.errstate(all='ignore'):
+            return self.decode_tensors(*encoded)
 
     def decode(self, *encoded: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """Decode one sample.
@@ -43,10 +66,7 @@ class TensorCodec(BaseKeypointCodec):
             - keypoints (np.ndarray): Input-image pixels, shape (1, K, 2).
             - scores (np.ndarray): Shape (1, K).
         """
-        with torch.inference_mode():
-            keypoints, scores = self.decode_tensors(
-                *(torch.as_tensor(item).unsqueeze(0) for item in encoded))
-        return keypoints.numpy(), scores.numpy()
+        return self._decode_numpy([np.asarray(item)[None] for item in encoded])
 
     def batch_decode(
             self,
@@ -61,18 +81,26 @@ class TensorCodec(BaseKeypointCodec):
             - batch_keypoints: Input-image pixels, each of shape (1, K, 2).
             - batch_scores: Each of shape (1, K).
         """
-        with torch.no_grad():
-            keypoints, scores = self.decode_tensors(*batch_encoded)
-            # one copy to the host for both
-            packed = torch.cat([keypoints, scores.unsqueeze(-1)], dim=-1)
-            packed = packed.unsqueeze(1).cpu().numpy()
-        return list(packed[..., :2]), list(packed[..., 2])
+        if all(item.device.type == 'cpu' for item in batch_encoded):
+            keypoints, scores = self._decode_numpy([
+                # numpy has no bfloat16
+                (item if is_double(item) else item.float()).detach().numpy()
+                for item in batch_encoded
+            ])
+        else:
+            with torch.no_grad():
+                keypoints, scores = self.decode_tensors(*batch_encoded)
+                # one copy to the host for both
+                packed = torch.cat([keypoints, scores[..., None]], dim=-1)
+            packed = packed.cpu().numpy()
+            keypoints, scores = packed[..., :2], packed[..., 2]
+        return list(keypoints[:, None]), list(scores[:, None])
 
 
 def as_keypoints(
     keypoints: np.ndarray,
     keypoints_visible: Optional[np.ndarray] = None
-) -> Tuple[Tensor, Tensor]:
+) -> Tuple[np.ndarray, np.ndarray]:
     """Check and convert what ``encode`` gets.
 
     Args:
@@ -81,26 +109,25 @@ def as_keypoints(
             by default.
 
     Returns:
-        tuple: float32 tensors (N, K, 2) and (N, K).
+        tuple: float32 arrays (N, K, 2) and (N, K).
 
     Raises:
         ValueError: A shape is another.
     """
-    keypoints = np.asarray(keypoints)
+    keypoints = np.asarray(keypoints, dtype=np.float32)
     if keypoints.ndim != 3 or keypoints.shape[-1] != 2:
         raise invalid('keypoints', keypoints.shape,
                       'an array of shape (N, K, 2)')
     if keypoints_visible is None:
         keypoints_visible = np.ones(keypoints.shape[:2], dtype=np.float32)
-    keypoints_visible = np.asarray(keypoints_visible)
+    keypoints_visible = np.asarray(keypoints_visible, dtype=np.float32)
     if keypoints_visible.shape != keypoints.shape[:2]:
         raise invalid('keypoints_visible', keypoints_visible.shape,
                       f'an array of shape (N, K) = {keypoints.shape[:2]}')
-    return (torch.from_numpy(keypoints.astype(np.float32)),
-            torch.from_numpy(keypoints_visible.astype(np.float32)))
+    return keypoints, keypoints_visible
 
 
-def check_maps(name: str, maps: Tensor, shape: Tuple[int, ...]) -> Tensor:
+def check_maps(name: str, maps: Array, shape: Tuple[int, ...]) -> Array:
     """Check network outputs of shape (B, K, *shape) and return them as
     float32 or float64.
 
@@ -111,8 +138,10 @@ def check_maps(name: str, maps: Tensor, shape: Tuple[int, ...]) -> Tensor:
         raise invalid(name, tuple(maps.shape),
                       f'a tensor of shape (B, K, {", ".join(map(str, shape))})'
                       ' (B is absent for one sample)')
-    if not maps.is_floating_point():
+    if not is_floating(maps):
         raise invalid(name, maps.dtype, 'a floating-point tensor')
-    if maps.dtype not in (torch.float32, torch.float64):
-        maps = maps.float()
-    return maps
+    if is_double(maps):
+        return maps
+    if isinstance(maps, np.ndarray):
+        return maps.astype(np.float32, copy=False)
+    return maps.float()

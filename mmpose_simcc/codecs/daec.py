@@ -3,9 +3,9 @@ from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
-from torch import Tensor
 
 from ..checks import check_bool, check_choice, check_number, invalid
+from ..functional.arrays import Array
 from ..functional.decode import decode_daec
 from .heatmap import BaseHeatmapCodec
 
@@ -87,7 +87,7 @@ class DAECCodec(BaseHeatmapCodec):
         self.delta = parse_delta(delta, check_number('sigma', sigma, above=0),
                                  smooth)
 
-    def _refine(self, heatmaps: Tensor, locs: Tensor) -> Tensor:
+    def _refine(self, heatmaps: Array, locs: Array) -> Array:
         K = locs.shape[-2]
         if self.delta.ndim == 2 and len(self.delta) != K:
             raise invalid('delta', self.delta.tolist(),
@@ -96,6 +96,6 @@ class DAECCodec(BaseHeatmapCodec):
             heatmaps,
             locs,
             self.sigma,
-            heatmaps.new_tensor(self.delta),
+            self.delta,
             corner=self.corner,
             blur_kernel_size=self.blur_kernel_size if self.smooth else 1)

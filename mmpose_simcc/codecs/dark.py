@@ -2,8 +2,8 @@
 from typing import Optional, Tuple
 
 from mmpose.registry import KEYPOINT_CODECS
-from torch import Tensor
 
+from ..functional.arrays import Array
 from ..functional.decode import refine_dark
 from .heatmap import BaseHeatmapCodec
 
@@ -36,5 +36,5 @@ class DARKCodec(BaseHeatmapCodec):
         super().__init__(input_size, heatmap_size, sigma, unbiased,
                          blur_kernel_size)
 
-    def _refine(self, heatmaps: Tensor, locs: Tensor) -> Tensor:
+    def _refine(self, heatmaps: Array, locs: Array) -> Array:
         return refine_dark(heatmaps, locs, self.blur_kernel_size)

@@ -1,10 +1,9 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import math
 from typing import Optional, Tuple
 
 import numpy as np
-import torch
 from mmpose.registry import KEYPOINT_CODECS
-from torch import Tensor
 
 from ..checks import (
     check_bool,
@@ -15,6 +14,7 @@ from ..checks import (
 )
 from ..functional import decode as F
 from ..functional import labels
+from ..functional.arrays import Array, as_array, namespace
 from .base import TensorCodec, as_keypoints, check_maps
 
 
@@ -61,30 +61,30 @@ class BaseHeatmapCodec(TensorCodec):
         self.scale_factor = (np.array(self.input_size) /
                              self.heatmap_size).astype(np.float32)
 
-    def encode_tensors(self, keypoints: Tensor,
-                       keypoints_visible: Tensor) -> Tuple[Tensor, Tensor]:
+    def encode_tensors(self, keypoints: Array,
+                       keypoints_visible: Array) -> Tuple[Array, Array]:
         """Labels of a batch, on its device.
 
         Args:
-            keypoints (Tensor): Input-image pixels, shape (..., K, 2).
-            keypoints_visible (Tensor): Shape (..., K); below 0.5 is not
+            keypoints (Array): Input-image pixels, shape (..., K, 2).
+            keypoints_visible (Array): Shape (..., K); below 0.5 is not
                 labelled.
 
         Returns:
             tuple:
-            - heatmaps (Tensor): In [0, 1], shape (..., K, H, W).
-            - keypoint_weights (Tensor): Shape (..., K): the visibility, or 0
+            - heatmaps (Array): In [0, 1], shape (..., K, H, W).
+            - keypoint_weights (Array): Shape (..., K): the visibility, or 0
               where the Gaussian does not reach into the map.
         """
-        cells = keypoints / keypoints.new_tensor(self.scale_factor)
+        xp = namespace(keypoints)
+        cells = keypoints / as_array(self.scale_factor, like=keypoints)
         in_reach = labels.heatmap_in_reach(cells, self.heatmap_size,
                                            self.sigma, self.unbiased)
         labelled = keypoints_visible >= 0.5
-        weights = torch.where(in_reach | ~labelled, keypoints_visible,
-                              torch.zeros_like(keypoints_visible))
+        weights = xp.where(in_reach | ~labelled, keypoints_visible, 0.)
         # far off the map, a centre gives a heatmap of zeros
-        drawn = (in_reach & labelled).unsqueeze(-1)
-        cells = torch.where(drawn, cells, torch.full_like(cells, -1e4))
+        drawn = (in_reach & labelled)[..., None]
+        cells = xp.where(drawn, cells, -1e4)
         heatmaps = labels.gaussian_heatmaps(cells, self.heatmap_size,
                                             self.sigma, self.unbiased)
         return heatmaps, weights
@@ -109,41 +109,36 @@ class BaseHeatmapCodec(TensorCodec):
         """
         heatmaps, weights = self.encode_tensors(
             *as_keypoints(keypoints, keypoints_visible))
-        if len(heatmaps) == 1:
-            heatmaps = heatmaps[0]
-        elif len(heatmaps) == 0:
-            heatmaps = heatmaps.new_zeros(heatmaps.shape[1:])
-        else:
-            heatmaps = heatmaps.amax(dim=0)
-        return dict(
-            heatmaps=heatmaps.numpy(), keypoint_weights=weights.numpy())
+        heatmaps = (
+            heatmaps[0] if len(heatmaps) == 1 else heatmaps.max(
+                axis=0, initial=0))
+        return dict(heatmaps=heatmaps, keypoint_weights=weights)
 
-    def decode_tensors(self, heatmaps: Tensor) -> Tuple[Tensor, Tensor]:
+    def decode_tensors(self, heatmaps: Array) -> Tuple[Array, Array]:
         """Decode a batch of heatmaps on its device.
 
         Args:
-            heatmaps (Tensor): Shape (B, K, H, W).
+            heatmaps (Array): Shape (B, K, H, W).
 
         Returns:
             tuple:
-            - keypoints (Tensor): Input-image pixels, shape (B, K, 2).
-            - scores (Tensor): The maxima, shape (B, K). 0 where a map has no
+            - keypoints (Array): Input-image pixels, shape (B, K, 2).
+            - scores (Array): The maxima, shape (B, K). 0 where a map has no
               positive finite maximum; its keypoint is the argmax then.
 
         Raises:
             ValueError: The maps have another size or are not floating point.
         """
         heatmaps = check_maps('heatmaps', heatmaps, self.heatmap_size[::-1])
+        xp = namespace(heatmaps)
         locs, scores = F.heatmap_argmax(heatmaps)
-        usable = scores.isfinite() & (scores > 0)
-        keypoints = torch.where(
-            usable.unsqueeze(-1), self._refine(heatmaps, locs),
-            locs.to(heatmaps.dtype))
-        keypoints = keypoints * keypoints.new_tensor(self.scale_factor)
-        return keypoints, torch.where(usable, scores,
-                                      torch.zeros_like(scores))
+        usable = (scores > 0) & (scores < math.inf)
+        keypoints = xp.where(usable[..., None], self._refine(heatmaps, locs),
+                             as_array(locs, like=heatmaps))
+        keypoints = keypoints * as_array(self.scale_factor, like=keypoints)
+        return keypoints, xp.where(usable, scores, 0.)
 
-    def _refine(self, heatmaps: Tensor, locs: Tensor) -> Tensor:
+    def _refine(self, heatmaps: Array, locs: Array) -> Array:
         """From the integer argmax (x, y) to sub-cell coordinates."""
         raise NotImplementedError
 
@@ -182,9 +177,9 @@ class HeatmapCodec(BaseHeatmapCodec):
         self.refine = check_choice('refine', refine,
                                    ('none', 'quarter', 'second_max'))
 
-    def _refine(self, heatmaps: Tensor, locs: Tensor) -> Tensor:
+    def _refine(self, heatmaps: Array, locs: Array) -> Array:
         if self.refine == 'quarter':
             return F.shift_quarter(heatmaps, locs)
         if self.refine == 'second_max':
             return F.shift_second_max(heatmaps, locs)
-        return locs.to(heatmaps.dtype)
+        return as_array(locs, like=heatmaps)

@@ -1,14 +1,14 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import math
 from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
-import torch
 from mmpose.registry import KEYPOINT_CODECS
-from torch import Tensor
 
 from ..checks import check_choice, check_number, check_odd, check_size, invalid
 from ..functional import decode as F
 from ..functional import labels
+from ..functional.arrays import Array, as_array, namespace
 from .base import TensorCodec, as_keypoints, check_maps
 
 
@@ -100,39 +100,41 @@ class SimCCCodec(TensorCodec):
             self._perfect_peak(num_bins, axis_sigma)
             for num_bins, axis_sigma in zip(self.num_bins, self.sigma))
 
-    def encode_tensors(self, keypoints: Tensor, keypoints_visible: Tensor
-                       ) -> Tuple[Tensor, Tensor, Tensor]:
+    def encode_tensors(self, keypoints: Array, keypoints_visible: Array
+                       ) -> Tuple[Array, Array, Array]:
         """Labels of a batch, on its device.
 
         Args:
-            keypoints (Tensor): Input-image pixels, shape (..., K, 2).
-            keypoints_visible (Tensor): Shape (..., K); below 0.5 is not
+            keypoints (Array): Input-image pixels, shape (..., K, 2).
+            keypoints_visible (Array): Shape (..., K); below 0.5 is not
                 labelled.
 
         Returns:
             tuple:
-            - keypoint_x_labels (Tensor): Shape (..., K, w * k).
-            - keypoint_y_labels (Tensor): Shape (..., K, h * k).
-            - keypoint_weights (Tensor): Shape (..., K): the visibility, or 0
+            - keypoint_x_labels (Array): Shape (..., K, w * k).
+            - keypoint_y_labels (Array): Shape (..., K, h * k).
+            - keypoint_weights (Array): Shape (..., K): the visibility, or 0
               where the keypoint lies outside the image. Labels that are not
               used are all zeros.
         """
+        xp = namespace(keypoints)
         bins = keypoints * self.simcc_split_ratio
-        inside = torch.stack([
-            labels.simcc_inside(coords, num_bins)
-            for coords, num_bins in zip(bins.unbind(-1), self.num_bins)
-        ]).all(dim=0)
+        inside_x, inside_y = (
+            labels.simcc_inside(bins[..., axis], num_bins)
+            for axis, num_bins in enumerate(self.num_bins))
+        inside = inside_x & inside_y
         labelled = keypoints_visible >= 0.5
-        weights = torch.where(inside | ~labelled, keypoints_visible,
-                              torch.zeros_like(keypoints_visible))
-        used = (inside & labelled).unsqueeze(-1)
-        bins = torch.where(used, bins, torch.zeros_like(bins))
+        weights = xp.where(inside | ~labelled, keypoints_visible, 0.)
+        used = (inside & labelled)[..., None]
+        bins = xp.where(used, bins, 0.)
         x_labels, y_labels = (
-            self._label(coords, num_bins, sigma) * used for coords, num_bins,
-            sigma in zip(bins.unbind(-1), self.num_bins, self.sigma))
+            self._label(bins[..., axis], num_bins, sigma) for axis, (
+                num_bins, sigma) in enumerate(zip(self.num_bins, self.sigma)))
+        x_labels *= used
+        y_labels *= used
         return x_labels, y_labels, weights
 
-    def _label(self, coords: Tensor, num_bins: int, sigma: float) -> Tensor:
+    def _label(self, coords: Array, num_bins: int, sigma: float) -> Array:
         if self.label_smoothing == 'gaussian':
             return labels.simcc_gaussian(coords, num_bins, sigma)
         if self.label_smoothing == 'laplace':
@@ -144,7 +146,7 @@ class SimCCCodec(TensorCodec):
     def _perfect_peak(self, num_bins: int, sigma: float) -> float:
         """The largest probability in a perfect prediction: that of a label
         centred on a bin, far from the ends, normalised to 1."""
-        center = torch.tensor(num_bins, dtype=torch.float64)
+        center = np.float64(num_bins)
         label = self._label(center, 2 * num_bins + 1, sigma)
         return float(label.max() / label.sum())
 
@@ -170,22 +172,22 @@ class SimCCCodec(TensorCodec):
         x_labels, y_labels, weights = self.encode_tensors(
             *as_keypoints(keypoints, keypoints_visible))
         return dict(
-            keypoint_x_labels=x_labels.numpy(),
-            keypoint_y_labels=y_labels.numpy(),
-            keypoint_weights=weights.numpy())
+            keypoint_x_labels=x_labels,
+            keypoint_y_labels=y_labels,
+            keypoint_weights=weights)
 
-    def decode_tensors(self, simcc_x: Tensor,
-                       simcc_y: Tensor) -> Tuple[Tensor, Tensor]:
+    def decode_tensors(self, simcc_x: Array,
+                       simcc_y: Array) -> Tuple[Array, Array]:
         """Decode a batch of logits on its device.
 
         Args:
-            simcc_x (Tensor): Logits along x, shape (B, K, w * k).
-            simcc_y (Tensor): Logits along y, shape (B, K, h * k).
+            simcc_x (Array): Logits along x, shape (B, K, w * k).
+            simcc_y (Array): Logits along y, shape (B, K, h * k).
 
         Returns:
             tuple:
-            - keypoints (Tensor): Input-image pixels, shape (B, K, 2).
-            - scores (Tensor): Shape (B, K). 0 where the largest logit is not
+            - keypoints (Array): Input-image pixels, shape (B, K, 2).
+            - scores (Array): Shape (B, K). 0 where the largest logit is not
               finite or all logits are equal.
 
         Raises:
@@ -194,34 +196,32 @@ class SimCCCodec(TensorCodec):
         """
         simcc_x = check_maps('simcc_x', simcc_x, self.num_bins[:1])
         simcc_y = check_maps('simcc_y', simcc_y, self.num_bins[1:])
+        xp = namespace(simcc_x)
         x, x_scores = self._decode_axis(simcc_x, 0)
         y, y_scores = self._decode_axis(simcc_y, 1)
-        keypoints = torch.stack([x, y], dim=-1) / self.simcc_split_ratio
-        scores = torch.minimum(x_scores, y_scores)
-        valid = scores.isfinite()
-        return keypoints, torch.where(valid, scores, torch.zeros_like(scores))
+        keypoints = xp.stack([x, y], -1) / self.simcc_split_ratio
+        scores = xp.minimum(x_scores, y_scores)
+        return keypoints, xp.where(xp.isfinite(scores), scores, 0.)
 
-    def _decode_axis(self, logits: Tensor,
-                     axis: int) -> Tuple[Tensor, Tensor]:
+    def _decode_axis(self, logits: Array, axis: int) -> Tuple[Array, Array]:
         """Bins and scores along one axis; a score that is not finite marks a
         vector that cannot be decoded."""
         locs, peak = F.vector_argmax(logits)
-        coords = locs.to(logits.dtype)
+        coords = as_array(locs, like=logits)
         if self.refine == 'none' and self.score == 'logit':
             return coords, peak
-        relative = (logits - peak.unsqueeze(-1)).exp()
-        total = relative.sum(dim=-1)
+        relative = labels.exp(logits - peak[..., None])
+        total = relative.sum(-1)
         if self.refine != 'none':
-            coords = self._refine(relative / total.unsqueeze(-1), locs, axis)
+            coords = self._refine(relative / total[..., None], locs, axis)
         if self.score == 'logit':
             return coords, peak
-        score = (1 / (total * self.perfect_peak[axis])).clamp(max=1)
+        score = (1 / (total * self.perfect_peak[axis])).clip(None, 1)
         informative = total < logits.shape[-1]  # not all logits equal
-        return coords, torch.where(informative, score,
-                                   torch.full_like(score, float('nan')))
+        return coords, namespace(logits).where(informative, score, math.nan)
 
-    def _refine(self, probabilities: Tensor, locs: Tensor,
-                axis: int) -> Tensor:
+    def _refine(self, probabilities: Array, locs: Array,
+                axis: int) -> Array:
         sigma = self.sigma[axis]
         if self.refine == 'daec':
             return F.decode_daec_1d(probabilities, locs, sigma,
