@@ -1,0 +1,690 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import json
+import re
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from mmengine.registry import init_default_scope
+from mmpose.apis import inference_topdown
+from mmpose.apis.inference import dataset_meta_from_config
+from mmpose.registry import KEYPOINT_CODECS
+from torch import nn
+
+from mmpose_simcc.analysis import build_model, load_config
+from mmpose_simcc.config import set_representation
+
+onnx = pytest.importorskip('onnx')
+ort = pytest.importorskip('onnxruntime')
+
+from mmpose_simcc.client import PoseSession  # noqa: E402
+from mmpose_simcc.export import (  # noqa: E402
+    DeployModel,
+    ExportError,
+    compare_with_pytorch,
+    export_onnx,
+)
+from mmpose_simcc.export.graph import (  # noqa: E402
+    Decode,
+    ImageInput,
+    perfect_stock_peaks,
+    relative_heights,
+    relative_probabilities,
+)
+
+STOCK = ('mmpose::body_2d_keypoint/topdown_heatmap/coco/'
+         'td-hm_res50_8xb64-210e_coco-256x192.py')
+INPUT_SIZE = (64, 48)
+CELLS = dict(input_size=INPUT_SIZE, heatmap_size=(16, 12), sigma=2.0)
+SIMCC = dict(type='SimCCCodec', input_size=INPUT_SIZE, sigma=4.0)
+STOCK_SIMCC = dict(
+    type='SimCCLabel', input_size=INPUT_SIZE, simcc_split_ratio=2.0)
+
+CODECS = dict(
+    argmax=dict(type='HeatmapCodec', refine='none', **CELLS),
+    quarter=dict(type='HeatmapCodec', **CELLS),
+    second_max=dict(type='HeatmapCodec', refine='second_max', **CELLS),
+    dark=dict(type='DARKCodec', **CELLS),
+    daec=dict(type='DAECCodec', **CELLS),
+    daec_smooth=dict(type='DAECCodec', smooth=True, **CELLS),
+    simcc=SIMCC,
+    simcc_logit=dict(score='logit', **SIMCC),
+    simcc_dark=dict(refine='dark', **SIMCC),
+    simcc_daec=dict(refine='daec', delta=1.5, **SIMCC),
+    simcc_k3=dict(SIMCC, simcc_split_ratio=3.0))
+STOCK_CODECS = dict(
+    msra=dict(type='MSRAHeatmap', **CELLS),
+    msra_dark=dict(type='MSRAHeatmap', unbiased=True, **CELLS),
+    simcc_label=dict(STOCK_SIMCC, sigma=4.0))
+
+SIMCC_HEAD = dict(
+    in_channels=64,
+    out_channels=17,
+    input_size=INPUT_SIZE,
+    in_featuremap_size=(2, 2),
+    simcc_split_ratio=2.0)
+DECONVS = dict(deconv_out_channels=(16, 16, 16))
+HEADS = dict(
+    stock_heatmap=dict(
+        type='HeatmapHead',
+        in_channels=64,
+        out_channels=17,
+        decoder=dict(
+            STOCK_CODECS['msra'],
+            input_size=(64, 64),
+            heatmap_size=(16, 16)),
+        **DECONVS),
+    stock_simcc=dict(
+        type='SimCCHead',
+        deconv_out_channels=None,
+        loss=dict(type='KLDiscretLoss', use_target_weight=True),
+        decoder=STOCK_CODECS['simcc_label'],
+        **SIMCC_HEAD),
+    rtmpose=dict(
+        type='RTMCCHead',
+        final_layer_kernel_size=7,
+        gau_cfg=dict(
+            hidden_dims=64,
+            s=32,
+            expansion_factor=2,
+            dropout_rate=0.,
+            drop_path=0.,
+            act_fn='SiLU',
+            use_rel_bias=False,
+            pos_enc=False),
+        loss=dict(
+            type='KLDiscretLoss',
+            use_target_weight=True,
+            beta=10.,
+            label_softmax=True),
+        decoder=dict(STOCK_SIMCC, sigma=(4.9, 5.66), normalize=False),
+        **SIMCC_HEAD))
+
+
+def small_config(codec, head):
+    """A top-down config with a narrow ResNet and no flip test."""
+    cfg = load_config(STOCK)
+    if codec is not None:
+        set_representation(cfg, codec, head)
+    else:
+        for step in cfg.test_dataloader.dataset.pipeline:
+            if step.type == 'TopdownAffine':
+                step.input_size = head['decoder']['input_size']
+        cfg.model.head = head
+    cfg.model.head.in_channels = 64
+    cfg.model.backbone = dict(
+        type='ResNet', depth=18, base_channels=8, stem_channels=8)
+    cfg.model.test_cfg.flip_test = False
+    return cfg
+
+
+def config_of(name):
+    if name in HEADS:
+        # the last map of 64x48 images is 2x2 after rounding up
+        return small_config(None, HEADS[name])
+    if name == 'heatmap1d':
+        codec = dict(
+            type='SimCCCodec',
+            input_size=(64, 64),
+            simcc_split_ratio=1.0,
+            score='logit')
+        head = dict(
+            type='Heatmap1DHead',
+            in_featuremap_size=(2, 2),
+            deconv1d_out_channels=(16, 16),
+            **DECONVS)
+        return small_config(codec, head)
+    if name.startswith('token'):
+        size = dict(input_size=(64, 64))
+        token = dict(type='TokenHeatmapHead', heatmap_size=(16, 16))
+        codec, head = (dict(type='DAECCodec', **size), token) \
+            if name == 'token_heatmap' else (
+                dict(type='SimCCCodec', **size),
+                dict(type='SimCCClassifierHead', in_featuremap_size=None))
+        cfg = small_config(codec, head)
+        cfg.model.backbone = dict(
+            type='TokenPose',
+            arch='S',
+            input_size=(64, 64),
+            patch_size=(1, 1))
+        cfg.model.head.in_channels = 192
+        return cfg
+    codec = dict(CODECS[name], input_size=(64, 64))
+    if 'heatmap_size' in codec:
+        codec['heatmap_size'] = (16, 16)
+        head = dict(type='HeatmapHead', **DECONVS)
+    else:
+        head = dict(type='SimCCClassifierHead', **DECONVS)
+    return small_config(codec, head)
+
+
+def build(cfg, seed=0):
+    """A model with random weights and responses of some contrast."""
+    torch.manual_seed(seed)
+    model = build_model(cfg)
+    for parameter in model.head.parameters():
+        if parameter.ndim > 1:
+            nn.init.xavier_normal_(parameter)
+    if cfg.model.head.type == 'HeatmapHead':  # else stock gives (-1, -1)
+        nn.init.ones_(model.head.final_layer.bias)
+    model.cfg = cfg
+    model.dataset_meta = dataset_meta_from_config(cfg, 'test')
+    return model
+
+
+def build_codec(cfg):
+    init_default_scope('mmpose')
+    return KEYPOINT_CODECS.build(cfg)
+
+
+class TestRelativeProbabilities:
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        st.integers(0, 2**31 - 1), st.floats(-8, 4), st.floats(0.001, 1),
+        st.sampled_from([-1e4, 0., 3.]))
+    def test_argmax_stays_and_scores_are_in_range(self, seed, log_scale, peak,
+                                                  offset):
+        generator = torch.Generator().manual_seed(seed)
+        logits = torch.randn(
+            4, 96, generator=generator) * 10**log_scale + offset
+        values = relative_probabilities(logits, peak)
+        assert torch.equal(values.argmax(-1), logits.argmax(-1))
+        assert (values.amax(-1) > 0).all() and (values.amax(-1) <= 1).all()
+        assert (values >= 0).all()
+
+    def test_a_perfect_prediction_scores_1(self):
+        codec = build_codec(SIMCC)
+        encoded = codec.encode(np.full((1, 17, 2), 24, np.float32))
+        for axis, peak in zip('xy', codec.perfect_peak):
+            label = torch.from_numpy(encoded[f'keypoint_{axis}_labels'])
+            values = relative_probabilities(label.clamp(min=1e-30).log(), peak)
+            torch.testing.assert_close(
+                values.amax(-1), torch.ones(1, 17), atol=1e-4, rtol=0)
+
+    def test_neighbours_that_rounding_makes_equal(self):
+        logits = torch.zeros(8)
+        logits[5] = 1e-9  # exp() of both differences is 1 in float32
+        assert relative_probabilities(logits, 0.5).argmax() == 5
+
+    @pytest.mark.parametrize('heights', [(-3., -2.), (0., 0.5), (0.2, 7.)])
+    def test_heights(self, heights):
+        vectors = torch.tensor([heights]) * torch.ones(5, 1)
+        values = relative_heights(vectors)
+        assert (values.argmax(-1) == 1).all()
+        expected = min(1., max(1e-6, heights[1]))
+        torch.testing.assert_close(values[:, 1], torch.full((5, ), expected))
+
+
+class TestPerfectStockPeaks:
+
+    @pytest.mark.parametrize('name', ['stock_simcc', 'rtmpose'])
+    def test_the_loss_is_least_where_the_score_is_1(self, name):
+        head = build(config_of(name)).head
+        decode = Decode(head, 'simcc')
+        point = np.array([[[32, 24]]], np.float32)
+        label = head.decoder.encode(point, np.ones((1, 1), np.float32))
+        for axis, peak in zip('xy',
+                              perfect_stock_peaks(head.decoder,
+                                                  head.loss_module)):
+            label_axis = torch.from_numpy(label[f'keypoint_{axis}_labels'])
+            logits = label_axis[0].clone().log().clamp(
+                min=-20).requires_grad_()
+            if name == 'rtmpose':  # softmax(10 * logits) = softmax(10 * label)
+                logits = label_axis[0].clone().requires_grad_()
+            loss = head.loss_module.criterion(
+                logits, label_axis[0] if name == 'rtmpose' else label_axis[0] /
+                label_axis[0].sum())
+            loss.sum().backward()
+            assert logits.grad.abs().max() < 1e-5
+            score = relative_probabilities(logits.detach() * decode.beta, peak)
+            assert score.max().item() == pytest.approx(1, abs=1e-3)
+
+
+class TestImageInput:
+
+    @pytest.mark.parametrize('kind', ['float', 'bgr', 'uint8'])
+    def test_same_as_mmpose(self, kind, tmp_path):
+        model = build(config_of('quarter'))
+        rng = np.random.default_rng(0)
+        crops = rng.integers(0, 256, (2, 64, 64, 3), np.uint8)
+        preprocessor = model.data_preprocessor
+        images = list(torch.from_numpy(crops).permute(0, 3, 1, 2))
+        expected = preprocessor(dict(inputs=images, data_samples=[]))['inputs']
+
+        layer = ImageInput(preprocessor, kind)
+        feed = torch.from_numpy(crops)
+        if kind == 'float':
+            feed = expected
+        elif kind == 'bgr':  # as rtmlib.RTMPose.preprocess
+            feed = (feed - torch.tensor([123.675, 116.28, 103.53])
+                    ) / torch.tensor([58.395, 57.12, 57.375])
+            feed = feed.permute(0, 3, 1, 2)
+        torch.testing.assert_close(layer(feed), expected, atol=1e-5, rtol=0)
+        assert layer.example((48, 64), 3).shape == (
+            (3, 64, 48, 3) if kind == 'uint8' else (3, 3, 64, 48))
+
+
+def run_traced(module, arrays, path):
+    """Outputs of a traced module for batches of sizes other than traced."""
+    names = [f'in{i}' for i in range(len(arrays))]
+    options = dict(dynamo=False) if torch.__version__ >= '2.5' else {}
+    torch.onnx.export(
+        module,
+        tuple(torch.from_numpy(array[:2]) for array in arrays),
+        str(path),
+        opset_version=17,
+        input_names=names,
+        output_names=['a', 'b'],
+        dynamic_axes={name: {0: 'B'}
+                      for name in (*names, 'a', 'b')},
+        **options)
+    session = ort.InferenceSession(str(path))
+    for batch_size in (1, 3, len(arrays[0])):
+        batch = [array[:batch_size] for array in arrays]
+        yield batch, session.run(None, dict(zip(names, batch)))
+
+
+def peaked_responses(codec, seed=0, batch_size=6):
+    """Encoded keypoints anywhere in the image, with some noise; heatmaps, or
+    logits along x and y."""
+    rng = np.random.default_rng(seed)
+    K = 17
+    points = rng.uniform(0, np.array(INPUT_SIZE) - 1, (batch_size, K, 2))
+    encoded = [
+        codec.encode(p[None].astype(np.float32), np.ones((1, K), np.float32))
+        for p in points
+    ]
+    if 'heatmaps' in encoded[0]:
+        maps = [np.stack([e['heatmaps'] for e in encoded])]
+    else:
+        maps = [
+            np.log(
+                np.concatenate([e[f'keypoint_{axis}_labels']
+                                for e in encoded]) + 1e-4) for axis in 'xy'
+        ]
+        # stock's decoder drops maxima that are not positive
+        maps = [m - m.min() + 1 for m in maps]
+    return points, [(m + rng.normal(0, 1e-3, m.shape)).astype(np.float32)
+                    for m in maps]
+
+
+class FakeHead(nn.Module):
+    """What Decode reads of a head."""
+
+    def __init__(self, codec):
+        super().__init__()
+        self.decoder = codec
+        self.loss_module = nn.Identity()
+
+
+@pytest.mark.parametrize('name', [*CODECS, *STOCK_CODECS])
+class TestDecodeInTheGraph:
+
+    def test_same_as_the_codec(self, name, tmp_path):
+        codec = build_codec({**CODECS, **STOCK_CODECS}[name])
+        points, maps = peaked_responses(codec)
+        decode = Decode(FakeHead(codec), 'keypoints')
+        for batch, (keypoints, scores) in run_traced(decode, maps,
+                                                     tmp_path / 'a.onnx'):
+            expected = [codec.decode(*sample) for sample in zip(*batch)]
+            np.testing.assert_allclose(
+                keypoints,
+                np.concatenate([e[0] for e in expected]),
+                atol=2e-3)
+            if name != 'simcc_label':  # stock's are logits
+                np.testing.assert_allclose(
+                    scores,
+                    np.concatenate([e[1] for e in expected]),
+                    rtol=1e-4)
+            # and near the keypoints that were encoded
+            error = np.abs(keypoints - points[:len(keypoints)])
+            assert np.median(error) < 4  # one cell
+
+    def test_degenerate_responses(self, name, tmp_path):
+        codec = build_codec({**CODECS, **STOCK_CODECS}[name])
+        _, maps = peaked_responses(codec, batch_size=3)
+        for value, m in zip((0., -1.), (maps[0][0], maps[0][1])):
+            m[:] = value
+        decode = Decode(FakeHead(codec), 'keypoints')
+        for _, (keypoints, scores) in run_traced(decode, maps,
+                                                 tmp_path / 'a.onnx'):
+            assert np.isfinite(keypoints).all()
+            assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize('name', [
+    'quarter', 'dark', 'daec', 'simcc', 'simcc_daec', 'simcc_k3', 'heatmap1d',
+    'token_heatmap', 'token_simcc', *HEADS
+])
+def test_export_every_head(name, tmp_path):
+    cfg = config_of(name)
+    model = build(cfg)
+    lines = []
+    path = tmp_path / 'sub' / 'a.onnx'
+    export_onnx(model, cfg, path, 'uint8', 'keypoints', report=lines.append)
+    text = '\n'.join(lines)
+    assert 'opset 17' in text
+    assert float(re.search(r'difference (\S+) px', text)[1]) < 0.05
+    assert list(path.parent.iterdir()) == [path]  # no left-overs
+
+    proto = onnx.load(str(path))
+    onnx.checker.check_model(proto, full_check=True)
+    assert proto.opset_import[0].version == 17
+    for value in (*proto.graph.input, *proto.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == 'batch'
+    session = PoseSession(path)
+    assert session.keypoint_names[0] == 'nose'
+    assert len(session.skeleton) == 19
+    assert session.metadata['mean'] == [123.675, 116.28, 103.53]
+    assert session.metadata['codec']['type'] == cfg.model.head.decoder.type
+
+    # a whole picture through MMPose and through the client
+    rng = np.random.default_rng(1)
+    image = cv2.resize(
+        rng.integers(0, 256, (20, 30, 3), np.uint8), (300, 200))
+    boxes = np.array([[10, 5, 80, 150], [150, 20, 140, 60]], np.float32)
+    keypoints, scores = session.predict(image, boxes)
+    samples = inference_topdown(model, image, boxes, bbox_format='xywh')
+    expected = np.concatenate([s.pred_instances.keypoints for s in samples])
+    moved = np.abs(keypoints - expected).max(-1)
+    # the crop's warp rounds differently, which may move an argmax
+    assert np.median(moved) < 0.1 and (moved < 1).mean() > 0.9
+    if name not in ('stock_simcc', 'rtmpose'):
+        expected = np.concatenate(
+            [s.pred_instances.keypoint_scores for s in samples])
+        np.testing.assert_allclose(scores, expected, rtol=0.05, atol=1e-3)
+
+
+@pytest.mark.parametrize('name', ['simcc', 'heatmap1d', *list(HEADS)[1:]])
+@pytest.mark.parametrize('kind', ['float', 'bgr'])
+def test_simcc_output(name, kind, tmp_path):
+    cfg = config_of(name)
+    model = build(cfg)
+    path = tmp_path / 'a.onnx'
+    lines = []
+    export_onnx(model, cfg, path, kind, report=lines.append)  # the default
+    session = PoseSession(path)
+    crops = np.random.default_rng(0).integers(
+        0, 256, (3, *session.input_size[::-1], 3), np.uint8)
+    outputs = session.session.run(None, dict(input=session.feed(crops)))
+    assert [o.name for o in session.session.get_outputs()
+            ] == ['simcc_x', 'simcc_y']
+    for output in outputs:
+        peaks = output.max(-1)
+        assert (peaks > 0).all() and (peaks <= 1).all()
+    fits_rtmlib = kind == 'bgr' and name != 'heatmap1d'
+    assert ('rtmlib.RTMPose(' in lines[-1]) == fits_rtmlib
+
+
+class TestChecks:
+
+    def test_wrong_weights_are_noticed(self, tmp_path):
+        cfg = config_of('simcc')
+        path = tmp_path / 'a.onnx'
+        export_onnx(build(cfg), cfg, path)
+        other = build(cfg, seed=1)
+        with pytest.raises(ExportError, match='disagree'):
+            compare_with_pytorch(PoseSession(path), other, DeployModel(other))
+
+    def test_a_constant_model_cannot_be_compared(self, tmp_path):
+        cfg = config_of('simcc')
+        model = build(cfg)
+        for parameter in model.head.parameters():
+            nn.init.zeros_(parameter)
+        with pytest.raises(ExportError, match='nothing can be compared'):
+            export_onnx(model, cfg, tmp_path / 'a.onnx')
+        assert not list(tmp_path.iterdir())
+
+    def test_heatmaps_have_no_simcc_output(self):
+        with pytest.raises(ValueError, match="`output`.*'keypoints'"):
+            DeployModel(build(config_of('quarter')), output='simcc')
+
+    def test_unknown_codec(self):
+        cfg = config_of('quarter')
+        cfg.model.head.decoder = dict(type='UDPHeatmap', **CELLS)
+        with pytest.raises(ValueError, match='decoder.*UDPHeatmap'):
+            DeployModel(build(cfg))
+
+    def test_udp_crops(self, tmp_path):
+        cfg = config_of('quarter')
+        for step in cfg.test_dataloader.dataset.pipeline:
+            if step.type == 'TopdownAffine':
+                step.use_udp = True
+        with pytest.raises(ValueError, match='use_udp'):
+            export_onnx(build(cfg), cfg, tmp_path / 'a.onnx')
+
+
+# --- the client, as a user runs it ---
+
+BLOCK = '''
+import sys
+for name in ('torch', 'torchvision', 'mmpose', 'mmengine', 'mmcv', 'mmdet',
+             'onnx', 'scipy', 'matplotlib'):
+    sys.modules[name] = None  # importing it raises
+'''
+
+
+@pytest.fixture(scope='module')
+def simcc_file(tmp_path_factory):
+    cfg = config_of('simcc')
+    path = tmp_path_factory.mktemp('onnx') / 'simcc.onnx'
+    export_onnx(build(cfg), cfg, path, report=lambda line: None)
+    return path
+
+
+@pytest.fixture
+def client(tmp_path, repo_root):
+    """Runs tools/infer_onnx.py where nothing heavy can be imported."""
+    blocked = tmp_path / 'blocked'
+    blocked.mkdir()
+    (blocked / 'sitecustomize.py').write_text(BLOCK)
+
+    def run(*args):
+        return subprocess.run(
+            [
+                sys.executable,
+                str(repo_root / 'tools' / 'infer_onnx.py'), *map(str, args)
+            ],
+            text=True,
+            capture_output=True,
+            cwd=tmp_path,
+            env=dict(
+                PATH='/usr/bin:/bin',
+                PYTHONPATH=f'{blocked}:{repo_root}'))
+
+    return run
+
+
+def picture(path, seed=0, size=(120, 90)):
+    rng = np.random.default_rng(seed)
+    image = cv2.resize(rng.integers(0, 256, (9, 12, 3), np.uint8), size)
+    cv2.imwrite(str(path), image)
+    return image
+
+
+def identity_detector(path, boxes, size=64):
+    """A detector's file that finds the same boxes in every picture."""
+    helper = onnx.helper
+    dets = np.array(boxes, np.float32)[None]
+    labels = np.zeros(dets.shape[:2], np.int64)
+    labels[0, -1] = 7  # the last is no person
+    nodes = [
+        helper.make_node('ReduceMin', ['input'], ['low'], keepdims=0),
+        helper.make_node('Mul', ['low', 'zero'], ['nothing']),
+        helper.make_node('Add', ['boxes', 'nothing'], ['dets']),
+        helper.make_node('Identity', ['classes'], ['labels'])
+    ]
+    array = onnx.numpy_helper.from_array
+    graph = helper.make_graph(
+        nodes, 'detector', [
+            helper.make_tensor_value_info('input', 1, [1, 3, size, size])
+        ], [
+            helper.make_tensor_value_info('dets', 1, dets.shape),
+            helper.make_tensor_value_info('labels', 7, labels.shape)
+        ], [
+            array(dets, 'boxes'),
+            array(labels, 'classes'),
+            array(np.zeros((), np.float32), 'zero')
+        ])
+    proto = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
+    onnx.save(proto, str(path))
+
+
+class TestInferOnnx:
+
+    def test_one_picture(self, client, simcc_file, tmp_path):
+        picture(tmp_path / 'a.jpg')
+        result = client(simcc_file, 'a.jpg', '--bbox', '10,5,40,60',
+                        '50,10,60,70', '--out', 'out')
+        assert result.returncode == 0, result.stderr
+        assert sorted(p.name for p in (tmp_path / 'out').iterdir()
+                      ) == ['a.jpg', 'predictions.json']
+        found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+        assert found['images'] == [
+            dict(id=1, file_name='a.jpg', width=120, height=90)
+        ]
+        session = PoseSession(simcc_file)
+        keypoints, scores = session.predict(
+            cv2.imread(str(tmp_path / 'a.jpg')),
+            np.array([[10, 5, 40, 60], [50, 10, 60, 70]]))
+        for person, k, s in zip(found['annotations'], keypoints, scores):
+            values = np.array(person['keypoints']).reshape(17, 3)
+            np.testing.assert_allclose(values[:, :2], k, atol=1e-2)
+            np.testing.assert_allclose(values[:, 2], s, atol=1e-2)
+
+    def test_json_is_coco(self, client, simcc_file, tmp_path):
+        from xtcocotools.coco import COCO
+        picture(tmp_path / 'a.png')
+        assert client(simcc_file, 'a.png', '--out', 'out').returncode == 0
+        path = tmp_path / 'out' / 'predictions.json'
+        coco = COCO(str(path))
+        results = coco.loadRes(json.loads(path.read_text())['annotations'])
+        assert len(results.getAnnIds()) == 1
+        category = coco.loadCats(1)[0]
+        assert category['keypoints'][5] == 'left_shoulder'
+        assert [16, 14] in category['skeleton']
+
+    def test_folder_with_unreadable_pictures(self, client, simcc_file,
+                                             tmp_path):
+        folder = tmp_path / 'in'
+        folder.mkdir()
+        picture(folder / 'b.jpg', 1)
+        picture(folder / 'a.png', 2)
+        (folder / 'bad.jpg').write_bytes(b'\xff\xd8 not a picture')
+        (folder / 'empty.png').write_bytes(b'')
+        (folder / 'notes.txt').write_text('no picture')
+        result = client(simcc_file, 'in', '--out', 'out')
+        assert result.returncode == 1
+        assert '2 pictures could not be read: bad.jpg, empty.png' in \
+            result.stderr
+        assert 'Traceback' not in result.stderr
+        assert sorted(p.name for p in (tmp_path / 'out').iterdir()
+                      ) == ['a.png', 'b.jpg', 'predictions.json']
+
+    def test_video(self, client, simcc_file, tmp_path):
+        path = tmp_path / 'a.avi'
+        writer = cv2.VideoWriter(
+            str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
+        for seed in range(5):
+            writer.write(picture(tmp_path / 'frame.png', seed, (64, 48)))
+        writer.release()
+        result = client(simcc_file, path, '--out', 'out')
+        assert result.returncode == 0, result.stderr
+        capture = cv2.VideoCapture(str(tmp_path / 'out' / 'a.mp4'))
+        frames = 0
+        while capture.read()[0]:
+            frames += 1
+        assert frames == 5
+        found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+        assert len(found['images']) == len(found['annotations']) == 5
+
+    def test_detector(self, client, simcc_file, tmp_path):
+        picture(tmp_path / 'a.jpg', size=(128, 96))  # twice the detector's
+        identity_detector(tmp_path / 'det.onnx',
+                          [[5, 5, 25, 45, 0.9], [30, 5, 50, 40, 0.8],
+                           [1, 1, 9, 9, 0.1], [2, 2, 20, 20, 0.9]])
+        result = client(simcc_file, 'a.jpg', '--det', 'det.onnx', '--out',
+                        'out')
+        assert result.returncode == 0, result.stderr
+        found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+        boxes = [person['bbox'] for person in found['annotations']]
+        np.testing.assert_allclose(
+            boxes, [[10, 10, 40, 80], [60, 10, 40, 70]], atol=1e-3)
+
+    def test_nobody_found(self, client, simcc_file, tmp_path):
+        picture(tmp_path / 'a.jpg')
+        identity_detector(tmp_path / 'det.onnx', [[1, 1, 9, 9, 0.1]])
+        result = client(simcc_file, 'a.jpg', '--det', 'det.onnx', '--out',
+                        'out')
+        assert result.returncode == 0, result.stderr
+        found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+        assert found['annotations'] == []
+
+    @pytest.mark.parametrize('args, message', [
+        (('none.onnx', 'a.jpg'), 'there is no model none.onnx'),
+        (('a.jpg', 'a.jpg'), 'a.jpg is no ONNX model'),
+        (('det.onnx', 'a.jpg'), 'det.onnx is another model'),
+        (('MODEL', 'none.jpg'), 'there is no none.jpg'),
+        (('MODEL', 'a.txt'), 'a.txt is no picture'),
+        (('MODEL', 'empty'), 'empty has no pictures'),
+        (('MODEL', 'a.jpg', '--out', '.'), 'holds the input'),
+        (('MODEL', 'a.jpg', '--out', 'a.txt'), 'File exists'),
+        (('MODEL', 'a.jpg', '--det', 'MODEL'), 'no detector'),
+    ])
+    def test_errors_are_one_line(self, client, simcc_file, tmp_path, args,
+                                 message):
+        picture(tmp_path / 'a.jpg')
+        (tmp_path / 'a.txt').write_text('text')
+        (tmp_path / 'empty').mkdir()
+        identity_detector(tmp_path / 'det.onnx', [[1, 1, 9, 9, 0.9]])
+        args = [simcc_file if arg == 'MODEL' else arg for arg in args]
+        result = client(*args)
+        assert result.returncode == 1
+        assert message in result.stderr
+        lines = [
+            line for line in result.stderr.splitlines()
+            if line.startswith('infer_onnx')
+        ]
+        assert len(lines) == 1 and 'Traceback' not in result.stderr
+
+    @pytest.mark.parametrize('box', ['1,2,3', 'a,b,c,d', '1,2,0,4', 'nan,1,2,3'
+                                     ])
+    def test_bad_box(self, client, box):
+        result = client('a.onnx', 'a.jpg', '--bbox', box)
+        assert result.returncode == 2
+        assert repr(box) in result.stderr
+
+
+def test_rtmlib_decodes_the_file(tmp_path, shared_dir):
+    """rtmlib, unchanged and by its defaults, against MMPose."""
+    rtmlib = pytest.importorskip('rtmlib')
+    cfg = config_of('simcc')
+    model = build(cfg)
+    path = tmp_path / 'a.onnx'
+    lines = []
+    export_onnx(model, cfg, path, 'bgr', report=lines.append)
+    pose = eval(lines[-1], dict(rtmlib=rtmlib))  # the call that was printed
+    root = shared_dir / 'data' / 'coco'
+    annotations = json.loads(
+        (root / 'annotations' / 'person_keypoints_val2017.json').read_text())
+    file_names = {i['id']: i['file_name'] for i in annotations['images']}
+    people = [a for a in annotations['annotations'] if a['num_keypoints']][:12]
+    for person in people:
+        image = cv2.imread(
+            str(root / 'val2017' / file_names[person['image_id']]))
+        x, y, w, h = person['bbox']
+        box = np.array([[x, y, x + w, y + h]])
+        keypoints, scores = pose(image, box)
+        expected = inference_topdown(model, image, box)[0].pred_instances
+        # one bin of the crop in pixels of the image, at most
+        tolerance = max(1, 1.25 * max(w, h) / 64 / 2)
+        moved = np.abs(keypoints - expected.keypoints).max(-1)
+        assert (moved < tolerance).mean() > 0.97, moved
+        assert (scores > 0).all() and (scores <= 1).all()
