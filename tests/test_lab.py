@@ -14,7 +14,14 @@ from mmengine.runner.checkpoint import save_checkpoint
 
 from mmpose_simcc.analysis import build_model
 from mmpose_simcc.config import set_representation
-from mmpose_simcc.lab import LabError, Run, compare, load_run
+from mmpose_simcc.lab import (
+    LabError,
+    Run,
+    Study,
+    compare,
+    named_models,
+    study_runs,
+)
 from mmpose_simcc.lab.decoders import decoders_of
 from mmpose_simcc.lab.runs import (
     forward_identity,
@@ -37,6 +44,11 @@ def toy_root(tmp_path_factory):
     root = tmp_path_factory.mktemp('toy') / 'data'
     make_toy_coco(root, train=12, val=10, seed=1, workers=1)
     return str(root)
+
+
+def load_run(spec, data_root=None):
+    (run, ) = study_runs(Study(named_models([spec])), data_root)
+    return run
 
 
 def with_random_weights(config, toy_root, folder):

@@ -11,11 +11,20 @@ from rich.console import Console
 # MMPose and mmcv warn of what they lack for other tasks
 warnings.filterwarnings('ignore', module='mm(cv|pose)')
 
-from mmpose_simcc.lab import LabError, Launcher, compare, load_run  # noqa: E402
-from mmpose_simcc.lab.compare import name_apart  # noqa: E402
+from mmengine.config import DictAction  # noqa: E402
+
+from mmpose_simcc.lab import (  # noqa: E402
+    LabError,
+    Launcher,
+    Study,
+    load_study,
+    named_models,
+    run_study,
+    study_runs,
+)
 from mmpose_simcc.lab.decoders import decoder_names  # noqa: E402
-from mmpose_simcc.lab.plots import plot_decoders, plot_samples  # noqa: E402
-from mmpose_simcc.lab.tables import print_table, write_tables  # noqa: E402
+from mmpose_simcc.lab.report import write_report  # noqa: E402
+from mmpose_simcc.lab.tables import print_table  # noqa: E402
 from mmpose_simcc.toy import make_toy_coco  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
@@ -51,9 +60,27 @@ def parse_args():
     parser.add_argument(
         '--data',
         metavar='ROOT',
-        help='folder in place of the configs\' `data_root`, laid out like '
+        help='folder in place of `data_root` in the configs, laid out like '
         f'COCO 2017 (default: as in the configs; {TOY_ROOT} is drawn when '
         'no config is given)')
+    parser.add_argument(
+        '--study',
+        metavar='FILE',
+        help='study file, such as those in configs/studies, instead of '
+        'configs')
+    parser.add_argument(
+        '--full',
+        action='store_true',
+        help='run the study with the models and sizes of the paper')
+    parser.add_argument(
+        '--vary',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='NAME=V1,V2',
+        help='codec arguments to vary, in all combinations: '
+        'unbiased=False,True simcc_split_ratio=1,2,3 '
+        'label_smoothing=equal,gaussian input_size="[(64,64),(128,128)]"')
     parser.add_argument(
         '--decoders',
         nargs='+',
@@ -61,6 +88,12 @@ def parse_args():
         choices=decoder_names(),
         help=f'some of: {", ".join(decoder_names())} (default: all for '
         'heatmaps, argmax for SimCC, which knows dark and daec as well)')
+    parser.add_argument(
+        '--disagree',
+        nargs=2,
+        metavar='NAME',
+        help='decoders whose largest disagreements are pictured (default: '
+        'the best row and the worst)')
     parser.add_argument(
         '--work-dir',
         type=Path,
@@ -83,26 +116,52 @@ def parse_args():
         default='',
         metavar='"..."',
         help='further arguments of srun, such as the partition')
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.study and (args.configs or args.vary):
+        parser.error('--study names the models and what varies: give no '
+                     'CONFIG or --vary with it')
+    if args.full and not args.study:
+        parser.error('--full needs --study')
+    return args
+
+
+def read_study(args):
+    """The study that the arguments name, its models and its folder."""
+    if args.study:
+        study = load_study(args.study, args.full)
+        folder = args.work_dir / Path(args.study).stem
+        if args.decoders:
+            study.decoders = args.decoders
+    else:
+        vary = {
+            name: values if isinstance(values, list) else [values]
+            for name, values in args.vary.items()
+        }
+        study = Study(
+            named_models(args.configs or TOY_CONFIGS), vary, args.decoders)
+        folder = args.work_dir
+    if args.disagree:
+        study.disagree = args.disagree
+    runs = study_runs(study, args.data)
+    schemes = {run.scheme for run in runs}
+    if not args.study and len(schemes) == len(runs):
+        # shorter than the names of configs
+        study.rows = ['scheme', 'decoder']
+        study.plot = dict(x='scheme')
+    return study, runs, folder
 
 
 def main():
     args = parse_args()
-    console = Console()
     # a killed comparison takes its training with it
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        if not args.configs and not args.data:
+        if not args.configs and not args.data and not args.full:
             make_toy_coco(TOY_ROOT, **TOY_DATA)
-        runs = [
-            load_run(spec, args.data) for spec in args.configs or TOY_CONFIGS
-        ]
-        name_apart(runs)
-        rows = compare(runs, args.work_dir, args.decoders,
-                       Launcher(args.launcher, args.gpus, args.srun_args))
-        paths = write_tables(rows, args.work_dir)
-        paths.append(plot_decoders(rows, args.work_dir / 'decoders.png'))
-        paths.append(plot_samples(rows, runs, args.work_dir / 'samples.png'))
+        study, runs, folder = read_study(args)
+        rows = run_study(study, runs, args.work_dir,
+                         Launcher(args.launcher, args.gpus, args.srun_args))
+        page, *paths = write_report(study, runs, rows, folder)
     except (LabError, FileExistsError) as error:
         print(f'compare: {error}', file=sys.stderr)
         sys.exit(1)
@@ -110,9 +169,12 @@ def main():
         print('compare: interrupted; the same command goes on from here',
               file=sys.stderr)
         sys.exit(130)
+    console = Console()
     print_table(rows, console)
-    console.print('\nwritten: ' + '\n         '.join(map(str, paths)),
-                  highlight=False)
+    console.print(
+        f'\n[bold]{page}[/] holds the tables, plots and pictures; in the same '
+        'folder: ' + ', '.join(path.name for path in paths),
+        highlight=False)
 
 
 if __name__ == '__main__':

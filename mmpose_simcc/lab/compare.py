@@ -11,8 +11,7 @@ from mmengine.device import get_device
 
 from ..analysis import build_model, count_complexity, model_input_size
 from .decoders import Decoder, decoders_of
-from .errors import LabError
-from .evaluation import evaluate, load_weights
+from .evaluation import evaluate, load_model
 from .runs import (
     Run,
     check_data,
@@ -74,7 +73,7 @@ def compare(runs: Sequence[Run],
     } for of_run, of_prefix in zip(codecs, prefixes)]
     for run, missing in zip(runs, todo):
         if missing and run.checkpoint:  # before hours of training
-            load_weights(build_model(run.cfg), run.checkpoint, run.name)
+            load_model(run, run.checkpoint)
     for run, of_run, of_prefix in zip(runs, todo, prefixes):
         # an earlier run may have computed the same rows
         missing = {
@@ -132,6 +131,7 @@ def _collect(runs: Sequence[Run], codecs: List[Dict[str, dict]],
             complexities[network] = count_complexity(
                 model, model_input_size(model))
         cost = complexities[network]
+        codec = run.build_codec()
         for name, prefix in of_prefix.items():
             result = json.loads(_result_file(prefix).read_text())
             rows.append(
@@ -139,7 +139,7 @@ def _collect(runs: Sequence[Run], codecs: List[Dict[str, dict]],
                     config=run.name,
                     scheme=run.scheme,
                     decoder=name,
-                    input_size=tuple(run.build_codec().input_size),
+                    input_size=tuple(map(int, codec.input_size)),
                     params=cost.params / 1e6,
                     paper_gflops=cost.paper_gflops,
                     gflops=cost.gflops,
@@ -162,18 +162,3 @@ def _times(runs: Sequence[Run], codecs: List[Dict[str, dict]],
     if not path.is_file():
         path.write_text(json.dumps(time_runs(list(runs), codecs)))
     return json.loads(path.read_text())
-
-
-def name_apart(runs: Sequence[Run]) -> None:
-    """Tell runs of the same config apart by their checkpoints, in place.
-
-    Raises:
-        LabError: The same is named twice.
-    """
-    seen = set()
-    for run in runs:
-        if run.name in seen and run.checkpoint:
-            run.name += f'={Path(run.checkpoint).stem}'
-        if run.name in seen:
-            raise LabError(f'{run.name} is named twice')
-        seen.add(run.name)

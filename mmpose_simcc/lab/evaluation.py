@@ -12,79 +12,30 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.logging import MMLogger
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
+from mmpose.evaluation.metrics import MpiiPCKAccuracy, PCKAccuracy
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS
 from rich.progress import track
 
 from ..analysis import build_model
+from ..inference import load_weights, network_outputs
 from .errors import LabError
 from .runs import Run
 
 
-def load_weights(model: TopdownPoseEstimator, checkpoint: str,
-                 name: str) -> None:
-    """Load a checkpoint that must fit the model entry for entry.
-
-    Args:
-        model (TopdownPoseEstimator): The model.
-        checkpoint (str): Path of the checkpoint.
-        name (str): What to call the model in errors.
+def load_model(run: Run, checkpoint: str) -> TopdownPoseEstimator:
+    """Build a run's model with the weights of a checkpoint.
 
     Raises:
-        LabError: It cannot be read or is that of another model; the message
-            names the first entry that differs.
+        LabError: The checkpoint cannot be read or is of another model.
     """
+    model = build_model(run.cfg)
     try:
-        loaded = CheckpointLoader.load_checkpoint(
-            str(checkpoint), map_location='cpu', logger='silent')
-    except Exception as error:  # unpickling raises nearly anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise LabError(
-            f'checkpoint {checkpoint} cannot be read: {reason}') from error
-    state = loaded.get('state_dict', loaded) if isinstance(loaded,
-                                                           dict) else {}
-    state = {key.removeprefix('module.'): v for key, v in state.items()}
-    own = model.state_dict()
-    for key in [*own, *state]:
-        if key not in state:
-            problem = f'has no `{key}`'
-        elif key not in own:
-            problem = f'has `{key}`, which the model has not'
-        elif own[key].shape != state[key].shape:
-            problem = (f'has `{key}` of shape {tuple(state[key].shape)}, the '
-                       f'model {tuple(own[key].shape)}')
-        else:
-            continue
-        raise LabError(f'checkpoint {checkpoint} is of another model than '
-                       f'{name}: it {problem}')
-    model.load_state_dict(state)
-
-
-class OutputRecorder:
-    """Keeps what a head hands to ``decode``: the network outputs after
-    everything that the head does to them, the flip test included.
-
-    Args:
-        head (nn.Module): Head of a top-down model.
-    """
-
-    def __init__(self, head: torch.nn.Module) -> None:
-        self.head = head
-        self.outputs = None
-
-    def __enter__(self) -> 'OutputRecorder':
-        decode = self.head.decode
-
-        def record(outputs):
-            self.outputs = outputs
-            return decode(outputs)
-
-        self.head.decode = record  # hides the class's method
-        return self
-
-    def __exit__(self, *exc_info) -> None:
-        del self.head.decode
+        load_weights(model, checkpoint)
+    except ValueError as error:
+        raise LabError(f'{run.name}: {error}') from error
+    return model.to(get_device())
 
 
 @contextlib.contextmanager
@@ -118,20 +69,17 @@ def evaluate(
         prefixes (dict): For each name, where its predictions go:
             ``PREFIX.npz`` has ``ids``, ``img_ids`` (N,), ``keypoints`` (N, K,
             2) in image pixels and ``scores`` (N, K) in the order of the data
-            set; a COCO metric adds ``PREFIX.keypoints.json`` in COCO's
-            format.
+            set, and with a PCK metric ``distances`` (N, K), normalised; a
+            COCO metric adds ``PREFIX.keypoints.json`` in COCO's format.
 
     Returns:
         dict: For each name, the values of the config's metrics.
 
     Raises:
-        LabError: The checkpoint does not fit, or the head does not decode
-            by its ``decode``.
+        LabError: The checkpoint does not fit.
     """
     cfg = run.cfg
-    model = build_model(cfg)
-    load_weights(model, checkpoint, run.name)
-    model.to(get_device())
+    model = load_model(run, checkpoint)
     head = model.head
     codecs = {
         name: KEYPOINT_CODECS.build(decoder)
@@ -146,23 +94,18 @@ def evaluate(
         }
     predictions = {name: [] for name in codecs}
 
-    for batch in track(loader, f'evaluate {run.name}'):
-        data = model.data_preprocessor(batch, False)
-        with OutputRecorder(head) as recorder:
-            samples = model.predict(data['inputs'], data['data_samples'])
-        if recorder.outputs is None:
-            raise LabError(f'{run.name}: {type(head).__name__} does not '
-                           'decode by its method `decode`')
+    batches = track(loader, f'evaluate {run.name}')
+    for outputs, samples in network_outputs(model, batches):
         for name, codec in codecs.items():
             head.decoder = codec
-            samples = model.add_pred_to_datasample(
-                head.decode(recorder.outputs), None, data['data_samples'])
-            evaluators[name].process(samples, batch)
+            model.add_pred_to_datasample(head.decode(outputs), None, samples)
+            evaluators[name].process(samples)
             predictions[name] += [_prediction(sample) for sample in samples]
 
     metrics = {}
     for name, evaluator in evaluators.items():
-        _save_predictions(prefixes[name], predictions.pop(name))
+        _save_predictions(prefixes[name], predictions.pop(name),
+                          _pck_distances(evaluator))
         with quiet():
             metrics[name] = {
                 key: float(value)
@@ -187,11 +130,34 @@ def _prediction(sample) -> Tuple[Any, Any, np.ndarray, np.ndarray]:
             instances.keypoint_scores[0])
 
 
-def _save_predictions(prefix: Path, predictions: List[tuple]) -> None:
+def _pck_distances(evaluator: Evaluator) -> Dict[str, np.ndarray]:
+    """What a PCK metric compares with its threshold: ``distances`` (N, K),
+    NaN where a keypoint is not labelled."""
+    for metric in evaluator.metrics:
+        # not JHMDB's, which has two sizes
+        if type(metric) in (PCKAccuracy, MpiiPCKAccuracy):
+            size = f'{metric.norm_item[0]}_size'
+            # MPII counts pixels from 1
+            first = isinstance(metric, MpiiPCKAccuracy)
+            distances = [
+                np.where(
+                    sample['mask'][0],
+                    np.linalg.norm(
+                        (sample['pred_coords'][0] + first -
+                         sample['gt_coords'][0]) / sample[size],
+                        axis=-1), np.nan) for sample in metric.results
+            ]
+            return dict(distances=np.array(distances, np.float32))
+    return {}
+
+
+def _save_predictions(prefix: Path, predictions: List[tuple],
+                      distances: Dict[str, np.ndarray]) -> None:
     ids, img_ids, keypoints, scores = zip(*predictions)
     np.savez(
         f'{prefix}.npz',
         ids=np.array(ids),
         img_ids=np.array(img_ids),
         keypoints=np.array(keypoints, np.float32),
-        scores=np.array(scores, np.float32))
+        scores=np.array(scores, np.float32),
+        **distances)

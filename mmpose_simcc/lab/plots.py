@@ -1,7 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Plots of a comparison."""
+"""Plots of a study."""
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence
 
 import matplotlib
 import numpy as np
@@ -9,21 +9,15 @@ import numpy as np
 matplotlib.use('Agg')  # writes files, shows nothing
 
 from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
-from mmcv import imread  # noqa: E402
-from mmengine.registry import init_default_scope  # noqa: E402
-from mmpose.registry import DATASETS  # noqa: E402
 
-from .evaluation import quiet  # noqa: E402
-from .runs import Run  # noqa: E402
-from .tables import Row, shown_metrics  # noqa: E402
+from .bootstrap import interval  # noqa: E402
+from .study import Study  # noqa: E402
+from .tables import Row, metric_key, percent  # noqa: E402
 
 # distinct also for colour-blind readers (Okabe and Ito)
 COLORS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9',
-          '#F0E442', '#000000')
-TRUTH_COLOR = '#39FF14'
-PREDICTION_COLOR = '#FF2D55'
+          '#B8A900', '#000000')
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -32,201 +26,118 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def plot_decoders(rows: List[Row], path: Path) -> Path:
-    """Grouped bars: the first metric (AP) by config and decoder."""
-    key, name = next(iter(shown_metrics(rows).items()))
-    configs = list(dict.fromkeys(row.config for row in rows))
-    names = list(dict.fromkeys(row.decoder for row in rows))
-    colors = {
-        decoder: COLORS[i % len(COLORS)]
-        for i, decoder in enumerate(names)
-    }
-    groups = [[row for row in rows if row.config == c] for c in configs]
-    figure, axes = plt.subplots(
-        figsize=(1.5 + 0.55 * sum(len(g) + 1 for g in groups), 4))
-    x, centers = 0., []
-    for group in groups:
-        places = x + np.arange(len(group))
-        for place, row in zip(places, group):
-            value = row.metrics[key]
-            axes.bar(place, value, 0.86, color=colors[row.decoder])
-            axes.annotate(
-                f'{value:.3f}', (place, value), (0, 2),
-                textcoords='offset points',
-                ha='center',
-                fontsize=7)
-        centers.append(places.mean())
-        x = places[-1] + 2
-    axes.set_xticks(centers, [
-        f'{group[0].scheme}\n{group[0].size_text}' for group in groups
-    ])
-    axes.set_ylabel(name)
+def plot_study(study: Study, rows: List[Row],
+               samples: Optional[Sequence[np.ndarray]], path: Path) -> Path:
+    """Plot the study's metric in the paper's form, with the 95% intervals of
+    each value.
+
+    Args:
+        study (Study): Its ``plot`` names the kind, x and series.
+        rows (list[Row]): The rows.
+        samples (list[np.ndarray], optional): For each row, the metric on
+            resampled images, in percent.
+        path (Path): The image.
+    """
+    form = dict(dict(kind='bars', x='model', series='decoder'), **study.plot)
+    key = metric_key(rows, study.value)
+    series: Dict[str, list] = {}
+    for i, row in enumerate(rows):
+        value = percent(row, key)
+        reach = (0, 0) if samples is None else np.abs(
+            np.array(interval(samples[i])) - value)
+        name = study.label(form['series'], row.factors.get(form['series']))
+        series.setdefault(name, []).append(
+            (row.factors.get(form['x']), value, reach))
+    colors = dict(zip(series, COLORS * len(series)))
+    draw = _bars if form['kind'] == 'bars' else _lines
+    figure = draw(study, form, series, colors)
+    axes = figure.axes[0]
+    axes.set_ylabel(f'{study.value} (%)')
     axes.spines[['top', 'right']].set_visible(False)
-    axes.tick_params(axis='x', length=0)
     axes.legend(
-        [plt.Rectangle((0, 0), 1, 1, color=c) for c in colors.values()],
-        names,
-        title='decoder',
+        [plt.Line2D([], [], color=c, linewidth=6) for c in colors.values()],
+        colors,
+        title=study.title_of(form['series']),
         loc='upper left',
         bbox_to_anchor=(1, 1),
         frameon=False)
     return save(figure, path)
 
 
-class Person(NamedTuple):
-    """An annotated person.
-
-    Attributes:
-        id (int): As in the data set.
-        img_id (int): As in the data set.
-        path (str): The image.
-        bbox (np.ndarray): Corners x1, y1, x2, y2 in pixels, shape (4,).
-        keypoints (np.ndarray): Pixels, shape (K, 2).
-        visible (np.ndarray): Which are labelled, shape (K,).
-    """
-    id: int
-    img_id: int
-    path: str
-    bbox: np.ndarray
-    keypoints: np.ndarray
-    visible: np.ndarray
-
-
-def load_people(run: Run) -> Tuple[List[Person], List[Tuple[int, int]]]:
-    """The annotated people of a run's test data.
-
-    Returns:
-        tuple: The people in the order of the data set, and the links of the
-        skeleton as pairs of keypoints.
-    """
-    cfg = run.cfg.test_dataloader.dataset.copy()
-    cfg.pipeline = []
-    if 'bbox_file' in cfg:
-        cfg.bbox_file = ''
-    init_default_scope(run.cfg.get('default_scope', 'mmpose'))
-    with quiet():
-        dataset = DATASETS.build(cfg)
-    infos = (dataset.get_data_info(i) for i in range(len(dataset)))
-    people = [
-        Person(info['id'], info['img_id'], info['img_path'], info['bbox'][0],
-               info['keypoints'][0], info['keypoints_visible'][0] > 0)
-        for info in infos
-    ]
-    return people, dataset.metainfo['skeleton_links']
+def _bars(study: Study, form: dict, series: dict, colors: dict) -> Figure:
+    groups: Dict[str, list] = {}
+    for name, points in series.items():
+        for x, value, reach in points:
+            label = study.label(form['x'], x)
+            groups.setdefault(label, []).append((name, value, reach))
+    bars = sum(len(group) + 1 for group in groups.values())
+    figure, axes = plt.subplots(figsize=(1 + 0.62 * bars, 3.8))
+    place, centers = 0., []
+    for group in groups.values():
+        centers.append(place + (len(group) - 1) / 2)
+        for name, value, reach in group:
+            axes.bar(place, value, 0.86, color=colors[name])
+            axes.errorbar(
+                place,
+                value,
+                np.reshape(reach, (2, 1)),
+                color='#333333',
+                linewidth=1,
+                capsize=2)
+            axes.annotate(
+                f'{value:.1f}', (place, value + reach[1]), (0, 2),
+                textcoords='offset points',
+                ha='center',
+                fontsize=8)
+            place += 1
+        place += 1
+    axes.set_xticks(centers, [_wrap(label) for label in groups])
+    axes.tick_params(axis='x', length=0)
+    axes.set_ylim(bottom=0)
+    if len(groups) > 1:
+        axes.set_xlabel(study.title_of(form['x']))
+    return figure
 
 
-class Predictions:
-    """Stored predictions of a row.
-
-    Args:
-        row (Row): The row.
-    """
-
-    def __init__(self, row: Row) -> None:
-        with np.load(f'{row.predictions}.npz') as stored:
-            self.keypoints = stored['keypoints']
-            self.img_ids = stored['img_ids']
-            self._by_id = {id_: i for i, id_ in enumerate(stored['ids'])}
-        self._by_image: Dict[int, List[int]] = {}
-        for i, img_id in enumerate(self.img_ids.tolist()):
-            self._by_image.setdefault(img_id, []).append(i)
-
-    def of(self, person: Person,
-           from_detections: bool) -> Optional[np.ndarray]:
-        """Keypoints (K, 2) in image pixels of an annotated person: by its
-        id, or, where boxes were detected, the nearest in the image."""
-        if not from_detections:
-            return self.keypoints[self._by_id[person.id]]
-        found = self.keypoints[self._by_image.get(person.img_id, [])]
-        if len(found) == 0:
-            return None
-        far = np.linalg.norm(found - person.keypoints, axis=-1)
-        return found[far[:, person.visible].mean(-1).argmin()]
+def _wrap(name: str) -> str:
+    return name.replace('_', '\n').replace(', ', ',\n')
 
 
-def choose_people(people: List[Person], number: int) -> List[Person]:
-    """Fully visible people, spread over the data set."""
-    full = sorted(people, key=lambda person: -int(person.visible.sum()))
-    full = full[:max(number, len(full) // 5)]
-    full.sort(key=lambda person: person.id)
-    places = np.linspace(0, len(full) - 1, min(number, len(full)))
-    return [full[round(place)] for place in places]
-
-
-def draw_person(axes: Axes,
-                person: Person,
-                links: Sequence[Tuple[int, int]],
-                predictions: Sequence[Tuple[np.ndarray, str]],
-                margin: float = 0.15) -> None:
-    """Draw the truth and predictions over a person's part of the image."""
-    image = imread(person.path, channel_order='rgb')
-    size = (person.bbox[2:] - person.bbox[:2]).max() * (0.5 + margin)
-    x, y = (person.bbox[2:] + person.bbox[:2]) / 2
-    axes.imshow(image, interpolation='lanczos')
-    axes.set(
-        xlim=(x - size, x + size),
-        ylim=(y + size, y - size),
-        xticks=[],
-        yticks=[],
-        facecolor='#eeeeee')
-    axes.spines[:].set_visible(False)
-    _draw_skeleton(axes, person.keypoints, person.visible, links,
-                   TRUTH_COLOR, 2.4)
-    for keypoints, color in predictions:
-        _draw_skeleton(axes, keypoints, person.visible, links, color, 1.1)
-
-
-def _draw_skeleton(axes: Axes, keypoints: np.ndarray, visible: np.ndarray,
-                   links: Sequence[Tuple[int, int]], color: str,
-                   width: float) -> None:
-    for pair in links:
-        if visible[list(pair)].all():
-            axes.plot(
-                *keypoints[list(pair)].T,
-                color=color,
-                linewidth=width,
-                solid_capstyle='round')
-    axes.plot(
-        *keypoints[visible].T,
-        'o',
-        color=color,
-        markersize=1.4 * width,
-        markeredgewidth=0)
-
-
-def plot_samples(rows: List[Row],
-                 runs: Sequence[Run],
-                 path: Path,
-                 number: int = 6) -> Path:
-    """Sample people: a row for each model with its best decoder, predicted
-    over true skeletons."""
-    key = next(iter(shown_metrics(rows)))
-    people, links = load_people(runs[0])
-    chosen = choose_people(people, number)
-    figure, grid = plt.subplots(
-        len(runs),
-        len(chosen),
-        figsize=(2 * len(chosen), 2.1 * len(runs)),
-        squeeze=False)
-    for axes_row, run in zip(grid, runs):
-        row = max((row for row in rows if row.config == run.name),
-                  key=lambda row: row.metrics[key])
-        predictions = Predictions(row)
-        detected = bool(run.cfg.test_dataloader.dataset.get('bbox_file'))
-        for axes, person in zip(axes_row, chosen):
-            keypoints = predictions.of(person, detected)
-            draw_person(
-                axes, person, links,
-                [] if keypoints is None else [(keypoints, PREDICTION_COLOR)])
-        axes_row[0].set_ylabel(
-            f'{row.scheme}\n{row.decoder}', fontsize=9)
-    figure.legend([
-        plt.Line2D([], [], color=TRUTH_COLOR, linewidth=3),
-        plt.Line2D([], [], color=PREDICTION_COLOR, linewidth=2)
-    ], ['annotated', 'predicted'],
-                  loc='lower center',
-                  bbox_to_anchor=(0.5, 0.95),
-                  ncols=2,
-                  frameon=False)
-    figure.subplots_adjust(wspace=0.03, hspace=0.03, top=0.95)
-    return save(figure, path)
+def _lines(study: Study, form: dict, series: dict, colors: dict) -> Figure:
+    figure, axes = plt.subplots(figsize=(5.5, 3.8))
+    ticks = {}
+    for name, points in series.items():
+        points = sorted(points, key=lambda point: np.prod(point[0]))
+        # an input size has the place of its width
+        xs = [x[0] if isinstance(x, (tuple, list)) else x
+              for x, _, _ in points]
+        ticks.update({
+            place: study.label(form['x'], x)
+            for place, (x, _, _) in zip(xs, points)
+        })
+        values = np.array([value for _, value, _ in points])
+        reach = np.array([reach for _, _, reach in points]).T
+        axes.plot(xs, values, 'o-', color=colors[name], markersize=4)
+        axes.fill_between(
+            xs,
+            values - reach[0],
+            values + reach[1],
+            color=colors[name],
+            alpha=0.15,
+            linewidth=0)
+        marks = form.get('marks', {})
+        mark = next((marks[m] for m in marks if str(m) == name), None)
+        if mark is not None:
+            axes.axvline(
+                mark, color=colors[name], linestyle='--', linewidth=1)
+            axes.annotate(
+                form.get('mark_label', ''), (mark, 1), (3, -2),
+                xycoords=axes.get_xaxis_transform(),
+                textcoords='offset points',
+                color=colors[name],
+                va='top',
+                fontsize=8)
+    axes.set_xticks(list(ticks), list(ticks.values()))
+    axes.set_xlabel(study.title_of(form['x']))
+    axes.grid(alpha=0.3)
+    return figure

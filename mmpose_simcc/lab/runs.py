@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
+import mmpose
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import KEYPOINT_CODECS
@@ -14,6 +15,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from ..analysis import load_config
 from ..codecs import SimCCCodec
 from ..codecs.heatmap import BaseHeatmapCodec
+from ..version import __version__
 from .errors import LabError
 
 DETECTIONS = ('person_detection_results/'
@@ -56,29 +58,6 @@ class Run:
                                            True) else 'biased'
             return f'heatmap, {biased}'
         return self.cfg.model.head.decoder.type
-
-
-def load_run(spec: str, data_root: Optional[str] = None) -> Run:
-    """Read what a user names on the command line.
-
-    Args:
-        spec (str): ``CONFIG`` or ``CONFIG=CHECKPOINT``.
-        data_root (str, optional): See :func:`use_data`.
-
-    Returns:
-        Run: Named after the config file.
-
-    Raises:
-        LabError: The config cannot be read or is not a top-down one, or
-            there is no such checkpoint.
-    """
-    config, _, checkpoint = spec.partition('=')
-    cfg = read_config(config)
-    if checkpoint and not Path(checkpoint).is_file():
-        raise LabError(f'there is no checkpoint {checkpoint}')
-    if data_root:
-        use_data(cfg, data_root)
-    return Run(Path(config).stem, cfg, checkpoint or None)
 
 
 def read_config(name: str) -> Config:
@@ -147,6 +126,19 @@ def use_data(cfg: Config, root: str) -> None:
             for folder in old:
                 if ann_file.startswith(folder):
                     node['ann_file'] = root + ann_file[len(folder):]
+
+
+def use_split(cfg: Config) -> None:
+    """Test on the training data and their annotated boxes, in place."""
+    train = _datasets(cfg, 'train')[0]
+    test = _datasets(cfg, 'test')[0]
+    old, new = _path(test, test['ann_file']), _path(train, train['ann_file'])
+    for name in ('data_root', 'ann_file', 'data_prefix'):
+        test[name] = train[name]
+    test['bbox_file'] = ''
+    for node in _dicts(cfg.test_evaluator):
+        if node.get('ann_file') and Path(node['ann_file']) == old:
+            node['ann_file'] = str(new)
 
 
 def check_data(run: Run, split: str) -> None:
@@ -282,6 +274,8 @@ def forward_identity(run: Run, weights: str) -> str:
     """
     cfg = run.cfg
     return digest([
+        mmpose.__version__,
+        __version__,
         weights,
         _network_identity(cfg),
         cfg.model.get('test_cfg'),

@@ -10,6 +10,8 @@ from typing import Any, Dict, List, Optional, Tuple
 from rich.console import Console
 from tabulate import tabulate
 
+from .errors import LabError
+
 # MMPose's names of COCO's metrics and the papers'
 COCO_METRICS = {
     'coco/AP': 'AP',
@@ -56,7 +58,8 @@ class Row:
 
     @property
     def size_text(self) -> str:
-        return '{}x{}'.format(*self.input_size)
+        """Height x width, as in the names of configs."""
+        return '{1}x{0}'.format(*self.input_size)
 
 
 def shown_metrics(rows: List[Row]) -> Dict[str, str]:
@@ -123,9 +126,81 @@ def write_tables(rows: List[Row], folder: Path) -> List[Path]:
     return paths
 
 
+def metric_key(rows: List[Row], name: str) -> str:
+    """MMPose's name of a metric.
+
+    Raises:
+        LabError: The rows have no such metric.
+    """
+    names = {short: key for key, short in shown_metrics(rows).items()}
+    if name not in names:
+        raise LabError(f'there is no metric {name}; there are '
+                       f'{", ".join(names)}')
+    return names[name]
+
+
+def percent(row: Row, key: str) -> Optional[float]:
+    """A metric in percent, as papers give it."""
+    value = row.metrics.get(key)
+    in_percent = 'PCK@0.1' in row.metrics  # MPII's metric
+    return value if value in (None, -1) or in_percent else 100 * value
+
+
+COSTS = {
+    '#Params': lambda row: f'{row.params:.1f}M',
+    'GFLOPs': lambda row: f'{row.paper_gflops:.2f}',
+}
+
+
+def study_table(study, rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
+    """The table in the paper's form: metrics in percent, the best of each
+    column bold.
+
+    Args:
+        study (Study): Its ``rows`` and ``columns``.
+        rows (list[Row]): The rows.
+
+    Returns:
+        tuple: Header and cells.
+    """
+    groups = {}
+    for row in rows:
+        labels = tuple(
+            study.label(factor, row.factors.get(factor))
+            for factor in study.rows)
+        groups.setdefault(labels, []).append(row)
+    if isinstance(study.columns, str):
+        key = metric_key(rows, study.value)
+        names = list(
+            dict.fromkeys(
+                study.label(study.columns, row.factors.get(study.columns))
+                for row in rows))
+        values = [[
+            next((percent(row, key) for row in group if study.label(
+                study.columns, row.factors.get(study.columns)) == name), None)
+            for name in names
+        ] for group in groups.values()]
+    else:
+        names = study.columns or list(shown_metrics(rows).values())
+        values = [[
+            COSTS[name](group[0])
+            if name in COSTS else percent(group[0], metric_key(rows, name))
+            for name in names
+        ] for group in groups.values()]
+    header = [study.title_of(factor) for factor in study.rows] + names
+    cells = [[*labels] for labels in groups]
+    for column in zip(*values):
+        numbers = [v for v in column if isinstance(v, float)]
+        for line, value in zip(cells, column):
+            text = value if isinstance(value, str) else _number(value, 2)
+            best = isinstance(value, float) and value == max(numbers)
+            line.append(f'**{text}**' if best and len(numbers) > 1 else text)
+    return header, cells
+
+
 def print_table(rows: List[Row], console: Console) -> None:
-    """Print the rows in 80 columns: a line for each decoder, under two for
-    its model. The best value of each metric is marked."""
+    """Print the rows in less than 100 columns: a line for each decoder, under
+    two for its model. The best value of each metric is marked."""
     metrics = shown_metrics(rows)
     best = {
         key: max(row.metrics.get(key, -1) for row in rows)
@@ -143,7 +218,8 @@ def print_table(rows: List[Row], console: Console) -> None:
             f'[dim]{row.scheme}; {row.size_text}; {row.params:.2f} M; GFLOPs '
             f'{row.paper_gflops:.2f} (paper) {row.gflops:.2f} (true); forward '
             f'{row.forward_ms:.1f} ms[/]',
-            highlight=False)
+            highlight=False,
+            soft_wrap=True)
         for row in group:
             line = f'  {row.decoder:{width - 2}}' \
                    f'{_number(row.decode_ms, 3):>12}'

@@ -59,7 +59,8 @@ class Launcher:
 
 
 def training_dir(run: Run, work_dir: Path) -> Path:
-    return work_dir / 'trainings' / f'{run.name}-{training_identity(run)}'
+    name = re.sub(r'[^\w.=-]+', '_', run.name)
+    return work_dir / 'trainings' / f'{name}-{training_identity(run)}'
 
 
 def find_training(run: Run, work_dir: Path) -> Optional[Path]:

@@ -1,0 +1,239 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Writes a study: tables, plots, pictures, and one page with all of them."""
+import base64
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+import torch
+from jinja2 import Environment, FileSystemLoader
+from rich.progress import track
+
+from ..version import __version__
+from .bootstrap import REPEATS, bootstrap, interval
+from .pictures import plot_disagreement, plot_samples
+from .plots import plot_study
+from .runs import Run
+from .study import Study
+from .tables import (
+    Row,
+    flat_table,
+    markdown_table,
+    metric_key,
+    percent,
+    study_table,
+    write_tables,
+)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A row's metric and its difference to a baseline, in percent, each with
+    its 95% interval over resampled images.
+
+    Attributes:
+        row (Row): The row.
+        value (float): Its metric.
+        range (tuple): Interval of the metric.
+        baseline (Row, optional): What it is compared with; None for the
+            baseline itself.
+        difference (float): Metric minus the baseline's.
+        difference_range (tuple): Paired interval of the difference.
+    """
+    row: Row
+    value: float
+    range: Tuple[float, float]
+    baseline: Optional[Row] = None
+    difference: float = 0.
+    difference_range: Tuple[float, float] = (0., 0.)
+
+    @property
+    def verdict(self) -> str:
+        """Whether the data tell the two apart."""
+        low, high = self.difference_range
+        if low > 0:
+            return 'better'
+        return 'worse' if high < 0 else 'not told apart'
+
+
+def _find_baseline(study: Study, row: Row, rows: List[Row],
+                   key: str) -> Optional[Row]:
+    if not study.baseline:
+        found = max(rows, key=lambda other: other.metrics[key])
+        return None if found is row else found
+    target = {**row.factors, **study.baseline}
+    names = {*_row_factors(study), *study.baseline}
+    for other in rows:
+        if all(other.factors.get(name) == target.get(name) for name in names):
+            return None if other is row else other
+    return None
+
+
+def _row_factors(study: Study) -> List[str]:
+    """The factors that tell the study's rows apart."""
+    columns = [study.columns] if isinstance(study.columns, str) else []
+    return [*study.rows, *columns]
+
+
+def differences(study: Study, rows: List[Row],
+                samples: Sequence[np.ndarray]) -> List[Difference]:
+    """Compare every row with its baseline.
+
+    Args:
+        study (Study): Its ``baseline`` and ``value``.
+        rows (list[Row]): The rows.
+        samples (list[np.ndarray]): For each row, the metric on resampled
+            images, in percent.
+    """
+    key = metric_key(rows, study.value)
+    places = {id(row): i for i, row in enumerate(rows)}
+    found = []
+    for i, row in enumerate(rows):
+        value, reach = percent(row, key), interval(samples[i])
+        base = _find_baseline(study, row, rows, key)
+        if base is None:
+            found.append(Difference(row, value, reach))
+        else:
+            paired = samples[i] - samples[places[id(base)]]
+            found.append(
+                Difference(row, value, reach, base,
+                           value - percent(base, key), interval(paired)))
+    return found
+
+
+def _name(study: Study, row: Row) -> str:
+    """A row in words."""
+    return ', '.join(
+        study.label(name, row.factors.get(name))
+        for name in _row_factors(study))
+
+
+def difference_table(study: Study, found: List[Difference]):
+    """Header and cells."""
+    header = [
+        'Row', f'{study.value} [95%]', 'Compared with', 'Difference [95%]',
+        'Verdict'
+    ]
+    cells = []
+    for item in found:
+        low, high = item.range
+        cell = [
+            _name(study, item.row), f'{item.value:.2f} [{low:.2f}, {high:.2f}]'
+        ]
+        if item.baseline is None:
+            cells.append([*cell, '-', '-', '-'])
+        else:
+            low, high = item.difference_range
+            cells.append([
+                *cell,
+                _name(study, item.baseline),
+                f'{item.difference:+.2f} [{low:+.2f}, {high:+.2f}]',
+                item.verdict
+            ])
+    return header, cells
+
+
+def _samples(study: Study, rows: List[Row],
+             runs: Dict[str, Run]) -> Optional[List[np.ndarray]]:
+    key = metric_key(rows, study.value)
+    if key.split('/')[-1] not in ('AP', 'PCK', 'PCKh', 'PCK@0.1'):
+        return None
+    in_percent = 'PCK@0.1' in rows[0].metrics
+    return [
+        bootstrap(row, runs[row.config], key) * (1 if in_percent else 100)
+        for row in track(rows, 'resample images')
+    ]
+
+
+def _disagreeing(study: Study, rows: List[Row],
+                 key: str) -> Optional[Tuple[Row, Row]]:
+    """The two rows whose pictures are shown: those that the study names, or
+    the best and the worst."""
+    if study.disagree:
+        pair = []
+        for wanted in study.disagree:
+            wanted = dict(decoder=wanted) if isinstance(wanted,
+                                                        str) else wanted
+            pair += [
+                row for row in rows
+                if all(row.factors.get(k) == v for k, v in wanted.items())
+            ][:1]
+    else:
+        order = sorted(rows, key=lambda row: row.metrics[key])
+        pair = [order[0], order[-1]]
+    return tuple(pair) if len(pair) == 2 and pair[0] is not pair[1] else None
+
+
+def write_report(study: Study, runs: Sequence[Run], rows: List[Row],
+                 folder: Path) -> List[Path]:
+    """Write everything that a study shows.
+
+    Args:
+        study (Study): The study.
+        runs (list[Run]): Its models.
+        rows (list[Row]): Its results.
+        folder (Path): Gets ``index.html``, a self-contained page, and its
+            parts: ``table.*`` (the model zoo's form), ``study.md`` (the
+            paper's form), ``differences.md``, ``plot.*``, ``samples.png``
+            and ``disagreement.png``.
+
+    Returns:
+        list[Path]: The files.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    key = metric_key(rows, study.value)
+    by_name = {run.name: run for run in runs}
+    paths = write_tables(rows, folder)
+    samples = _samples(study, rows, by_name)
+    tables = dict(study=study_table(study, rows))
+    if samples is not None:
+        tables['differences'] = difference_table(
+            study, differences(study, rows, samples))
+    for name, table in tables.items():
+        paths.append(folder / f'{name}.md')
+        paths[-1].write_text(markdown_table(*table) + '\n')
+    paths.append(plot_study(study, rows, samples, folder / 'plot.png'))
+    images = [
+        plot_study(study, rows, samples, folder / 'plot.svg'),
+        plot_samples(rows, runs, key, folder / 'samples.png')
+    ]
+    pair = _disagreeing(study, rows, key)
+    if pair:
+        images.append(
+            plot_disagreement(pair, [by_name[row.config] for row in pair],
+                              [_name(study, row) for row in pair],
+                              folder / 'disagreement.png'))
+    page = folder / 'index.html'
+    page.write_text(
+        Environment(
+            loader=FileSystemLoader(Path(__file__).parent),
+            autoescape=True).get_template('page.html').render(
+                study=study,
+                tables={**tables, 'all': flat_table(rows)},
+                images={path.stem: _embed(path) for path in images},
+                compared=pair and [_name(study, row) for row in pair],
+                command=' '.join(map(shlex.quote, ['python', *sys.argv])),
+                date=date.today().isoformat(),
+                machine=_machine(),
+                version=__version__,
+                repeats=REPEATS),
+        encoding='utf-8')
+    return [page, *paths, *images]
+
+
+def _embed(path: Path) -> str:
+    kind = 'svg+xml' if path.suffix == '.svg' else 'png'
+    content = base64.b64encode(path.read_bytes()).decode()
+    return f'data:image/{kind};base64,{content}'
+
+
+def _machine() -> str:
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else (
+        f'{platform.processor() or platform.machine()}, '
+        f'{torch.get_num_threads()} threads')
+    return f'{device}; torch {torch.__version__}'
