@@ -4,10 +4,11 @@ from typing import Optional, Sequence, Tuple, Union
 import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
-from ..checks import check_bool, check_choice, check_number, invalid
+from ..checks import check_bool, check_choice, invalid
 from ..functional.arrays import Array
 from ..functional.decode import decode_daec
 from .heatmap import BaseHeatmapCodec
+from .learned import load_learned_delta
 
 Delta = Union[str, float, Sequence]
 
@@ -18,16 +19,15 @@ def empirical_delta(sigma: float, smooth: bool) -> float:
     return sigma + 1 if smooth else sigma + 2
 
 
-def parse_delta(delta: Delta, sigma: float, smooth: bool) -> np.ndarray:
-    """Any form of ``delta`` as an array that broadcasts to (K, 2).
+def parse_delta(delta: Delta) -> np.ndarray:
+    """Numbers for ``delta`` as an array that broadcasts to (K, 2).
 
     Raises:
-        ValueError: It has none of the allowed forms.
+        ValueError: They have none of the allowed forms.
     """
-    if isinstance(delta, str) and delta == 'empirical':
-        delta = empirical_delta(sigma, smooth)
-    allowed = ("'empirical', a finite number, a pair (x, y) of them, or a "
-               'list with a number or a pair for each keypoint')
+    allowed = ("'empirical', the path of a JSON file of a learned one, a "
+               'finite number, a pair (x, y) of them, or a list with a '
+               'number or a pair for each keypoint')
     try:
         array = np.array(delta, dtype=np.float32)
     except (TypeError, ValueError):
@@ -60,7 +60,10 @@ class DAECCodec(BaseHeatmapCodec):
             ``smooth=True``; a number, fractional allowed (the last column or
             row counts by its fraction); a pair for x and y; or a list with a
             number or a pair for each keypoint. Two numbers are a pair: for
-            two keypoints give two pairs. Defaults to ``'empirical'``.
+            two keypoints give two pairs. A path ending in ``.json`` reads
+            what ``tools/calibrate_daec.py`` learned from data, which applies
+            to one sigma, heatmap size, corner and smoothing. Defaults to
+            ``'empirical'``.
         corner (str): The corner of the window that is cut (DAEC, Section
             4.6): ``'br'``, ``'ur'``, ``'bl'`` or ``'ul'``. Defaults to
             ``'br'``, the method.
@@ -84,8 +87,21 @@ class DAECCodec(BaseHeatmapCodec):
                          blur_kernel_size)
         self.corner = check_choice('corner', corner, ('br', 'ur', 'bl', 'ul'))
         self.smooth = check_bool('smooth', smooth)
-        self.delta = parse_delta(delta, check_number('sigma', sigma, above=0),
-                                 smooth)
+        if isinstance(delta, str) and delta == 'empirical':
+            delta = empirical_delta(self.sigma, smooth)
+        elif isinstance(delta, str) and delta.endswith('.json'):
+            delta = self._load_delta(delta)
+        self.delta = parse_delta(delta)
+
+    def _load_delta(self, path: str):
+        settings = dict(
+            sigma=self.sigma,
+            heatmap_size=self.heatmap_size,
+            corner=self.corner,
+            smooth=self.smooth)
+        if self.smooth:
+            settings['blur_kernel_size'] = self.blur_kernel_size
+        return load_learned_delta(path, 'heatmap', settings)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         K = locs.shape[-2]

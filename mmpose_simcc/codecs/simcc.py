@@ -10,6 +10,7 @@ from ..functional import decode as F
 from ..functional import labels
 from ..functional.arrays import Array, as_array, namespace
 from .base import TensorCodec, as_keypoints, check_maps
+from .learned import load_learned_delta
 
 
 def _check_pair(name: str, value: Union[float, Sequence[float]],
@@ -47,9 +48,10 @@ class SimCCCodec(TensorCodec):
         blur_kernel_size (int, optional): Odd size of the kernel of
             ``refine='dark'`` in bins; 1 does not smooth. Follows sigma by
             default.
-        delta (float | tuple): Error-compensation factor of
-            ``refine='daec'`` in bins, one or a pair (x, y). Defaults to 0,
-            a symmetric window.
+        delta (float | tuple | str): Error-compensation factor of
+            ``refine='daec'`` in bins, one or a pair (x, y), or a path ending
+            in ``.json``, to read what ``tools/calibrate_daec.py`` learned.
+            Defaults to 0, a symmetric window.
         score (str): ``'softmax'`` gives scores in [0, 1] that mean the same
             for every smoothing: the peak of the softmax divided by the peak
             of a perfect prediction, the smaller of the two axes.
@@ -73,7 +75,7 @@ class SimCCCodec(TensorCodec):
                  smoothing: float = 0.1,
                  refine: str = 'none',
                  blur_kernel_size: Optional[int] = None,
-                 delta: Union[float, Tuple[float, float]] = 0.,
+                 delta: Union[float, Tuple[float, float], str] = 0.,
                  score: str = 'softmax') -> None:
         super().__init__()
         self.input_size = check_size('input_size', input_size)
@@ -89,6 +91,13 @@ class SimCCCodec(TensorCodec):
         if blur_kernel_size is not None:
             check_odd('blur_kernel_size', blur_kernel_size)
         self.blur_kernel_size = blur_kernel_size
+        if isinstance(delta, str) and delta.endswith('.json'):
+            delta = load_learned_delta(
+                delta, 'simcc',
+                dict(
+                    sigma=self.sigma,
+                    simcc_split_ratio=self.simcc_split_ratio,
+                    input_size=self.input_size))
         self.delta = _check_pair('delta', delta)
         self.score = check_choice('score', score, ('softmax', 'logit'))
         self.num_bins = tuple(
@@ -124,7 +133,7 @@ class SimCCCodec(TensorCodec):
             for axis, num_bins in enumerate(self.num_bins))
         inside = inside_x & inside_y
         labelled = keypoints_visible >= 0.5
-        weights = xp.where(inside | ~labelled, keypoints_visible, 0.)
+        weights = keypoints_visible * (inside | ~labelled)
         used = (inside & labelled)[..., None]
         bins = xp.where(used, bins, 0.)
         x_labels, y_labels = (
