@@ -1,0 +1,217 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Tables and plot of a calibration."""
+from pathlib import Path
+from typing import Any, List, Optional
+
+import matplotlib
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+matplotlib.use('Agg')  # writes files, shows nothing
+
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.axes import Axes  # noqa: E402
+
+from .calibrate import Calibration, Choice  # noqa: E402
+
+ALSO_SHOWN = ('AP', 'AP .75', 'PCK', 'PCK@0.1')
+# distinct also for colour-blind readers (Okabe and Ito)
+COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7')
+OTHERS = ('#777777', '#aaaaaa', '#333333')
+
+
+def shown_metrics(calibration: Calibration) -> List[str]:
+    """The deciding metric first, then others that papers print."""
+    names = calibration.chosen.held_out.metrics
+    return [calibration.metric] + [
+        name for name in names if name.split('/')[-1] in ALSO_SHOWN
+        and name != calibration.metric
+    ]
+
+
+def delta_text(delta: Any) -> str:
+    if delta is None:
+        return ''
+    if not isinstance(delta, list):
+        return f'{delta:g}'
+    if not isinstance(delta[0], list):
+        return ', '.join(f'{number:g}' for number in delta)
+    low, high = np.min(delta, 0), np.max(delta, 0)
+    if all(x == y for x, y in delta):
+        return f'{low[0]:g} to {high[0]:g}'
+    return ', '.join(f'{a:g} to {b:g}' for a, b in zip(low, high))
+
+
+def _table(title: str, calibration: Calibration, choices: List[Choice],
+           kind: str) -> Table:
+    compared = any(choice.gain for choice in choices)
+    judged = any(choice.supported is not None for choice in choices)
+    metrics = shown_metrics(calibration)
+    table = _new_table(title)
+    table.add_column(kind)
+    for name in (f'D ({calibration.unit})', 'fitted', 'held out',
+                 *(name.split('/')[-1] for name in metrics)):
+        table.add_column(name, justify='right')
+    if compared:
+        table.add_column('gain [95 %]')
+        table.add_column('over')
+    if judged:
+        table.add_column('supported')
+    for choice in choices:
+        row = [
+            choice.name,
+            delta_text(choice.delta), f'{choice.fit.similarity:.4f}',
+            f'{choice.held_out.similarity:.4f}'
+        ]
+        row += [f'{choice.held_out.metrics[name]:.4f}' for name in metrics]
+        if compared:
+            row += [str(choice.gain or ''), choice.against]
+        if judged:
+            row.append({None: '', True: 'yes', False: 'no'}[choice.supported])
+        table.add_row(
+            *row, style='bold' if choice is calibration.chosen else None)
+    return table
+
+
+def _new_table(title: str) -> Table:
+    return Table(
+        title=title,
+        title_justify='left',
+        title_style='bold',
+        box=box.SIMPLE_HEAD)
+
+
+def print_report(calibration: Calibration, console: Console) -> None:
+    """Print curve, comparisons and what was chosen."""
+    setting = calibration.chosen.setting
+    curves = [
+        curve for curve in calibration.curves if len(curve.metric_deltas)
+    ]
+    table = _new_table(f'{calibration.metric} on the fitted images')
+    table.add_column(f'D ({calibration.unit})')
+    for curve in curves:
+        table.add_column(str(curve.setting), justify='right')
+    for row, delta in enumerate(curves[0].metric_deltas):
+        cells = []
+        for curve in curves:
+            mark = ''
+            if delta == calibration.empirical[curve.setting]:
+                mark += ' e'
+            if row == curve.metrics.argmax():
+                mark += ' *'
+            cells.append(f'{curve.metrics[row]:.4f}{mark:<4}')
+        table.add_row(f'{delta:g}', *cells)
+    console.print(table)
+    rule = 'symmetric' if calibration.representation == 'simcc' else \
+        "the paper's empirical D"
+    console.print(
+        f' e: {rule}; *: the best\n\nBelow: mean keypoint similarity on the '
+        'fitted and the held-out images, metrics and gains in similarity on '
+        'the held-out ones.\n',
+        highlight=False)
+    console.print(
+        _table('Other decoders', calibration, calibration.references,
+               'decoder'))
+    if len(calibration.settings) > 1:
+        console.print(
+            _table('Corners and smoothing, each at its best D by similarity',
+                   calibration, calibration.settings, 'cut corner'))
+    console.print(
+        _table(
+            f'Granularity of D (cut corner: {setting})'
+            if calibration.representation == 'heatmap' else
+            'Granularity of D', calibration, calibration.choices, 'D'))
+    verdict = calibration.verdict
+    gain = verdict.gain
+    word = ('is better than' if gain.low > 0 else
+            'is worse than' if gain.high < 0 else 'is not told apart from')
+    data = calibration.source['data']
+    console.print(
+        f'chosen on {data["people"]} people: {verdict.name}, D = '
+        f'{delta_text(verdict.delta)} {calibration.unit}\n'
+        f'On the held-out images it {word} {verdict.against}: '
+        f'{gain} in similarity.',
+        highlight=False)
+
+
+def _mark(axes: Axes, delta: float, color: str, label: Optional[str]) -> None:
+    axes.axvline(delta, color=color, linestyle='--', linewidth=1, label=label)
+
+
+def plot_calibration(calibration: Calibration, path: Path) -> Path:
+    """Plot the metric by D (DAEC, Figures 6 and 9), the similarity by D for
+    every corner, and the held-out gains of finer choices.
+
+    Args:
+        calibration (Calibration): What to plot.
+        path (Path): The picture.
+
+    Returns:
+        Path: The picture.
+    """
+    figure, (left, middle, right) = plt.subplots(
+        1, 3, figsize=(14, 4.2), constrained_layout=True)
+    setting = calibration.chosen.setting
+    is_heatmap = calibration.representation == 'heatmap'
+    rule = 'empirical' if is_heatmap else 'symmetric'
+    curves = [
+        curve for curve in calibration.curves if len(curve.metric_deltas)
+    ]
+    for curve, color in zip(curves, COLORS):
+        name = ('smoothed' if curve.setting.smooth else 'unsmoothed'
+                ) if is_heatmap else 'DAEC'
+        left.plot(
+            curve.metric_deltas, curve.metrics, '.-', color=color, label=name)
+        best = curve.metrics.argmax()
+        left.plot(
+            curve.metric_deltas[best], curve.metrics[best], '*', color=color,
+            markersize=13)
+        empirical = calibration.empirical[curve.setting]
+        _mark(left, empirical, color, f'{rule} D = {empirical:g}')
+    for reference, color in zip(calibration.references, OTHERS):
+        value = reference.fit.metrics[calibration.metric]
+        left.axhline(
+            value, color=color, linestyle=':', label=reference.name)
+    left.set_ylabel(f'{calibration.metric} on fitted images')
+    left.set_title('D by the metric (star: best)', loc='left')
+
+    same = [c for c in calibration.curves if c.setting.smooth ==
+            setting.smooth]
+    for curve, color in zip(same, COLORS):
+        middle.plot(
+            curve.deltas, curve.similarity, color=color,
+            label=f'cut {curve.setting}' if is_heatmap else 'DAEC')
+    for reference, color in zip(calibration.references, OTHERS):
+        middle.axhline(
+            reference.fit.similarity, color=color, linestyle=':',
+            label=reference.name)
+    _mark(middle, calibration.empirical[setting], 'black', f'{rule} D')
+    middle.set_ylabel('mean keypoint similarity, fitted images')
+    middle.set_title('Fractional D', loc='left')
+    for axes in (left, middle):
+        axes.set_xlabel(f'D ({calibration.unit})')
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+
+    steps = calibration.choices[1:]
+    for row, choice in enumerate(steps):
+        gain = choice.gain
+        color = '#009E73' if choice.supported else '#D55E00'
+        right.plot((gain.low, gain.high), (row, row), color=color)
+        right.plot(gain.value, row, 'o', color=color)
+    right.axvline(0, color='black', linewidth=1)
+    right.set_yticks(
+        range(len(steps)),
+        [f'{choice.name}\nover {choice.against}' for choice in steps])
+    right.set_ylim(len(steps) - 0.5, -0.5)
+    right.set_xlabel('gain in similarity on held-out images, 95 % interval')
+    right.set_title('Does a finer D generalise? (green: supported)',
+                    loc='left')
+    right.grid(axis='x', alpha=0.3)
+    for axes in (left, middle, right):
+        axes.spines[['top', 'right']].set_visible(False)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return path
