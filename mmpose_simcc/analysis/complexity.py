@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.benchmark import Measurement, Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..checks import check_size, invalid
+from ..checks import check_size
 
 aten = torch.ops.aten
 
@@ -81,26 +81,34 @@ def build_model(cfg: Config) -> TopdownPoseEstimator:
         cfg (Config): Config of a top-down model, see :func:`load_config`.
 
     Returns:
-        TopdownPoseEstimator: The model, on the CPU.
+        TopdownPoseEstimator: The model, on the CPU, with ``cfg`` as an
+        attribute.
     """
     init_default_scope(cfg.get('default_scope', 'mmpose'))
     # pretrained weights would be loaded by `init_weights`, not when building
-    return revert_sync_batchnorm(build_pose_estimator(cfg.model)).eval()
+    model = revert_sync_batchnorm(build_pose_estimator(cfg.model)).eval()
+    model.cfg = cfg
+    return model
 
 
 def model_input_size(model: TopdownPoseEstimator) -> Tuple[int, int]:
     """Size (w, h) in pixels of the images that a model decodes for.
 
+    Args:
+        model (TopdownPoseEstimator): A model with its config as ``cfg``, from
+            :func:`build_model` or MMPose's ``init_model``. Its head's decoder
+            has the size, or else the codec of the config.
+
     Raises:
-        ValueError: The head's decoder has no ``input_size``.
+        ValueError: Neither has an ``input_size``.
     """
-    decoder = getattr(model.head, 'decoder', None)
-    size = getattr(decoder, 'input_size', None)
-    if size is None:
-        raise invalid('model', type(model.head).__name__,
-                      'one whose head has a decoder with an `input_size`')
-    width, height = size
-    return int(width), int(height)
+    for codec in model.cfg.model.head.get('decoder'), model.cfg.get('codec'):
+        size = (codec or {}).get('input_size')
+        if size is not None:
+            width, height = size
+            return int(width), int(height)
+    raise ValueError(f'neither the decoder of {type(model.head).__name__} '
+                     'nor `codec` has an `input_size`')
 
 
 @dataclass(frozen=True)

@@ -81,19 +81,19 @@ _SQUARE, _384 = (256, 256), (288, 384)
 _NO_MODEL = 'neither this project nor MMPose has this model'
 _OTHER_COUNT = ('SimCC took this figure over from elsewhere; this model\'s '
                 'multiply-adds over 1e9 instead of 2**30 come close to it')
-_TOKENPOSE_COUNT = ('the published model has the same count as this '
-                    'project\'s; the paper does not say how it counted, and '
-                    'with attention products added its figure is not met '
-                    'either')
+_BETWEEN = ('the published model has the same count; the printed figure lies '
+            'between it and the count with attention products')
+_BEYOND = ('the published model has the same count; attention products do '
+           'not make up the difference, and the paper names no other part')
 
 PAPER_SIZES = (
     # SimCC, Table 1: COCO val
     PaperSize('SimCC T1', 'TokenPose-S', 'heatmap', _64,
               _TOKENPOSE + 'td-hm_tokenpose-s_8xb64-300e_coco-64x64.py', 4.9,
-              1.4, _TOKENPOSE_COUNT),
+              1.4, _BETWEEN),
     PaperSize('SimCC T1', 'TokenPose-S', 'SimCC', _64,
               _TOKENPOSE + 'simcc_tokenpose-s_8xb64-300e_coco-64x64.py', 4.9,
-              1.4, _TOKENPOSE_COUNT),
+              1.4, _BETWEEN),
     PaperSize('SimCC T1', 'TokenPose-S', 'heatmap', _128,
               _TOKENPOSE + 'td-hm_tokenpose-s_8xb64-300e_coco-128x128.py',
               5.2, 1.6),
@@ -217,10 +217,10 @@ PAPER_SIZES = (
     # TokenPose
     PaperSize('TokenPose', 'TokenPose-S-v2', 'heatmap', _256,
               _TOKENPOSE + 'td-hm_tokenpose-s-v2_8xb64-300e_coco-256x192.py',
-              6.2, 11.6, _TOKENPOSE_COUNT),
+              6.2, 11.6, _BEYOND),
     PaperSize('TokenPose', 'TokenPose-B', 'heatmap', _256,
               _TOKENPOSE + 'td-hm_tokenpose-b_8xb64-300e_coco-256x192.py',
-              13.5, 5.7),
+              13.5, 5.7, _BETWEEN),
     PaperSize('TokenPose', 'TokenPose-L/D24', 'heatmap', _256,
               _TOKENPOSE + 'td-hm_tokenpose-l-d24_8xb64-300e_coco-256x192.py',
               None, 11.0),

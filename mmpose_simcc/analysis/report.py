@@ -138,39 +138,33 @@ def _config_root() -> Path:
 def _compare(paper: PaperSize, measured: Dict[str, Record]) -> Record:
     record = dict(
         paper._asdict(),
-        verdict='no model',
         paper_params=paper.params,
         paper_gflops=paper.gflops,
         params=None,
         gflops=None)
-    reason = record.pop('reason')
-    if paper.config is None:
-        return dict(record, reason=reason)
     config = paper.config
+    if config is None:
+        return dict(record, verdict='no model')
     if '::' not in config:
         path = _config_root() / 'configs' / config
         if not path.is_file():
             return dict(
-                record,
-                verdict='no config',
-                reason=f'there is no configs/{config}')
+                record, verdict='no config', reason=f'no configs/{config}')
         config = str(path)
-    if config not in measured:
-        measured[config] = measure_size(config)
-    size = measured[config]
-    if size['input_size'] != paper.input_size:
-        raise ValueError(
-            f'config {config} has the input {_size_text(size["input_size"])},'
-            f' but stands for {_size_text(paper.input_size)} of '
-            f'{paper.source}')
+    try:
+        if config not in measured:
+            measured[config] = measure_size(config)
+        size = measured[config]
+        if size['input_size'] != paper.input_size:
+            raise ValueError(f'config {config} has another input size, '
+                             f"{_size_text(size['input_size'])}")
+    except ValueError as error:
+        return dict(record, verdict='fails', reason=str(error))
     params, gflops = size['params'] / 1e6, size['paper_gflops']
-    agree = paper.params_agree(params) and paper.gflops_agree(gflops)
-    return dict(
-        record,
-        params=params,
-        gflops=gflops,
-        verdict='ok' if agree else 'differs',
-        reason='' if agree else reason)
+    record.update(params=params, gflops=gflops)
+    if paper.params_agree(params) and paper.gflops_agree(gflops):
+        return dict(record, verdict='ok', reason='')
+    return dict(record, verdict='differs')
 
 
 def compare_with_papers(
@@ -185,12 +179,9 @@ def compare_with_papers(
         :class:`PaperSize`, where ``params`` (millions) and ``gflops`` (the
         paper count) are this project's and the paper's are ``paper_params``
         and ``paper_gflops``; ``verdict``: ``'ok'`` within the tolerance,
-        ``'differs'``, ``'no config'`` where the file is missing or ``'no
-        model'``; ``reason`` of a verdict that is not ``'ok'``.
-
-    Raises:
-        ValueError: A config cannot be used, or has another input size than
-            its paper's row.
+        ``'differs'``, ``'fails'`` where the config cannot be used, ``'no
+        config'`` where the file is missing, or ``'no model'``; ``reason`` of
+        a verdict that is not ``'ok'``.
     """
     measured = {}
     return [
@@ -200,10 +191,10 @@ def compare_with_papers(
 
 
 def is_settled(record: Record) -> bool:
-    """Whether a row of :func:`compare_with_papers` agrees, or says why this
-    project does not."""
-    return record['verdict'] != 'no config' and (record['verdict'] == 'ok'
-                                                 or bool(record['reason']))
+    """Whether a row of :func:`compare_with_papers` agrees, or its difference
+    has a known reason."""
+    return record['verdict'] in ('ok', 'no model') or (
+        record['verdict'] == 'differs' and bool(record['reason']))
 
 
 def papers_table(records: Sequence[Record], fmt: str = 'table') -> str:
@@ -252,7 +243,7 @@ def papers_table(records: Sequence[Record], fmt: str = 'table') -> str:
     ]
     verdicts = [r['verdict'] for r in records]
     counts = ', '.join(f'{verdicts.count(name)} {name}'
-                       for name in ('ok', 'differs', 'no config', 'no model'))
+                       for name in dict.fromkeys(verdicts))
     legend = [f'[{i}] {reason}' for i, reason in enumerate(reasons, start=1)]
     tolerance = (f'ok: parameters within {PARAMS_TOLERANCE}M, GFLOPs within '
                  f'{GFLOPS_TOLERANCE} or {GFLOPS_RELATIVE_TOLERANCE:.0%}')
