@@ -56,9 +56,14 @@ setup(
         'mmengine>=0.8.0,<1.0.0',
         'mmpose>=1.2.0,<1.4.0',
         'numpy',
+        'rich',
+        'tabulate',
         'torch>=2.0.0',
         'tqdm',
     ],
+    extras_require={
+        'onnx': ['onnx>=1.14', 'onnxruntime>=1.15', 'opencv-python'],
+    },
     classifiers=[
         'Development Status :: 4 - Beta',
         'License :: OSI Approved :: Apache Software License',
