@@ -174,3 +174,22 @@ def test_decoders_swap_by_type_on_stock_configs(decoder):
         head = MODELS.build(cfg.model.head)
         assert type(head.decoder).__name__ == decoder
 
+
+
+def test_pure_python_config(tmp_path):
+    """Types by import instead of by name."""
+    path = tmp_path / 'pure.py'
+    path.write_text('''
+from mmpose.models import HeatmapHead
+from mmpose_simcc import DAECCodec
+
+codec = dict(type=DAECCodec, input_size=(192, 256), heatmap_size=(48, 64),
+             sigma=2, delta=3.5)
+head = dict(type=HeatmapHead, in_channels=8, out_channels=17, decoder=codec)
+''')
+    cfg = Config.fromfile(path)
+    head = MODELS.build(cfg.head)
+    assert type(head.decoder).__name__ == 'DAECCodec'
+    assert head.decoder.delta == 3.5
+    cfg.dump(tmp_path / 'dumped.py')
+    assert 'mmpose_simcc' in (tmp_path / 'dumped.py').read_text()
