@@ -79,12 +79,12 @@ _64, _128, _256 = (64, 64), (128, 128), (192, 256)
 _SQUARE, _384 = (256, 256), (288, 384)
 
 _NO_MODEL = 'neither this project nor MMPose has this model'
-_OTHER_COUNT = ('SimCC took this figure over from elsewhere; this model\'s '
-                'multiply-adds over 1e9 instead of 2**30 come close to it')
+_OTHER_COUNT = ('multiply-adds over 1e9 instead of 2**30 come close to the '
+                'printed figure')
 _BETWEEN = ('the published model has the same count; the printed figure lies '
             'between it and the count with attention products')
 _BEYOND = ('the published model has the same count; attention products do '
-           'not make up the difference, and the paper names no other part')
+           'not make up the difference, whose origin is unknown')
 
 PAPER_SIZES = (
     # SimCC, Table 1: COCO val
