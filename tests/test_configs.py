@@ -191,15 +191,29 @@ def test_parameters_are_the_papers(name, millions):
     assert count_parameters(name) / 1e6 == pytest.approx(millions, abs=0.06)
 
 
-def test_published_gaussian_settings():
-    """Of SimCC's published experiments: Table 2's rows."""
-    for name, ratio, sigma in (
-        ('simcc_res50_deconv-gaussian-8xb64-210e_coco-384x288', 2, 6),
-        ('simcc_hrnet-w48_gaussian-8xb32-210e_coco-256x192', 2, 4),
-        ('simcc_hrnet-w48_gaussian-8xb32-210e_coco-384x288', 1.5, 4),
+def test_published_settings():
+    """Of the published experiments of SimCC and TokenPose."""
+    for name, settings in (
+        ('simcc_res50_deconv-gaussian-8xb64-210e_coco-384x288',
+         dict(simcc_split_ratio=2, sigma=6)),
+        ('simcc_hrnet-w48_gaussian-8xb32-210e_coco-256x192',
+         dict(simcc_split_ratio=2, sigma=4)),
+        ('simcc_hrnet-w48_gaussian-8xb32-210e_coco-384x288',
+         dict(simcc_split_ratio=1.5, sigma=4)),
+        ('simcc_hrnet-w32_gaussian-8xb64-210e_mpii-256x256',
+         dict(simcc_split_ratio=2, sigma=6)),
+        ('simcc_hrnet-w32_8xb64-210e_mpii-256x256',
+         dict(simcc_split_ratio=2, smoothing=0.2)),
+        ('td-hm_hrnet-w48_8xb32-210e_coco-64x64', dict(sigma=1)),
+        ('td-hm_hrnet-w32_dark-8xb64-210e_coco-128x96', dict(sigma=1)),
+        ('td-hm_hrnet-w32_dark-8xb64-210e_coco-384x288', dict(sigma=3)),
     ):
-        codec = load(name).codec
-        assert (codec.simcc_split_ratio, codec.sigma) == (ratio, sigma)
+        assert settings.items() <= load(name).codec.items(), name
+
+    # a config that inherits the schedule
+    cfg = load('simcc_tokenpose-s_8xb64-300e_coco-64x64')
+    assert cfg.param_scheduler[-1].milestones == [200, 260]
+    assert cfg.optim_wrapper.optimizer.lr == 1e-3
 
 
 class TestRealPictures:
