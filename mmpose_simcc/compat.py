@@ -11,12 +11,14 @@
 
 Where compiled ops are installed, or torch is older, nothing is changed.
 """
+import importlib
 import importlib.util
 import logging
 import pickle
 import re
 import sys
 import types
+from importlib.machinery import ModuleSpec
 from typing import List
 
 import torch
@@ -24,23 +26,48 @@ import torch
 logger = logging.getLogger('mmpose_simcc')
 
 
+def _refuse(name: str) -> None:
+    raise ImportError(
+        f'{name} needs compiled mmcv ops, and this environment has mmcv '
+        'without them (mmcv-lite). Install the full package to use it: mim '
+        'install "mmcv>=2.0.0"')
+
+
 class _OpsStandIn(types.ModuleType):
-    """Stands in for ``mmcv.ops``: every name is a class that can be imported
-    and subclassed, but not instantiated."""
+    """Stands in for ``mmcv.ops`` or a module in it: every name is a class
+    that can be imported and subclassed, but not instantiated."""
 
     def __getattr__(self, name: str) -> type:
         if name.startswith('__'):
             raise AttributeError(name)
 
-        def __init__(self, *args, **kwargs):
-            raise ImportError(
-                f'mmcv.ops.{name} needs compiled mmcv ops, and this '
-                'environment has mmcv without them (mmcv-lite). Install the '
-                'full package to use it: mim install "mmcv>=2.0.0"')
+        def __init__(instance, *args, **kwargs):
+            _refuse(f'{self.__name__}.{name}')
 
         stand_in = type(name, (torch.nn.Module, ), dict(__init__=__init__))
         setattr(self, name, stand_in)
         return stand_in
+
+    def __call__(self, *args, **kwargs):
+        # mmcv.ops.nms is a module and, in mmcv, a function as well
+        _refuse(self.__name__)
+
+
+class _OpsFinder:
+    """Finds and loads stand-ins for ``mmcv.ops`` and everything in it."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == 'mmcv.ops' or name.startswith('mmcv.ops.'):
+            return ModuleSpec(name, _OpsFinder, is_package=True)
+
+    @staticmethod
+    def create_module(spec):
+        return _OpsStandIn(spec.name)
+
+    @staticmethod
+    def exec_module(module):
+        pass
 
 
 def _has_compiled_ops() -> bool:
@@ -55,10 +82,8 @@ def mend_mmcv_ops() -> bool:
     """
     if 'mmcv.ops' in sys.modules or _has_compiled_ops():
         return False
-    import mmcv
-    ops = _OpsStandIn('mmcv.ops')
-    ops.__path__ = []
-    sys.modules['mmcv.ops'] = mmcv.ops = ops
+    sys.meta_path.insert(0, _OpsFinder)
+    importlib.import_module('mmcv.ops')
     return True
 
 

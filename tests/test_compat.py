@@ -39,6 +39,16 @@ class TestOpsStandIn:
         with pytest.raises(ImportError, match='mmcv.ops.DeformConv2d needs'):
             DeformConv2d(1, 1, 3)
 
+    @pytest.mark.skipif(compat._has_compiled_ops(), reason='compiled mmcv')
+    def test_modules_and_functions(self):
+        from mmcv.ops.nms import batched_nms
+        with pytest.raises(ImportError, match='mmcv.ops.nms.batched_nms'):
+            batched_nms(1)
+        from mmcv.ops import nms, roi_align
+        for function in (nms, roi_align):
+            with pytest.raises(ImportError, match='needs compiled mmcv ops'):
+                function(1)
+
     def test_leaves_compiled_ops_alone(self, monkeypatch):
         import mmcv
         before = sys.modules.get('mmcv.ops')
