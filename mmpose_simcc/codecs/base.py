@@ -81,7 +81,7 @@ class TensorCodec(BaseKeypointCodec):
             - batch_keypoints: Input-image pixels, each of shape (1, K, 2).
             - batch_scores: Each of shape (1, K).
         """
-        if all(item.device.type == 'cpu' for item in batch_encoded):
+        if batch_encoded[0].device.type == 'cpu':
             keypoints, scores = self._decode_numpy([
                 # numpy has no bfloat16
                 (item if is_double(item) else item.float()).detach().numpy()

@@ -81,7 +81,7 @@ class BaseHeatmapCodec(TensorCodec):
         in_reach = labels.heatmap_in_reach(cells, self.heatmap_size,
                                            self.sigma, self.unbiased)
         labelled = keypoints_visible >= 0.5
-        weights = xp.where(in_reach | ~labelled, keypoints_visible, 0.)
+        weights = keypoints_visible * (in_reach | ~labelled)
         # far off the map, a centre gives a heatmap of zeros
         drawn = (in_reach & labelled)[..., None]
         cells = xp.where(drawn, cells, -1e4)

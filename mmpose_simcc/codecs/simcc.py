@@ -8,7 +8,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from ..checks import check_choice, check_number, check_odd, check_size, invalid
 from ..functional import decode as F
 from ..functional import labels
-from ..functional.arrays import Array, as_array, namespace
+from ..functional.arrays import Array, as_array, exp_, namespace
 from .base import TensorCodec, as_keypoints, check_maps
 from .learned import load_learned_delta
 
@@ -134,13 +134,13 @@ class SimCCCodec(TensorCodec):
         inside = inside_x & inside_y
         labelled = keypoints_visible >= 0.5
         weights = keypoints_visible * (inside | ~labelled)
-        used = (inside & labelled)[..., None]
-        bins = xp.where(used, bins, 0.)
+        used = inside & labelled
+        bins = xp.where(used[..., None], bins, 0.)
         x_labels, y_labels = (
             self._label(bins[..., axis], num_bins, sigma) for axis, (
                 num_bins, sigma) in enumerate(zip(self.num_bins, self.sigma)))
-        x_labels *= used
-        y_labels *= used
+        x_labels[~used] = 0.
+        y_labels[~used] = 0.
         return x_labels, y_labels, weights
 
     def _label(self, coords: Array, num_bins: int, sigma: float) -> Array:
@@ -219,7 +219,7 @@ class SimCCCodec(TensorCodec):
         coords = as_array(locs, like=logits)
         if self.refine == 'none' and self.score == 'logit':
             return coords, peak
-        relative = labels.exp(logits - peak[..., None])
+        relative = exp_(logits - peak[..., None])
         total = relative.sum(-1)
         if self.refine != 'none':
             coords = self._refine(relative / total[..., None], locs, axis)

@@ -14,18 +14,15 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from .arrays import Array, arange, as_array, crops, namespace
+from .arrays import Array, arange, as_array, crops, namespace, stack
 
 LOWEST = 1e-10  # below it a response counts as this, as in the published code
 
 
 def _at(vectors: Array, index: Array) -> Array:
-    """The entries of each vector (M, L) at an index (M,) or (M, n)."""
+    """The entries of each vector (M, L) at an index (..., M)."""
     M, L = vectors.shape
-    first = arange(0, M, vectors) * L
-    if index.ndim > 1:
-        first = first[:, None]
-    return vectors.reshape(-1)[first + index]
+    return vectors.reshape(-1)[arange(0, M, vectors) * L + index]
 
 
 def vector_argmax(vectors: Array) -> Tuple[Array, Array]:
@@ -42,7 +39,7 @@ def vector_argmax(vectors: Array) -> Tuple[Array, Array]:
     L = vectors.shape[-1]
     shape = vectors.shape[:-1]
     vectors = vectors.reshape(math.prod(shape), L)
-    locs = namespace(vectors).argmax(vectors, -1)
+    locs = vectors.argmax(-1)
     return locs.reshape(shape), _at(vectors, locs).reshape(shape)
 
 
@@ -63,18 +60,18 @@ def heatmap_argmax(heatmaps: Array) -> Tuple[Array, Array]:
         >>> heatmap_argmax(torch.eye(3)[None, 1:])
         (tensor([[1, 0]]), tensor([1.]))
     """
-    H, W = heatmaps.shape[-2:]
-    index, vals = vector_argmax(
-        heatmaps.reshape(*heatmaps.shape[:-2], H * W))
+    *shape, H, W = heatmaps.shape
+    index, vals = vector_argmax(heatmaps.reshape(math.prod(shape), H * W))
     y = index // W
-    return namespace(heatmaps).stack([index - y * W, y], -1), vals
+    locs = stack([index - y * W, y]).T
+    return locs.reshape(*shape, 2), vals.reshape(shape)
 
 
 def _flatten(heatmaps: Array, locs: Array) -> Tuple[Array, Array, Array]:
     """All leading dimensions as one: maps (M, H, W), x (M,) and y (M,)."""
-    shape = (math.prod(heatmaps.shape[:-2]), *heatmaps.shape[-2:])
-    locs = locs.reshape(-1, 2)
-    return heatmaps.reshape(shape), locs[:, 0], locs[:, 1]
+    *shape, H, W = heatmaps.shape
+    x, y = locs.reshape(-1, 2).T
+    return heatmaps.reshape(math.prod(shape), H, W), x, y
 
 
 def _window(heatmaps: Array, x: Array, y: Array,
@@ -101,12 +98,14 @@ def _window(heatmaps: Array, x: Array, y: Array,
 
 
 @lru_cache(maxsize=64)
-def _blur_matrices(radius: int, width: int, kernel_size: int) -> np.ndarray:
+def _blur_matrices(radius: int, width: int, kernel_size: int,
+                   transposed: bool) -> np.ndarray:
     """Banded matrices that blur a line with zeros around it.
 
     Returns:
-        np.ndarray: Shape (width, 2 radius + 1, width). Entry p maps a line of
-        ``width`` cells to its blurred values at p - radius .. p + radius.
+        np.ndarray: Shape (width, 2 radius + 1, width), or (width, width,
+        2 radius + 1) if transposed. Entry p maps a line of ``width`` cells to
+        its blurred values at p - radius .. p + radius.
     """
     # OpenCV's Gaussian, whose sigma follows from the size, as in DARK
     kernel = cv2.getGaussianKernel(kernel_size, -1)[:, 0]
@@ -115,7 +114,10 @@ def _blur_matrices(radius: int, width: int, kernel_size: int) -> np.ndarray:
     outputs = centers + np.arange(-radius, radius + 1)[:, None]
     taps = np.arange(width) - outputs + half
     weights = kernel[taps.clip(0, kernel_size - 1)]
-    return weights * ((taps >= 0) & (taps < kernel_size))
+    weights = weights * ((taps >= 0) & (taps < kernel_size))
+    # contiguous, which halves the time of the products
+    return np.ascontiguousarray(
+        weights.swapaxes(1, 2) if transposed else weights)
 
 
 def blur_kernel_size_of(sigma: float) -> int:
@@ -146,11 +148,10 @@ def _blurred_window(heatmaps: Array, x: Array, y: Array, radius: int,
     values, column, row = _window(heatmaps, x, y,
                                   radius + (kernel_size - 1) // 2)
     height, width = values.shape[1:]
-    blur_y = as_array(
-        _blur_matrices(radius, height, kernel_size), like=values)[row]
-    blur_x = as_array(
-        _blur_matrices(radius, width, kernel_size), like=values)[column]
-    return blur_y @ values @ blur_x.swapaxes(1, 2)
+    blur_y = _blur_matrices(radius, height, kernel_size, transposed=False)
+    blur_x = _blur_matrices(radius, width, kernel_size, transposed=True)
+    return (as_array(blur_y, like=values)[row] @ values
+            @ as_array(blur_x, like=values)[column])
 
 
 def shift_quarter(heatmaps: Array, locs: Array) -> Array:
@@ -167,19 +168,18 @@ def shift_quarter(heatmaps: Array, locs: Array) -> Array:
     Returns:
         Array: Coordinates (x, y) in cells, shape (..., 2).
     """
-    xp = namespace(heatmaps)
     H, W = heatmaps.shape[-2:]
     maps, x, y = _flatten(heatmaps, locs)
     index = y * W + x
     # right, left, below, above; off the map the result is not used
-    near = xp.stack([index + 1, index - 1, index + W, index - W], -1)
+    near = stack([index + 1, index + W, index - 1, index - W])
     near = _at(maps.reshape(-1, H * W), near.clip(0, H * W - 1))
-    inner = xp.stack([(x > 1) & (x < W - 1) & (y > 0),
-                      (y > 1) & (y < H - 1) & (x > 0)], -1)
-    larger = (near[:, 0::2] > near[:, 1::2]) & inner
-    smaller = (near[:, 0::2] < near[:, 1::2]) & inner
-    shift = as_array(larger, near) - as_array(smaller, near)
-    return as_array(locs, near) + 0.25 * shift.reshape(locs.shape)
+    inner = stack([(x > 1) & (x < W - 1) & (y > 0),
+                   (y > 1) & (y < H - 1) & (x > 0)])
+    # -1, 0 or 1; 0 where a value is NaN
+    sign = (as_array((near[:2] > near[2:]) & inner, like=near) -
+            as_array((near[:2] < near[2:]) & inner, like=near))
+    return as_array(locs, like=near) + 0.25 * sign.T.reshape(locs.shape)
 
 
 def shift_second_max(heatmaps: Array, locs: Array) -> Array:
@@ -247,11 +247,10 @@ def refine_dark(heatmaps: Array, locs: Array, blur_kernel_size: int) -> Array:
     log = xp.log(window.clip(LOWEST, None)).reshape(-1, 25)
     dx, dy, dxx, dxy, dyy = as_array(_derivative_matrix(), like=log) @ log.T
     det = dxx * dyy - dxy * dxy
-    step = xp.stack([(dxy * dy - dyy * dx) / det,
-                     (dxy * dx - dxx * dy) / det], -1)
+    step = stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy]) / det
     inner = (x > 1) & (x < W - 2) & (y > 1) & (y < H - 2)
-    step = xp.where(inner[:, None] & xp.isfinite(step), step, 0.)
-    return as_array(locs, step) + step.reshape(locs.shape)
+    step = xp.where(inner & xp.isfinite(step), step, 0.)
+    return as_array(locs, step) + step.T.reshape(locs.shape)
 
 
 def _daec_moments(cells: Array, size: int, center: Array, delta: Array,
@@ -278,7 +277,7 @@ def _daec_moments(cells: Array, size: int, center: Array, delta: Array,
     outwards = offsets if cut_upper else -offsets
     weights = (radius + 1 - delta[:, None] - outwards).clip(0, 1)
     weights = weights * ((outwards >= -radius) & (cells >= 0) & (cells < size))
-    return namespace(delta).stack([weights, weights * offsets], 1)
+    return stack([weights, weights * offsets]).swapaxes(0, 1)
 
 
 _CUTS_UPPER = dict(
@@ -361,9 +360,9 @@ def decode_daec(heatmaps: Array,
     moments_y = _daec_moments(rows, H, y, deltas[:, 1], radius, upper_y)
     # [[sum, sum x], [sum y, sum xy]] over the window in two products
     sums = moments_y @ window.clip(LOWEST, None) @ moments_x.swapaxes(1, 2)
-    mean = xp.stack([sums[:, 0, 1], sums[:, 1, 0]], -1) / sums[:, 0, :1]
+    mean = stack([sums[:, 0, 1], sums[:, 1, 0]]) / sums[:, 0, 0]
     mean = xp.where(xp.isfinite(mean), mean, 0.)
-    return as_array(locs, mean) + mean.reshape(locs.shape)
+    return as_array(locs, mean) + mean.T.reshape(locs.shape)
 
 
 def refine_dark_1d(vectors: Array, locs: Array,
@@ -386,10 +385,9 @@ def refine_dark_1d(vectors: Array, locs: Array,
     x = locs.reshape(-1)
     values, column, _ = _window(
         vectors.reshape(-1, 1, L), x, 0 * x, 2 + (blur_kernel_size - 1) // 2)
-    blur = as_array(
-        _blur_matrices(2, values.shape[-1], blur_kernel_size),
-        like=values)[column]
-    blurred = (blur @ values.swapaxes(1, 2))[..., 0]
+    blur = _blur_matrices(
+        2, values.shape[-1], blur_kernel_size, transposed=True)
+    blurred = (values @ as_array(blur, like=values)[column])[:, 0]
     log = xp.log(blurred.clip(LOWEST, None))
     first = 0.5 * (log[:, 3] - log[:, 1])
     second = 0.25 * (log[:, 4] - 2 * log[:, 2] + log[:, 0])

@@ -18,6 +18,7 @@ from .arrays import (
     as_array,
     as_index,
     crops,
+    exp_,
     is_double,
     namespace,
 )
@@ -49,11 +50,10 @@ def heatmap_in_reach(keypoints: Array, heatmap_size: Tuple[int, int],
         Array: Bool, shape (...). False for NaN coordinates.
     """
     centers = keypoints if unbiased else round_to_cell(keypoints)
-    x, y = centers[..., 0], centers[..., 1]
-    W, H = heatmap_size
     radius = 3 * sigma
-    return ((x - radius < W) & (x + radius + 1 >= 0)
-            & (y - radius < H) & (y + radius + 1 >= 0))
+    size = as_array(heatmap_size, like=centers)
+    touches = (centers < size + radius) & (centers >= -radius - 1)
+    return touches[..., 0] & touches[..., 1]
 
 
 def round_to_cell(keypoints: Array) -> Array:
@@ -93,32 +93,29 @@ def gaussian_heatmaps(keypoints: Array,
     if not unbiased:
         return _biased_heatmaps(keypoints, heatmap_size, sigma)
     # exp(a + b) = exp(a) exp(b): W + H exponentials a keypoint, not W * H
-    gx, gy = (
-        _peak_of_one(_offsets(keypoints[..., axis], size), sigma, REACH)
-        for axis, size in enumerate(heatmap_size))
-    if namespace(gx) is np:
-        # half again as fast as numpy's product of both; torch has its own
+    W, H = heatmap_size
+    lines = _gaussian_lines(_offsets(keypoints, max(W, H)), sigma, REACH)
+    gx, gy = lines[..., 0, :W], lines[..., 1, :H]
+    if namespace(lines) is np:
+        # half again as fast as numpy's product of both
         return np.einsum('...h,...w->...hw', gy, gx)
     return gy[..., None] * gx[..., None, :]
 
 
-def _peak_of_one(offsets: Array, sigma: float, reach: float) -> Array:
+def _gaussian_lines(offsets: Array, sigma: float, reach: float) -> Array:
     """exp(-d^2 / (2 sigma^2)) of offsets d up to ``reach`` sigma, else 0."""
     squares = offsets * offsets
     limit = (reach * sigma)**2
-    values = namespace(offsets).exp(squares.clip(None, limit) *
-                                    (-0.5 / sigma**2))
+    values = exp_(squares * (-0.5 / sigma**2))
     return values * (squares <= limit)
 
 
 @lru_cache(maxsize=16)
-def _large_heatmap(u: int, v: int, sigma: float, dtype: str) -> np.ndarray:
-    """A biased Gaussian around column u and row v of a map of 2u + 1 columns
-    and 2v + 1 rows, of which every biased heatmap is a part."""
-    gx, gy = (
-        _peak_of_one(np.arange(-center, center + 1.), sigma, reach=3)
-        for center in (u, v))
-    return np.outer(gy, gx).astype(dtype)
+def _large_heatmap(center: int, sigma: float, dtype: str) -> np.ndarray:
+    """A biased Gaussian in the middle of a square map of 2 center + 1 cells,
+    of which every biased heatmap is a part."""
+    line = _gaussian_lines(np.arange(-center, center + 1.), sigma, reach=3)
+    return np.outer(line, line).astype(dtype)
 
 
 def _biased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
@@ -126,15 +123,14 @@ def _biased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
     """:func:`gaussian_heatmaps` with rounded centres: nothing is computed,
     only copied."""
     W, H = heatmap_size
-    # the centre that is one column, or row, too far off the map to be seen
-    u, v = W + int(3 * sigma), H + int(3 * sigma)
-    centers = as_index(round_to_cell(keypoints))
-    left = (u - centers[..., 0]).clip(0, 2 * u + 1 - W)
-    top = (v - centers[..., 1]).clip(0, 2 * v + 1 - H)
+    reach = int(3 * sigma)
+    size = max(W, H) + reach  # a centre here, or at -reach - 1, is not seen
     dtype = 'float64' if is_double(keypoints) else 'float32'
-    cells = as_array(_large_heatmap(u, v, sigma, dtype), like=keypoints)
-    pitch = 2 * u + 1
-    return crops(cells.reshape(-1), top * pitch + left, H, W, pitch)
+    large = as_array(_large_heatmap(size, sigma, dtype), like=keypoints)
+    pitch = 2 * size + 1
+    centers = as_index(round_to_cell(keypoints).clip(-reach - 1, size))
+    start = size * (pitch + 1) - pitch * centers[..., 1] - centers[..., 0]
+    return crops(large.reshape(-1), start, H, W, pitch)
 
 
 def simcc_inside(coords: Array, num_bins: int) -> Array:
@@ -145,11 +141,10 @@ def simcc_inside(coords: Array, num_bins: int) -> Array:
         num_bins (int): Number of bins of the axis.
 
     Returns:
-        Array: Bool, same shape: not negative, and the nearest bin is one of
-        ``num_bins``. False for NaN.
+        Array: Bool, same shape: not negative, and nearest to one of the
+        ``num_bins`` bins. False for NaN.
     """
-    return (coords >= 0) & (
-        namespace(coords).round(coords) <= num_bins - 1)
+    return (coords >= 0) & (coords < num_bins - 0.5)
 
 
 def simcc_one_hot(coords: Array, num_bins: int) -> Array:
@@ -180,7 +175,7 @@ def simcc_equal(coords: Array, num_bins: int, smoothing: float) -> Array:
         Array: Labels that sum to 1, shape (..., num_bins).
     """
     xp = namespace(coords)
-    nearest = _offsets(xp.round(coords), num_bins) == 0
+    nearest = _offsets(coords.round(), num_bins) == 0
     return as_array(
         xp.where(nearest, 1. - smoothing, smoothing / (num_bins - 1)), coords)
 
@@ -199,16 +194,13 @@ def simcc_gaussian(coords: Array, num_bins: int, sigma: float) -> Array:
     Returns:
         Array: Labels, shape (..., num_bins).
     """
-    offsets = _offsets(coords, num_bins)
-    density = exp(offsets * offsets * (-0.5 / sigma**2))
-    density *= 1 / (sigma * math.sqrt(2 * math.pi))
-    return density
-
-
-def exp(exponents: Array) -> Array:
-    """exp(max(e, -80)), which float32 holds as a normal number, see
-    ``REACH``."""
-    return namespace(exponents).exp(exponents.clip(-80, None))
+    # in place: a label stays in the processor's first-level cache
+    values = _offsets(coords, num_bins)
+    values *= values
+    values *= -0.5 / sigma**2
+    values = exp_(values)
+    values *= 1 / (sigma * math.sqrt(2 * math.pi))
+    return values
 
 
 def simcc_laplace(coords: Array, num_bins: int, sigma: float) -> Array:
@@ -224,7 +216,8 @@ def simcc_laplace(coords: Array, num_bins: int, sigma: float) -> Array:
     Returns:
         Array: Labels, shape (..., num_bins).
     """
-    distances = abs(_offsets(coords, num_bins))
-    density = exp(distances * (-1 / sigma))
-    density *= 0.5 / sigma
-    return density
+    values = abs(_offsets(coords, num_bins))
+    values *= -1 / sigma
+    values = exp_(values)
+    values *= 0.5 / sigma
+    return values
