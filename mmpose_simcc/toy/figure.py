@@ -20,7 +20,7 @@ HEAD_RADII = np.array([0.052, 0.069, 0.062])  # half width, height, depth
 
 # what a figure does, and how often
 ACTIONS = ('stand', 'walk', 'reach', 'sit', 'bend', 'free')
-ACTION_ODDS = (0.42, 0.26, 0.18, 0.06, 0.04, 0.04)
+ACTION_ODDS = (0.50, 0.26, 0.13, 0.04, 0.03, 0.04)
 
 
 # COCO's keypoints, in its order
@@ -89,9 +89,9 @@ def _bent(direction, towards, degrees: float) -> np.ndarray:
 
 def _yaw(rng: np.random.Generator) -> float:
     """Facing the viewer, profile or back, in degrees."""
-    kind = rng.choice(3, p=(0.80, 0.12, 0.08))
+    kind = rng.choice(3, p=(0.86, 0.08, 0.06))
     if kind == 0:
-        return rng.normal(0, 22)
+        return rng.normal(0, 20)
     if kind == 1:
         return rng.choice((-1, 1)) * rng.normal(70, 15)
     return rng.normal(180, 25)
@@ -114,22 +114,22 @@ def sample_figure(rng: np.random.Generator) -> Figure:
     girth = float(np.clip(rng.normal(1.12, 0.12), 0.85, 1.5))
 
     # trunk
-    bend, lean, twist = rng.normal(3, 5), rng.normal(0, 5), rng.normal(0, 8)
+    bend, lean, twist = rng.normal(2, 4), rng.normal(0, 3), rng.normal(0, 6)
     if action == 'bend':
         bend = rng.uniform(30, 90)
     elif action == 'free':
         bend, lean = rng.normal(10, 20), rng.normal(0, 15)
-    camera = rotation(0, rng.normal(5, 6))  # mostly seen from a bit above
-    roll = rng.normal(0, 5)
-    if rng.random() < 0.02:
+    camera = rotation(0, rng.normal(4, 4))  # mostly seen from a bit above
+    roll = rng.normal(0, 4)
+    if rng.random() < 0.015:
         roll += rng.choice((-90, 90))
     pelvis = camera @ rotation(2, roll) @ rotation(1, _yaw(rng)) @ rotation(
         0, bend * 0.4)
     chest = pelvis @ rotation(0, bend * 0.6) @ rotation(2, lean) @ rotation(
         1, twist)
-    neck_turn = chest @ rotation(1, rng.normal(0, 16))
-    head = neck_turn @ rotation(0, rng.normal(0, 8) - bend * 0.3) @ rotation(
-        2, rng.normal(0, 7))
+    neck_turn = chest @ rotation(1, rng.normal(0, 12))
+    head = neck_turn @ rotation(0, rng.normal(0, 6) - bend * 0.3) @ rotation(
+        2, rng.normal(0, 5))
 
     left, down, forward = np.eye(3)
     joints = {}
@@ -146,8 +146,8 @@ def sample_figure(rng: np.random.Generator) -> Figure:
     raised = rng.choice(3)  # left, right or both, when reaching
     for index, (name, side) in enumerate((('left', 1), ('right', -1))):
         # arms
-        flexion, abduction = rng.normal(5, 10), abs(rng.normal(9, 6))
-        elbow = abs(rng.normal(15, 14))
+        flexion, abduction = rng.normal(4, 7), abs(rng.normal(9, 5))
+        elbow = abs(rng.normal(12, 10))
         towards = forward * rng.uniform(0.3, 1) - side * left * rng.uniform(
             0, 0.7)
         if action == 'walk':

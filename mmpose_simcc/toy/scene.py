@@ -135,14 +135,14 @@ def _place(rng: np.random.Generator, figure: Figure, shape, slot: float,
 
 def _develop(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Exposure, blur and noise of a camera; moves nothing."""
-    image = 128 + (image - 128) * rng.uniform(0.7, 1.15)
+    image = 128 + (image - 128) * rng.uniform(0.8, 1.2)
     image = image * rng.uniform(0.85, 1.1, 3).astype(
         np.float32) + rng.uniform(-25, 20)
     sigma = rng.uniform(0, 0.9)
     if sigma > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), sigma)
     noise = rng.standard_normal(image.shape[:2], np.float32)
-    image = image + rng.uniform(1, 6) * noise[..., None]
+    image = image + rng.uniform(1, 5) * noise[..., None]
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
@@ -192,7 +192,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     light[2] = abs(light[2])
     light /= np.linalg.norm(light)
 
-    number = int(rng.choice((1, 2, 3), p=(0.68, 0.24, 0.08)))
+    number = int(rng.choice((1, 2, 3), p=(0.72, 0.21, 0.07)))
     slots = rng.permutation((np.arange(number) + 0.5) / number)
     drawn = []
     for person, slot in enumerate(slots, start=1):
