@@ -2,7 +2,13 @@
 """Writes a trained model as an ONNX file."""
 import argparse
 import sys
+from importlib.util import find_spec
 
+if not (find_spec('onnx') and find_spec('onnxruntime')):
+    sys.exit('export_onnx: onnx and onnxruntime are not installed: '
+             'pip install "mmpose_simcc[onnx]"')
+
+# ruff: noqa: E402
 from mmpose_simcc.analysis import build_model
 from mmpose_simcc.client import ClientError
 from mmpose_simcc.export import (

@@ -5,7 +5,7 @@ import copy
 import logging
 import os
 import tempfile
-from typing import Iterator, List, Optional
+from typing import Iterator, List, Optional, Tuple
 
 import numpy as np
 import onnx
@@ -19,6 +19,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
 from rich.progress import track
 
 from ..client import PoseSession
@@ -36,16 +37,54 @@ def _outside_the_network(proto: onnx.ModelProto) -> List[str]:
     ]
 
 
+def _network_edges(proto: onnx.ModelProto) -> Tuple[List[str], List[str]]:
+    """Tensors that enter the network and that leave it."""
+    producers = {
+        tensor: node.name
+        for node in proto.graph.node for tensor in node.output
+    }
+    producers[proto.graph.input[0].name] = '/input/'
+
+    def edges(start: str, end: str) -> List[str]:
+        return sorted({
+            tensor
+            for node in proto.graph.node if node.name.startswith(end)
+            for tensor in node.input
+            if producers.get(tensor, '').startswith(start)
+        })
+
+    return edges('/input/', '/network/'), edges('/network/', '/decode/')
+
+
 def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Network in half precision; inputs, outputs and decoding as before.
+
+    The network is cut out for this: onnxruntime's converter, told to leave
+    nodes alone, still rounds what passes between them.
 
     Args:
         proto (onnx.ModelProto): From :func:`to_onnx`; not changed.
     """
-    return convert_float_to_float16(
-        copy.deepcopy(proto),
-        keep_io_types=True,
-        node_block_list=_outside_the_network(proto))
+    inputs, outputs = _network_edges(proto)
+    typed = onnx.shape_inference.infer_shapes(proto)
+    network = convert_float_to_float16(
+        onnx.utils.Extractor(typed).extract_model(inputs, outputs),
+        keep_io_types=True)
+    network = onnx.compose.add_prefix(
+        network,
+        'fp16',
+        rename_inputs=False,
+        rename_outputs=False,
+        rename_value_infos=False)
+    result = OnnxModel(copy.deepcopy(proto))
+    result.remove_nodes([
+        node for node in result.nodes() if set(node.output) & set(outputs)
+    ])
+    result.add_nodes(network.graph.node)
+    result.model.graph.initializer.extend(network.graph.initializer)
+    result.prune_graph()  # of what led to the network's old outputs
+    result.topological_sort()
+    return result.model
 
 
 def training_crops(cfg: Config, number: int = NUM_CALIBRATION
