@@ -16,6 +16,7 @@ from mmpose_simcc.analysis import build_model
 from mmpose_simcc.config import set_representation
 from mmpose_simcc.lab import (
     LabError,
+    Launcher,
     Run,
     Study,
     compare,
@@ -241,6 +242,11 @@ class TestErrors:
         assert "'soft'" in self.error(
             lambda: compare([heatmap_run], tmp_path, ['soft']))
 
+    def test_wrong_decoder_argument(self, heatmap_run, tmp_path):
+        decoder = dict(name='cut', type='DAECCodec', corner='middle')
+        assert '`corner`' in self.error(
+            lambda: compare([heatmap_run], tmp_path, [decoder]))
+
     def test_command_line_shows_no_traceback(self, tmp_path, repo_root):
         done = subprocess.run(
             [sys.executable, repo_root / 'tools/compare.py', 'absent.py'],
@@ -266,6 +272,28 @@ def test_detections_are_used_where_they_exist(toy_root, tmp_path):
     file.write_text('[]')
     use_data(cfg, str(tmp_path))
     assert cfg.test_dataloader.dataset.bbox_file == str(file)
+
+
+def test_launchers_start_the_training_program(tmp_path):
+    srun = Launcher('slurm', 8, '-p gpu --gres=gpu:8').command(tmp_path)
+    assert srun[:6] == [
+        'srun', '--ntasks=8', '--kill-on-bad-exit=1', '-p', 'gpu',
+        '--gres=gpu:8'
+    ]
+    torchrun = Launcher('pytorch', 4).command(tmp_path)
+    assert '--nproc_per_node=4' in torchrun
+    plain = Launcher().command(tmp_path)
+    for command in (srun, torchrun, plain):
+        assert 'mmpose_simcc.lab.train' in command
+        assert str(tmp_path) in command
+
+
+@pytest.mark.slow
+def test_failed_training_names_its_reason(toy_root, tmp_path):
+    run = load_run(HEATMAP, toy_root)
+    run.cfg.model.head.loss.type = 'NoLoss'
+    with pytest.raises(LabError, match='KeyError.*NoLoss.*train.log'):
+        compare([run], tmp_path)
 
 
 @pytest.mark.slow

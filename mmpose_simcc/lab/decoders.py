@@ -47,7 +47,7 @@ def decoders_of(run: Run,
         only one of a codec that is not known here.
 
     Raises:
-        LabError: A name is unknown.
+        LabError: A name is unknown, or an argument is out of its range.
     """
     codec = run.build_codec()
     if isinstance(codec, SimCCCodec):
@@ -73,6 +73,12 @@ def decoders_of(run: Run,
     if not chosen:
         raise LabError(f'{run.name}: none of the decoders fits '
                        f'{run.cfg.model.head.decoder.type}')
+    for name, config in chosen.items():
+        try:
+            KEYPOINT_CODECS.build(config)
+        except (ValueError, TypeError) as error:
+            raise LabError(
+                f'{run.name}, decoder {name}: {error}') from error
     return chosen
 
 

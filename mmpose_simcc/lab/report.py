@@ -1,7 +1,9 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Writes a study: tables, plots, pictures, and one page with all of them."""
 import base64
+import os
 import platform
+import re
 import shlex
 import sys
 from dataclasses import dataclass
@@ -67,17 +69,22 @@ def _find_baseline(study: Study, row: Row, rows: List[Row],
         found = max(rows, key=lambda other: other.metrics[key])
         return None if found is row else found
     target = {**row.factors, **study.baseline}
-    names = {*_row_factors(study), *study.baseline}
+    names = {*_row_factors(study, rows), *study.baseline}
     for other in rows:
         if all(other.factors.get(name) == target.get(name) for name in names):
             return None if other is row else other
     return None
 
 
-def _row_factors(study: Study) -> List[str]:
+def _row_factors(study: Study, rows: List[Row]) -> List[str]:
     """The factors that tell the study's rows apart."""
     columns = [study.columns] if isinstance(study.columns, str) else []
-    return [*study.rows, *columns]
+    factors = [*study.rows, *columns]
+    varied = [
+        name for name in factors
+        if len({study.label(name, row.factors.get(name)) for row in rows}) > 1
+    ]
+    return varied or factors
 
 
 def differences(study: Study, rows: List[Row],
@@ -106,24 +113,32 @@ def differences(study: Study, rows: List[Row],
     return found
 
 
-def _name(study: Study, row: Row) -> str:
+def _name(study: Study, row: Row, rows: List[Row]) -> str:
     """A row in words."""
-    return ', '.join(
-        study.label(name, row.factors.get(name))
-        for name in _row_factors(study))
+    words = []
+    for factor in _row_factors(study, rows):
+        label = study.label(factor, row.factors.get(factor))
+        if re.fullmatch(r'-?[\d.]+|yes|no', label, re.IGNORECASE):
+            label = f'{study.title_of(factor).lower()} {label}'
+        words.append(label)
+    return ', '.join(words)
 
 
-def difference_table(study: Study, found: List[Difference]):
+def difference_table(
+        study: Study,
+        found: List[Difference]) -> Tuple[List[str], List[List[str]]]:
     """Header and cells."""
     header = [
         'Row', f'{study.value} [95%]', 'Compared with', 'Difference [95%]',
         'Verdict'
     ]
+    rows = [item.row for item in found]
     cells = []
     for item in found:
         low, high = item.range
         cell = [
-            _name(study, item.row), f'{item.value:.2f} [{low:.2f}, {high:.2f}]'
+            _name(study, item.row, rows),
+            f'{item.value:.2f} [{low:.2f}, {high:.2f}]'
         ]
         if item.baseline is None:
             cells.append([*cell, '-', '-', '-'])
@@ -131,7 +146,7 @@ def difference_table(study: Study, found: List[Difference]):
             low, high = item.difference_range
             cells.append([
                 *cell,
-                _name(study, item.baseline),
+                _name(study, item.baseline, rows),
                 f'{item.difference:+.2f} [{low:+.2f}, {high:+.2f}]',
                 item.verdict
             ])
@@ -203,10 +218,11 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row],
         plot_samples(rows, runs, key, folder / 'samples.png')
     ]
     pair = _disagreeing(study, rows, key)
+    names = [_name(study, row, rows) for row in pair or ()]
     if pair:
         images.append(
             plot_disagreement(pair, [by_name[row.config] for row in pair],
-                              [_name(study, row) for row in pair],
+                              names,
                               folder / 'disagreement.png'))
     page = folder / 'index.html'
     page.write_text(
@@ -216,7 +232,7 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row],
                 study=study,
                 tables={**tables, 'all': flat_table(rows)},
                 images={path.stem: _embed(path) for path in images},
-                compared=pair and [_name(study, row) for row in pair],
+                compared=names,
                 command=' '.join(map(shlex.quote, ['python', *sys.argv])),
                 date=date.today().isoformat(),
                 machine=_machine(),
@@ -233,7 +249,15 @@ def _embed(path: Path) -> str:
 
 
 def _machine() -> str:
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else (
-        f'{platform.processor() or platform.machine()}, '
-        f'{torch.get_num_threads()} threads')
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    else:
+        device = f'{_cpu_name()}, {os.cpu_count()} cores'
     return f'{device}; torch {torch.__version__}'
+
+
+def _cpu_name() -> str:
+    info = Path('/proc/cpuinfo')
+    found = info.is_file() and re.search(r'model name\s*: (.+)',
+                                         info.read_text())
+    return found[1] if found else platform.processor() or platform.machine()

@@ -194,7 +194,8 @@ def study_table(study, rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
         for line, value in zip(cells, column):
             text = value if isinstance(value, str) else _number(value, 2)
             best = isinstance(value, float) and value == max(numbers)
-            line.append(f'**{text}**' if best and len(numbers) > 1 else text)
+            line.append(f'**{text}**' if best and len({*numbers}) > 1 else
+                        text)
     return header, cells
 
 

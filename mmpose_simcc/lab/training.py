@@ -111,7 +111,7 @@ def train(run: Run, work_dir: Path, launcher: Launcher) -> Path:
     cfg.dump(config)
     command = launcher.command(config)
     log_file = folder / 'train.log'
-    last_line = ''
+    reason = ''
     try:
         with open(log_file, 'a') as log, subprocess.Popen(
                 command,
@@ -126,7 +126,8 @@ def train(run: Run, work_dir: Path, launcher: Launcher) -> Path:
                 for line in process.stdout:
                     log.write(line)
                     log.flush()
-                    last_line = line.strip() or last_line
+                    if re.match(r'\w+(Error|Exception)\b', line):
+                        reason = line.strip()
                     found = _LOG_LINE.search(line)
                     if found:
                         epoch = int(found['epoch'] or 1)
@@ -145,8 +146,8 @@ def train(run: Run, work_dir: Path, launcher: Launcher) -> Path:
     except FileNotFoundError as error:
         raise LabError(f'cannot start {command[0]}: {error}') from error
     if code:
-        raise LabError(f'training {run.name} failed (exit status {code}: '
-                       f'{last_line}); its log is {log_file}')
+        raise LabError(f'training {run.name} failed with exit status {code}: '
+                       f'{reason or "no reason given"} (log: {log_file})')
     checkpoint = Path(find_latest_checkpoint(str(folder)))
     (folder / 'finished.txt').write_text(checkpoint.name + '\n')
     return checkpoint
