@@ -9,6 +9,7 @@ from . import compat
 compat.apply()  # before anything imports mmpose
 
 from .codecs import (  # noqa: E402
+    CoordinateCodec,
     DAECCodec,
     DARKCodec,
     HeatmapCodec,
@@ -18,12 +19,14 @@ from .models import (  # noqa: E402
     Heatmap1DHead,
     SimCCClassifierHead,
     SimCCKLLoss,
+    TargetDataPreprocessor,
     TokenHeatmapHead,
     TokenPose,
 )
 from .version import __version__  # noqa: E402
 
 __all__ = [
+    'CoordinateCodec',
     'DAECCodec',
     'DARKCodec',
     'Heatmap1DHead',
@@ -31,6 +34,7 @@ __all__ = [
     'SimCCClassifierHead',
     'SimCCCodec',
     'SimCCKLLoss',
+    'TargetDataPreprocessor',
     'TokenHeatmapHead',
     'TokenPose',
     '__version__',

@@ -25,7 +25,7 @@ from typing import Iterator, Optional, Tuple
 from mmengine.config import Config
 from mmpose.registry import KEYPOINT_CODECS
 
-from .checks import invalid
+from .checks import check_choice, invalid
 from .codecs import SimCCCodec
 from .codecs.base import TensorCodec
 
@@ -88,7 +88,8 @@ def _featuremap_size(input_size: Tuple[int, int], base_head: dict,
 
 def set_representation(cfg: dict,
                        codec: dict,
-                       head: Optional[dict] = None) -> None:
+                       head: Optional[dict] = None,
+                       targets: str = 'worker') -> None:
     """Change codec, and head where needed, of a top-down config, in place.
 
     Rewritten are the head's decoder, the encoder of every
@@ -108,11 +109,16 @@ def set_representation(cfg: dict,
             :class:`SimCCClassifierHead`, ``in_featuremap_size`` are taken
             over or derived when they are not given. By default the head
             stays and gets the new decoder.
+        targets (str): Where dense labels are made: ``'worker'`` in the data
+            workers, as stock, or ``'device'`` for the whole batch on the
+            training device (:class:`TargetDataPreprocessor`), so that workers
+            send only coordinates. Defaults to ``'worker'``.
 
     Raises:
         ValueError: The config is not that of a top-down model with one
             codec, or codec and head do not fit.
     """
+    check_choice('targets', targets, ('worker', 'device'))
     if isinstance(cfg, Config):
         cfg = cfg._cfg_dict
     base_head = cfg.get('model', {}).get('head')
@@ -160,7 +166,11 @@ def set_representation(cfg: dict,
         if not isinstance(target.get('encoder'), dict):
             raise invalid('cfg', target, 'a config whose GenerateTarget has '
                           'one `encoder`')
-        target['encoder'] = copy.deepcopy(codec)
+        target['encoder'] = copy.deepcopy(
+            codec if targets == 'worker' else dict(type='CoordinateCodec'))
+    if targets == 'device':
+        cfg['model'].setdefault('data_preprocessor', {}).update(
+            type='TargetDataPreprocessor', codec=copy.deepcopy(codec))
     for affine in affines:
         affine['input_size'] = codec['input_size']
         affine.pop('use_udp', None)

@@ -1,7 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+from .coordinate import CoordinateCodec
 from .daec import DAECCodec
 from .dark import DARKCodec
 from .heatmap import HeatmapCodec
 from .simcc import SimCCCodec
 
-__all__ = ['DAECCodec', 'DARKCodec', 'HeatmapCodec', 'SimCCCodec']
+__all__ = [
+    'CoordinateCodec', 'DAECCodec', 'DARKCodec', 'HeatmapCodec', 'SimCCCodec'
+]

@@ -1,6 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 from abc import abstractmethod
-from typing import List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -14,11 +14,11 @@ from ..functional.arrays import Array, is_double, is_floating
 class TensorCodec(BaseKeypointCodec):
     """A codec over batched functions of tensors or numpy arrays.
 
-    Subclasses encode in :meth:`encode_tensors` and decode in
-    :meth:`decode_tensors`. From these follow MMPose's ``encode`` and
-    :meth:`decode` of one sample and :meth:`batch_decode` of a batch: by
-    numpy on the CPU, where it is faster, and by torch on another device,
-    from which only coordinates and scores are copied to the host.
+    From :meth:`encode_batch` and :meth:`decode_tensors`, which subclasses
+    give, follow MMPose's :meth:`encode` and :meth:`decode` of one sample and
+    :meth:`batch_decode` of a batch: by numpy on the CPU, where it is faster,
+    and by torch on another device, from which only coordinates and scores
+    are copied to the host.
     """
 
     @abstractmethod
@@ -34,6 +34,40 @@ class TensorCodec(BaseKeypointCodec):
         Returns:
             tuple: The dense labels, and the keypoint weights (..., K).
         """
+
+    @abstractmethod
+    def encode_batch(self, keypoints: Array,
+                     keypoints_visible: Array) -> Dict[str, Array]:
+        """Labels of a batch by their names, on its device.
+
+        Args:
+            keypoints (Array): Input-image pixels, shape (B, N, K, 2).
+            keypoints_visible (Array): Shape (B, N, K).
+
+        Returns:
+            dict: What :meth:`encode` gives, with a first dimension B.
+        """
+
+    def encode(self,
+               keypoints: np.ndarray,
+               keypoints_visible: Optional[np.ndarray] = None) -> dict:
+        """Encode one sample.
+
+        Args:
+            keypoints (np.ndarray): Input-image pixels, shape (N, K, 2).
+            keypoints_visible (np.ndarray, optional): Shape (N, K). All
+                visible by default.
+
+        Returns:
+            dict: The labels, and ``keypoint_weights`` of shape (N, K). See
+            :meth:`encode_batch`.
+
+        Raises:
+            ValueError: A shape is another.
+        """
+        keypoints, visible = as_keypoints(keypoints, keypoints_visible)
+        encoded = self.encode_batch(keypoints[None], visible[None])
+        return {name: values[0] for name, values in encoded.items()}
 
     @abstractmethod
     def decode_tensors(self, *encoded: Array) -> Tuple[Array, Array]:

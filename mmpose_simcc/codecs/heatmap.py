@@ -1,6 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 import math
-from typing import Optional, Tuple
+from typing import Dict, Optional, Tuple
 
 import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
@@ -15,7 +15,7 @@ from ..checks import (
 from ..functional import decode as F
 from ..functional import labels
 from ..functional.arrays import Array, as_array, namespace
-from .base import TensorCodec, as_keypoints, check_maps
+from .base import TensorCodec, check_maps
 
 
 class BaseHeatmapCodec(TensorCodec):
@@ -89,29 +89,28 @@ class BaseHeatmapCodec(TensorCodec):
                                             self.sigma, self.unbiased)
         return heatmaps, weights
 
-    def encode(self,
-               keypoints: np.ndarray,
-               keypoints_visible: Optional[np.ndarray] = None) -> dict:
-        """Encode one sample.
+    def encode_batch(self, keypoints: Array,
+                     keypoints_visible: Array) -> Dict[str, Array]:
+        """Labels of a batch by their names, on its device.
 
         Args:
-            keypoints (np.ndarray): Input-image pixels, shape (N, K, 2).
-            keypoints_visible (np.ndarray, optional): Shape (N, K).
+            keypoints (Array): Input-image pixels, shape (B, N, K, 2).
+            keypoints_visible (Array): Shape (B, N, K).
 
         Returns:
             dict:
-            - heatmaps (np.ndarray): In [0, 1], shape (K, H, W), the maximum
+            - heatmaps (Array): In [0, 1], shape (B, K, H, W), the maximum
               over the N instances.
-            - keypoint_weights (np.ndarray): Shape (N, K).
-
-        Raises:
-            ValueError: A shape is another.
+            - keypoint_weights (Array): Shape (B, N, K).
         """
-        heatmaps, weights = self.encode_tensors(
-            *as_keypoints(keypoints, keypoints_visible))
-        heatmaps = (
-            heatmaps[0] if len(heatmaps) == 1 else heatmaps.max(
-                axis=0, initial=0))
+        heatmaps, weights = self.encode_tensors(keypoints, keypoints_visible)
+        N = keypoints.shape[1]
+        if N == 1:
+            heatmaps = heatmaps[:, 0]
+        elif N == 0:
+            heatmaps = heatmaps.sum(1)
+        else:
+            heatmaps = namespace(heatmaps).amax(heatmaps, 1)
         return dict(heatmaps=heatmaps, keypoint_weights=weights)
 
     def decode_tensors(self, heatmaps: Array) -> Tuple[Array, Array]:

@@ -1,15 +1,22 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 import math
-from typing import Optional, Sequence, Tuple, Union
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
-from ..checks import check_choice, check_number, check_odd, check_size, invalid
+from ..checks import (
+    check_bool,
+    check_choice,
+    check_number,
+    check_odd,
+    check_size,
+    invalid,
+)
 from ..functional import decode as F
 from ..functional import labels
-from ..functional.arrays import Array, as_array, exp_, namespace
-from .base import TensorCodec, as_keypoints, check_maps
+from ..functional.arrays import Array, as_array, as_index, exp_, namespace
+from .base import TensorCodec, check_maps
 from .learned import load_learned_delta
 
 
@@ -58,6 +65,10 @@ class SimCCCodec(TensorCodec):
             ``'logit'`` gives stock MMPose's: the smaller of the largest
             logits, unbounded. Defaults to ``'softmax'``.
 
+        dense_labels (bool): Whether labels are vectors. With False they are
+            the nearest bins, from which :class:`SimCCKLLoss` has the same
+            value for ``'none'`` and ``'equal'``. Defaults to True.
+
     Raises:
         ValueError: An argument is out of its range.
     """
@@ -76,7 +87,8 @@ class SimCCCodec(TensorCodec):
                  refine: str = 'none',
                  blur_kernel_size: Optional[int] = None,
                  delta: Union[float, Tuple[float, float], str] = 0.,
-                 score: str = 'softmax') -> None:
+                 score: str = 'softmax',
+                 dense_labels: bool = True) -> None:
         super().__init__()
         self.input_size = check_size('input_size', input_size)
         self.simcc_split_ratio = check_number(
@@ -100,6 +112,10 @@ class SimCCCodec(TensorCodec):
                     input_size=self.input_size))
         self.delta = _check_pair('delta', delta)
         self.score = check_choice('score', score, ('softmax', 'logit'))
+        self.dense_labels = check_bool('dense_labels', dense_labels)
+        if not dense_labels and label_smoothing not in ('none', 'equal'):
+            raise invalid('dense_labels', dense_labels,
+                          f"True for label_smoothing='{label_smoothing}'")
         self.num_bins = tuple(
             round(size * simcc_split_ratio) for size in self.input_size)
         if min(self.num_bins) < 2:
@@ -120,8 +136,9 @@ class SimCCCodec(TensorCodec):
 
         Returns:
             tuple:
-            - keypoint_x_labels (Array): Shape (..., K, w * k).
-            - keypoint_y_labels (Array): Shape (..., K, h * k).
+            - keypoint_x_labels (Array): Shape (..., K, w * k). Without dense
+              labels the nearest bins, int64, shape (..., K).
+            - keypoint_y_labels (Array): Shape (..., K, h * k), or (..., K).
             - keypoint_weights (Array): Shape (..., K): the visibility, or 0
               where the keypoint lies outside the image. Labels that are not
               used are all zeros.
@@ -139,11 +156,17 @@ class SimCCCodec(TensorCodec):
         x_labels, y_labels = (
             self._label(bins[..., axis], num_bins, sigma) for axis, (
                 num_bins, sigma) in enumerate(zip(self.num_bins, self.sigma)))
-        x_labels[~used] = 0.
-        y_labels[~used] = 0.
+        x_labels[~used] = 0
+        y_labels[~used] = 0
         return x_labels, y_labels, weights
 
     def _label(self, coords: Array, num_bins: int, sigma: float) -> Array:
+        if not self.dense_labels:
+            return as_index(coords.round())
+        return self._dense_label(coords, num_bins, sigma)
+
+    def _dense_label(self, coords: Array, num_bins: int,
+                     sigma: float) -> Array:
         if self.label_smoothing == 'gaussian':
             return labels.simcc_gaussian(coords, num_bins, sigma)
         if self.label_smoothing == 'laplace':
@@ -152,34 +175,36 @@ class SimCCCodec(TensorCodec):
             return labels.simcc_equal(coords, num_bins, self.smoothing)
         return labels.simcc_one_hot(coords, num_bins)
 
+    @property
+    def bin_smoothing(self) -> float:
+        """What labels that are bins leave to the other bins."""
+        return self.smoothing if self.label_smoothing == 'equal' else 0.
+
     def _perfect_peak(self, num_bins: int, sigma: float) -> float:
         """The largest probability in a perfect prediction: that of a label
         centred on a bin, far from the ends, normalised to 1."""
         center = np.float64(num_bins)
-        label = self._label(center, 2 * num_bins + 1, sigma)
+        label = self._dense_label(center, 2 * num_bins + 1, sigma)
         return float(label.max() / label.sum())
 
-    def encode(self,
-               keypoints: np.ndarray,
-               keypoints_visible: Optional[np.ndarray] = None) -> dict:
-        """Encode one sample.
+    def encode_batch(self, keypoints: Array,
+                     keypoints_visible: Array) -> Dict[str, Array]:
+        """Labels of a batch by their names, on its device.
 
         Args:
-            keypoints (np.ndarray): Input-image pixels, shape (N, K, 2).
-            keypoints_visible (np.ndarray, optional): Shape (N, K).
+            keypoints (Array): Input-image pixels, shape (B, N, K, 2).
+            keypoints_visible (Array): Shape (B, N, K).
 
         Returns:
             dict:
-            - keypoint_x_labels (np.ndarray): Shape (N, K, w * k).
-            - keypoint_y_labels (np.ndarray): Shape (N, K, h * k).
-            - keypoint_weights (np.ndarray): Shape (N, K), 0 for a keypoint
+            - keypoint_x_labels (Array): Shape (B, N, K, w * k), or (B, N, K)
+              without dense labels.
+            - keypoint_y_labels (Array): Shape (B, N, K, h * k), or (B, N, K).
+            - keypoint_weights (Array): Shape (B, N, K), 0 for a keypoint
               outside the image.
-
-        Raises:
-            ValueError: A shape is another.
         """
         x_labels, y_labels, weights = self.encode_tensors(
-            *as_keypoints(keypoints, keypoints_visible))
+            keypoints, keypoints_visible)
         return dict(
             keypoint_x_labels=x_labels,
             keypoint_y_labels=y_labels,

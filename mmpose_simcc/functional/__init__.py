@@ -23,12 +23,13 @@ from .labels import (
                      simcc_laplace,
                      simcc_one_hot,
 )
-from .losses import kl_divergence
+from .losses import kl_divergence, kl_divergence_equal
 
 __all__ = [
     'blur_kernel_size_of', 'daec_radius', 'decode_daec', 'decode_daec_1d',
     'flip_simcc', 'gaussian_heatmaps', 'heatmap_argmax', 'heatmap_in_reach',
-    'kl_divergence', 'refine_dark', 'refine_dark_1d', 'round_to_cell',
-    'shift_quarter', 'shift_second_max', 'simcc_equal', 'simcc_gaussian',
-    'simcc_inside', 'simcc_laplace', 'simcc_one_hot', 'vector_argmax'
+    'kl_divergence', 'kl_divergence_equal', 'refine_dark', 'refine_dark_1d',
+    'round_to_cell', 'shift_quarter', 'shift_second_max', 'simcc_equal',
+    'simcc_gaussian', 'simcc_inside', 'simcc_laplace', 'simcc_one_hot',
+    'vector_argmax'
 ]

@@ -1,5 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Losses: pure functions, batched over every leading dimension."""
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -27,3 +29,38 @@ def kl_divergence(logits: Tensor, labels: Tensor) -> Tensor:
     cross_entropy = F.cross_entropy(logits, labels, reduction='none')
     entropy = torch.special.entr(labels).sum(dim=-1)
     return (cross_entropy - entropy).reshape(shape)
+
+
+def kl_divergence_equal(logits: Tensor, bins: Tensor,
+                        smoothing: float) -> Tensor:
+    r"""Kullback-Leibler divergence of a softmax from equally smoothed labels
+    (SimCC, Section 3 "Label smoothing"), without the labels.
+
+    The value of :func:`kl_divergence` for labels with :math:`1 - e` at a bin
+    and :math:`e / (B - 1)` at the others. As :math:`\log p_i = z_i - \log
+    \sum_j \exp z_j`, the sum over the bins needs no more than a sum of logits:
+
+    .. math::
+        \log \sum_j \exp z_j - \left(1 - e - \tfrac{e}{B-1}\right) z_c
+        - \tfrac{e}{B-1} \sum_i z_i - H(t)
+
+    Args:
+        logits (Tensor): z, shape (..., B).
+        bins (Tensor): c, the right bins, int64, shape (...).
+        smoothing (float): e, the part given to the other bins, in [0, 1).
+
+    Returns:
+        Tensor: Shape (...), float32.
+    """
+    others = logits.shape[-1] - 1
+    share = smoothing / others
+    entropy = 0.
+    if smoothing > 0:
+        entropy = -((1 - smoothing) * math.log(1 - smoothing) +
+                    smoothing * math.log(share))
+    logits = logits.float()
+    right = logits.gather(-1, bins.unsqueeze(-1)).squeeze(-1)
+    cross_entropy = logits.logsumexp(-1) - (1 - smoothing - share) * right
+    if smoothing > 0:
+        cross_entropy = cross_entropy - share * logits.sum(-1)
+    return cross_entropy - entropy

@@ -98,6 +98,8 @@ class SimCCClassifierHead(BaseHead):
         self.input_size = self._from_decoder('input_size', input_size)
         self.simcc_split_ratio = self._from_decoder('simcc_split_ratio',
                                                     simcc_split_ratio)
+        if not getattr(self.decoder, 'dense_labels', True):
+            loss = {'smoothing': self.decoder.bin_smoothing, **loss}
         self.loss_module = MODELS.build(loss)
 
         self.deconv_head = None
@@ -278,8 +280,10 @@ class SimCCClassifierHead(BaseHead):
 def _accuracy(pred: Tuple[Tensor, Tensor], target: Tuple[Tensor, Tensor],
               mask: Tensor, thr: float = 0.05) -> Tensor:
     """PCK normalised by the image size, over the keypoints in ``mask``."""
-    squared = sum(
-        ((vector_argmax(p)[0] - vector_argmax(t)[0]) / p.shape[-1]).square()
-        for p, t in zip(pred, target))
+    squared = 0
+    for logits, label in zip(pred, target):
+        bins = label if label.ndim == 2 else vector_argmax(label)[0]
+        offset = (vector_argmax(logits)[0] - bins) / logits.shape[-1]
+        squared = squared + offset.square()
     correct = (squared < thr**2) & mask
     return correct.sum() / mask.sum().clamp(min=1)

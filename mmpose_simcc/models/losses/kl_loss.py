@@ -5,8 +5,8 @@ import torch
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_number
-from ...functional import kl_divergence
+from ...checks import check_choice, check_number, invalid
+from ...functional import kl_divergence, kl_divergence_equal
 
 
 @MODELS.register_module()
@@ -14,7 +14,9 @@ class SimCCKLLoss(nn.Module):
     """KL divergence between SimCC labels and the softmax of the logits
     (SimCC, Section 3 "Coordinate classification").
 
-    Computed in float32 whatever the dtype of the logits.
+    Computed in float32 whatever the dtype of the logits. One-hot and equally
+    smoothed labels may be given as bins, see ``dense_labels`` of
+    :class:`SimCCCodec`: the value is the same, and no vector is read.
 
     ``SimCCKLLoss()`` sums over the bins and averages over samples and
     keypoints, as the published code does with equal label smoothing.
@@ -35,6 +37,9 @@ class SimCCKLLoss(nn.Module):
         mask_weight (float, optional): Their weight. 1 by default.
         reduction (str, optional): ``'paper'`` or ``'stock'``, see above.
             Follows from the arguments by default.
+        smoothing (float): The part that labels given as bins leave to the
+            other bins, in [0, 1). :class:`SimCCClassifierHead` takes it from
+            its decoder. Defaults to 0, one-hot.
         loss_weight (float): Factor of the loss. Defaults to 1.
 
     Raises:
@@ -49,6 +54,7 @@ class SimCCKLLoss(nn.Module):
                  mask: Optional[Sequence[int]] = None,
                  mask_weight: Optional[float] = None,
                  reduction: Optional[str] = None,
+                 smoothing: float = 0.,
                  loss_weight: float = 1.0) -> None:
         super().__init__()
         stock = (beta, label_softmax, label_beta, use_target_weight, mask,
@@ -67,6 +73,7 @@ class SimCCKLLoss(nn.Module):
         self.mask = mask
         self.mask_weight = 1.0 if mask_weight is None else check_number(
             'mask_weight', mask_weight, low=0)
+        self.smoothing = check_number('smoothing', smoothing, low=0, below=1)
         self.loss_weight = check_number('loss_weight', loss_weight, low=0)
 
     def forward(self, pred_simcc: Tuple[Tensor, Tensor],
@@ -77,7 +84,8 @@ class SimCCKLLoss(nn.Module):
         Args:
             pred_simcc (tuple[Tensor, Tensor]): Logits along x and y, shapes
                 (N, K, w * k) and (N, K, h * k).
-            gt_simcc (tuple[Tensor, Tensor]): Labels of the same shapes.
+            gt_simcc (tuple[Tensor, Tensor]): Labels of the same shapes, or
+                bins, int64, shape (N, K).
             target_weight (Tensor): Keypoint weights, shape (N, K).
 
         Returns:
@@ -86,9 +94,7 @@ class SimCCKLLoss(nn.Module):
         N, K = pred_simcc[0].shape[:2]
         loss = 0
         for logits, labels in zip(pred_simcc, gt_simcc):
-            if self.label_softmax:
-                labels = torch.softmax(labels.float() * self.label_beta, -1)
-            divergence = kl_divergence(logits.float() * self.beta, labels)
+            divergence = self._divergence(logits, labels)
             if self.reduction == 'stock':
                 divergence = divergence / logits.shape[-1]
             loss = loss + divergence
@@ -102,3 +108,16 @@ class SimCCKLLoss(nn.Module):
         if self.reduction == 'paper':
             loss = loss / N
         return loss * self.loss_weight
+
+    def _divergence(self, logits: Tensor, labels: Tensor) -> Tensor:
+        logits = logits.float()
+        if self.beta != 1:
+            logits = logits * self.beta
+        if labels.ndim < logits.ndim:
+            if self.label_softmax:
+                raise invalid('label_softmax', self.label_softmax,
+                              'False for labels that are bins')
+            return kl_divergence_equal(logits, labels, self.smoothing)
+        if self.label_softmax:
+            labels = torch.softmax(labels.float() * self.label_beta, -1)
+        return kl_divergence(logits, labels)
