@@ -52,6 +52,7 @@ setup(
     # importing the package says what to install where both are missing.
     # OpenCV comes with mmpose, also under two names.
     install_requires=[
+        'jinja2',
         'matplotlib',
         'mmengine>=0.8.0,<1.0.0',
         'mmpose>=1.2.0,<1.4.0',
