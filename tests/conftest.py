@@ -5,6 +5,7 @@ import pytest
 
 import mmpose_simcc  # noqa: F401  (registers, and mends the environment)
 
+
 def pytest_collection_modifyitems(items):
     """Quick tests first."""
     items.sort(key=lambda item: item.get_closest_marker('slow') is not None)

@@ -8,7 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmpose.codecs.utils.gaussian_heatmap import (
-    generate_gaussian_heatmaps, generate_unbiased_gaussian_heatmaps)
+    generate_gaussian_heatmaps,
+    generate_unbiased_gaussian_heatmaps,
+)
 
 from mmpose_simcc import functional as F
 
@@ -55,14 +57,16 @@ class TestSimCCLabels:
     @given(x=coordinates, sigma=st.floats(0.5, 20))
     @settings(deadline=None, max_examples=50)
     def test_gaussian_is_the_normal_density(self, x, sigma):
-        label = F.simcc_gaussian(torch.tensor([x], dtype=torch.double), 384, sigma)
+        center = torch.tensor([x], dtype=torch.double)
+        label = F.simcc_gaussian(center, 384, sigma)
         expected = scipy.stats.norm.pdf(np.arange(384), x, sigma)
         np.testing.assert_allclose(label[0], expected, rtol=1e-6, atol=1e-30)
 
     @given(x=coordinates, sigma=st.floats(0.5, 20))
     @settings(deadline=None, max_examples=50)
     def test_laplace_is_the_laplace_density(self, x, sigma):
-        label = F.simcc_laplace(torch.tensor([x], dtype=torch.double), 384, sigma)
+        center = torch.tensor([x], dtype=torch.double)
+        label = F.simcc_laplace(center, 384, sigma)
         expected = scipy.stats.laplace.pdf(np.arange(384), x, sigma)
         np.testing.assert_allclose(label[0], expected, rtol=1e-6, atol=1e-30)
 

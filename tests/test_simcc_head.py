@@ -191,7 +191,7 @@ class TestPredict:
             y = pred.keypoint_y_labels[0]
             assert x.shape == (5, 96) and y.shape == (5, 128)
             assert field.heatmaps.shape == (5, 128, 96)
-            assert 0 <= x.min() and x.max() <= 1
+            assert x.min() >= 0 and x.max() <= 1
             np.testing.assert_allclose(
                 field.heatmaps, y[:, :, None] * x[:, None], rtol=1e-5)
             # the product peaks at the prediction
