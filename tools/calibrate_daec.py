@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -84,12 +85,20 @@ def parse_args():
     return parser.parse_args()
 
 
+def start_processes(launcher):
+    if launcher == 'none':
+        return
+    if torch.cuda.is_available():
+        init_dist(launcher, timeout=DAY)
+    else:  # mmengine's would look for a GPU
+        torch.distributed.init_process_group(
+            'gloo', timeout=timedelta(seconds=DAY))
+
+
 def main():
     args = parse_args()
     try:
-        if args.launcher != 'none':
-            backend = 'nccl' if torch.cuda.is_available() else 'gloo'
-            init_dist(args.launcher, backend=backend, timeout=DAY)
+        start_processes(args.launcher)
         calibration = calibrate(
             load_config(args.config),
             args.checkpoint,
@@ -116,7 +125,7 @@ def main():
               'here', file=sys.stderr)
         sys.exit(130)
     console = Console()
-    console.width = max(console.width, 112)  # of the tables
+    console.width = max(console.width, 136)  # of the tables
     print_report(calibration, console)
     console.print(f'\nwritten: {out}\n         {plot}', highlight=False)
 

@@ -2,9 +2,10 @@
 """Learns DAEC's factor from data (DAEC, Sections 3.2 and 3.3) in one forward
 pass, at several granularities, and keeps the finest that held-out images
 support."""
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmengine.config import Config
@@ -29,7 +30,7 @@ FINALISTS = 3  # that the metric decides between, found by the proxy
 
 @dataclass
 class Score:
-    """How good a decoder is.
+    """How good a decoder is on a part of the images.
 
     Attributes:
         similarity (float): Mean keypoint similarity.
@@ -48,7 +49,8 @@ class Choice:
         delta: The factor in a form that the codec takes; None for another
             decoder.
         setting (Setting): Corner and smoothing.
-        fit (Score): On the images it was chosen on.
+        fit (Score): On the images it was chosen on. Corners and smoothings
+            have no metrics there.
         held_out (Score): On the others.
         against (str, optional): Name of the choice it is compared with.
         gain (Gain, optional): Its gain over that one on the held-out images.
@@ -145,6 +147,39 @@ class Calibration:
                 ]))
 
 
+class _Decoder(NamedTuple):
+    """DAEC at a factor, or a reference by its name.
+
+    Attributes:
+        name (str): The row's name in a table.
+        setting (Setting): Corner and smoothing.
+        pairs (tuple, optional): Factors (x, y), one pair or one a keypoint.
+    """
+    name: str
+    setting: Setting
+    pairs: Optional[Tuple[Tuple[float, float], ...]] = None
+
+    @property
+    def identity(self) -> tuple:
+        """Equal for decoders that do the same."""
+        return (self.setting, self.pairs) if self.pairs else (self.name, )
+
+    @property
+    def delta(self) -> Any:
+        """In the shortest form that a codec takes."""
+        if self.pairs is None:
+            return None
+        if len(self.pairs) > 1:
+            return [list(pair) for pair in self.pairs]
+        x, y = self.pairs[0]
+        return x if x == y else [x, y]
+
+
+def _daec(setting: Setting, pairs: Sequence, name: str = '') -> _Decoder:
+    return _Decoder(name, setting,
+                    tuple(tuple(map(float, pair)) for pair in pairs))
+
+
 class _Calibrator:
     """The search over captured people, shared by all processes."""
 
@@ -158,11 +193,12 @@ class _Calibrator:
             for name, members in self.parts.items()
         }
         self.counts = people.visible.sum(-1)
-        self.argmax = people.arrays['by_argmax']
-        names = list(self.scorers['fit'](self.argmax))
+        self._metrics = {}
+        argmax = _Decoder('argmax', Setting())
+        names = list(self.metrics('fit', [argmax])[0])
         self.metric = primary_metric(cfg, names, metric)
 
-    def _over_shards(self, function) -> list:
+    def _over_shards(self, function, description: str) -> list:
         """Apply ``function(records, rows)`` to every shard."""
 
         def on_shard(item):
@@ -170,123 +206,233 @@ class _Calibrator:
             with np.load(path) as shard:
                 return function(shard, rows)
 
-        return distributed_map(on_shard,
-                               zip(self.people.shards, self.people.slices()))
+        shards = zip(self.people.shards, self.people.slices())
+        return distributed_map(on_shard, shards, description)
 
-    def predict(self, setting: Setting, deltas: np.ndarray) -> np.ndarray:
-        """Keypoints of all people in image pixels, (D, N, K, 2), for factors
-        (D, 1 or K, 2)."""
-        parts = self._over_shards(lambda shard, rows: self.people.to_image(
-            self.records.decode(shard, setting, deltas), rows))
-        return np.concatenate(parts).swapaxes(0, 1)
+    def keypoints(self, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
+        """What decoders predict, in image pixels, (N, K, 2) each."""
+        K = self.people.num_keypoints
+        learned = [d for d in decoders if d.pairs]
+
+        def on_shard(shard, rows):
+            parts = []
+            for setting, group in groupby(learned, lambda d: d.setting):
+                deltas = [np.broadcast_to(d.pairs, (K, 2)) for d in group]
+                decoded = self.records.decode(shard, setting,
+                                              np.stack(deltas))
+                parts.append(self.people.to_image(decoded, rows))
+            return np.concatenate(parts, axis=1)
+
+        found = iter(())
+        if learned:
+            shards = self._over_shards(on_shard, 'decode')
+            found = iter(np.concatenate(shards).swapaxes(0, 1))
+        return [
+            next(found) if d.pairs else self.people.arrays[f'by_{d.name}']
+            for d in decoders
+        ]
+
+    def metrics(self, part: str,
+                decoders: Sequence[_Decoder]) -> List[Dict[str, float]]:
+        """The config's metrics; those known already are not computed
+        again."""
+        missing = {
+            d.identity: d
+            for d in decoders if (part, d.identity) not in self._metrics
+        }
+        values = distributed_map(self.scorers[part],
+                                 self.keypoints(list(missing.values())),
+                                 'metric')
+        for identity, value in zip(missing, values):
+            self._metrics[part, identity] = value
+        return [self._metrics[part, d.identity] for d in decoders]
 
     def similarity_sums(self, setting: Setting, deltas: np.ndarray,
                         pairs: bool) -> np.ndarray:
         """Summed similarity on the fitted part at every factor, (D, K), or
         at every pair (x, y) of them, (D, D, K)."""
+        K = self.people.num_keypoints
 
         def on_shard(shard, rows):
             if pairs:
                 keypoints = self.records.decode_pairs(shard, setting, deltas)
             else:
-                same = np.stack([deltas, deltas], -1)[:, None]
+                same = np.broadcast_to(deltas[:, None, None],
+                                       (len(deltas), K, 2))
                 keypoints = self.records.decode(shard, setting, same)
             fit = self.parts['fit'][rows]
             similarity = keypoint_similarity(
                 self.people, self.people.to_image(keypoints, rows), rows)
             return similarity[fit].sum(0, dtype=np.float64)
 
-        return np.sum(self._over_shards(on_shard), axis=0)
-
-    def metric_values(self, predictions: np.ndarray) -> np.ndarray:
-        """The metric on the fitted part of each of (D, N, K, 2)."""
-        return np.array(
-            distributed_map(
-                lambda keypoints: self.scorers['fit'](keypoints)[self.metric],
-                predictions))
+        return np.sum(self._over_shards(on_shard, 'search'), axis=0)
 
     def person_similarity(self, keypoints: np.ndarray) -> np.ndarray:
         """Summed over each person's keypoints, shape (N,)."""
         everybody = slice(0, len(self.people))
         return keypoint_similarity(self.people, keypoints, everybody).sum(-1)
 
-    def choices(self, named: List[tuple]) -> List[Choice]:
-        """Score decoders given as (name, delta, setting, keypoints)."""
-        tasks = [(keypoints, part) for *_, keypoints in named
-                 for part in self.parts]
+    def curve(self, setting: Setting, deltas: np.ndarray,
+              by_metric: bool) -> Curve:
+        """A setting at every factor; the metric scores the whole ones."""
+        sums = self.similarity_sums(setting, deltas, pairs=False)
+        fit = self.parts['fit']
+        similarity = sums.sum(-1) / max(self.counts[fit].sum(), 1)
+        whole = deltas[is_whole(deltas)] if by_metric else deltas[:0]
+        metrics = self.metrics('fit',
+                               [_daec(setting, [(d, d)]) for d in whole])
+        values = np.array([values[self.metric] for values in metrics])
+        return Curve(setting, deltas, similarity, whole, values)
 
-        def score(task):
-            keypoints, part = task
-            members = self.parts[part]
-            similarity = self.person_similarity(keypoints)[members].sum()
-            return Score(
-                float(similarity / max(self.counts[members].sum(), 1)),
-                self.scorers[part](keypoints))
-
-        scores = distributed_map(score, tasks)
-        return [
-            Choice(name, delta, setting, *scores[2 * i:2 * i + 2])
-            for i, (name, delta, setting, _) in enumerate(named)
-        ]
-
-    def gain(self, new: np.ndarray, old: np.ndarray) -> Gain:
-        """Of keypoints over others, on the held-out part."""
-        held = self.parts['held_out']
-        return bootstrap_gain(
-            self.person_similarity(new)[held],
-            self.person_similarity(old)[held], self.counts[held],
-            self.people.arrays['img_id'][held])
-
-    def fit_number(self, setting: Setting, candidates: np.ndarray,
-                   empirical: float) -> np.ndarray:
-        """The best pair by the metric; the first given wins among equals."""
+    def _fit_number(self, setting: Setting, candidates: np.ndarray,
+                    empirical: float) -> np.ndarray:
+        """The best pair by the metric; of equals the nearest to the
+        empirical."""
         candidates = np.unique(candidates, axis=0)
         far = np.abs(candidates - empirical).sum(-1)
         candidates = candidates[np.argsort(far, kind='stable')]
-        values = self.metric_values(
-            self.predict(setting, candidates[:, None]))
-        return candidates[values.argmax()]
+        metrics = self.metrics(
+            'fit', [_daec(setting, [pair]) for pair in candidates])
+        values = [values[self.metric] for values in metrics]
+        return candidates[np.argmax(values)]
 
-    def ladder(self, setting: Setting, curve: Curve,
-               deltas: np.ndarray) -> List[tuple]:
-        """Factors fitted from coarse to fine, as (name, array (1 or K, 2))."""
+    def ladder(self, curve: Curve) -> List[_Decoder]:
+        """Factors fitted from coarse to fine."""
+        setting, deltas = curve.setting, curve.deltas
         empirical = self.records.empirical(setting)
-        first = 'empirical' if self.records.representation == 'heatmap' \
-            else 'symmetric'
+        is_heatmap = self.records.representation == 'heatmap'
         sums = self.similarity_sums(setting, deltas, pairs=False)
-        whole = best_candidates(curve.metrics, curve.metric_deltas, empirical,
-                                1)[0]
-        number = self.fit_number(
-            setting,
-            np.vstack([
-                whole,
-                best_candidates(sums.sum(-1), deltas, empirical, FINALISTS)
-            ]), empirical)
         pair_sums = self.similarity_sums(setting, deltas, pairs=True)
-        pair = self.fit_number(
+
+        def best(values, factors, number):
+            return best_candidates(values, factors, empirical, number)
+
+        whole = best(curve.metrics, curve.metric_deltas, 1)[0]
+        number = self._fit_number(
             setting,
-            np.vstack([
-                number,
-                best_candidates(
-                    pair_sums.sum(-1), deltas, empirical, FINALISTS)
-            ]), empirical)
-        ladder = [(first, [[empirical] * 2]), ('whole', [whole]),
-                  ('fractional', [number]), ('x and y', [pair])]
-        if self.records.representation == 'heatmap':
-            ladder += [(name, [
-                best_candidates(surface[..., k], deltas, empirical, 1)[0]
-                for k in range(self.people.num_keypoints)
-            ]) for name, surface in (('keypoint', sums),
-                                     ('keypoint, x and y', pair_sums))]
-        return [(name, np.array(delta)) for name, delta in ladder]
+            np.vstack([whole, best(sums.sum(-1), deltas, FINALISTS)]),
+            empirical)
+        pair = self._fit_number(
+            setting,
+            np.vstack([number, best(pair_sums.sum(-1), deltas, FINALISTS)]),
+            empirical)
+        ladder = [('empirical' if is_heatmap else 'symmetric',
+                   [(empirical, empirical)]), ('whole', [whole]),
+                  ('fractional', [number]), ('x, y', [pair])]
+        if is_heatmap:
+            keypoints = range(self.people.num_keypoints)
+            ladder += [
+                (name, [best(values[..., k], deltas, 1)[0]
+                        for k in keypoints])
+                for name, values in (('keypoint', sums),
+                                     ('keypoint x, y', pair_sums))
+            ]
+        return [_daec(setting, pairs, name) for name, pairs in ladder]
+
+    def choices(self, decoders: Sequence[_Decoder],
+                fit_metrics: bool = True) -> List[Choice]:
+        """Score decoders on both parts."""
+        held = self.metrics('held_out', decoders)
+        fit = self.metrics('fit', decoders) if fit_metrics else [
+            {} for _ in decoders
+        ]
+        choices = []
+        for decoder, keypoints, *metrics in zip(
+                decoders, self.keypoints(decoders), fit, held):
+            similarity = self.person_similarity(keypoints)
+            scores = (Score(
+                float(similarity[members].sum() /
+                      max(self.counts[members].sum(), 1)), values)
+                      for members, values in zip(self.parts.values(),
+                                                 metrics))
+            choices.append(
+                Choice(decoder.name, decoder.delta, decoder.setting, *scores))
+        return choices
+
+    def gain(self, new: _Decoder, old: _Decoder) -> Gain:
+        """Of a decoder over another on the held-out part."""
+        held = self.parts['held_out']
+        sums = [
+            self.person_similarity(keypoints)[held]
+            for keypoints in self.keypoints([new, old])
+        ]
+        return bootstrap_gain(*sums, self.counts[held],
+                              self.people.arrays['img_id'][held])
 
 
-def _plain_delta(delta: np.ndarray) -> Any:
-    """An array (1 or K, 2) in the shortest form that a codec takes."""
-    if len(delta) > 1:
-        return delta.tolist()
-    x, y = delta[0].tolist()
-    return x if x == y else [x, y]
+def learn(cfg: Config,
+          people: People,
+          records,
+          setting: Setting,
+          deltas: np.ndarray,
+          holdout: float = 0.2,
+          metric: Optional[str] = None) -> Calibration:
+    """Learn DAEC's factor from captured people.
+
+    Args:
+        cfg (Config): Its ``test_evaluator`` names the metrics.
+        people (People): See :func:`~.capture.capture`.
+        records (HeatmapRecords | SimCCRecords): By which they were captured.
+        setting (Setting): Corner and smoothing that a factor is chosen for.
+        deltas (np.ndarray): Factors to choose from, shape (D,).
+        holdout (float): See :func:`calibrate`.
+        metric (str, optional): See :func:`calibrate`.
+
+    Returns:
+        Calibration: Without ``source``.
+
+    Raises:
+        ValueError: The metrics cannot be computed from these data, or there
+            are too few images.
+    """
+    calibrator = _Calibrator(cfg, people, records, holdout, metric)
+    metric = calibrator.metric
+    curves = [
+        calibrator.curve(s, deltas, by_metric=s.corner == setting.corner)
+        for s in records.settings
+    ]
+    at_best = []
+    for curve in curves:
+        pair = best_candidates(curve.similarity, deltas,
+                               records.empirical(curve.setting), 1)
+        at_best.append(_daec(curve.setting, pair, str(curve.setting)))
+    references = [_Decoder(name, setting) for name in records.references]
+    ladder = calibrator.ladder(curves[records.settings.index(setting)])
+    reference_choices = calibrator.choices(references)
+    choices = calibrator.choices(ladder)
+
+    for choice, decoder in zip(reference_choices[1:], references[1:]):
+        choice.against = references[0].name
+        choice.gain = calibrator.gain(decoder, references[0])
+    index, steps = climb(
+        lambda i, j: calibrator.gain(ladder[i], ladder[j]),
+        [choice.held_out.metrics[metric] for choice in choices])
+    for choice, step in zip(choices[1:], steps):
+        choice.against = choices[step.against].name
+        choice.gain, choice.supported = step.gain, step.supported
+    rival = max(
+        range(len(references)),
+        key=lambda i: reference_choices[i].held_out.similarity)
+    learned_for = dict(records.identity)
+    if records.representation == 'heatmap':
+        learned_for.update(setting._asdict())
+    return Calibration(
+        representation=records.representation,
+        unit=records.unit,
+        metric=metric,
+        empirical={s: records.empirical(s)
+                   for s in records.settings},
+        curves=curves,
+        references=reference_choices,
+        settings=calibrator.choices(at_best, fit_metrics=False),
+        choices=choices,
+        chosen=choices[index],
+        verdict=replace(
+            choices[index],
+            against=references[rival].name,
+            gain=calibrator.gain(ladder[index], references[rival]),
+            supported=None),
+        settings_learned_for=learned_for)
 
 
 def calibrate(cfg: Config,
@@ -352,55 +498,9 @@ def calibrate(cfg: Config,
                       f'one of {[tuple(s) for s in records.settings]}')
 
     people = capture(cfg, checkpoint, records, split, work_dir, subset)
-    calibrator = _Calibrator(cfg, people, records, holdout, metric)
-    metric = calibrator.metric
-    deltas = candidate_deltas(low, high, step)
-    curves = [
-        _curve(calibrator, s, deltas, by_metric=s.corner == setting.corner)
-        for s in records.settings
-    ]
-    curve = curves[records.settings.index(setting)]
-    references = [(name, None, setting, people.arrays[f'by_{name}'])
-                  for name in records.references]
-    best = [
-        best_candidates(c.similarity, deltas, records.empirical(c.setting),
-                        1)[0] for c in curves
-    ]
-    settings = [(str(c.setting), float(delta[0]), c.setting,
-                 calibrator.predict(c.setting, delta[None, None])[0])
-                for c, delta in zip(curves, best)]
-    ladder = [(name, _plain_delta(delta), setting,
-               calibrator.predict(setting, delta[None])[0])
-              for name, delta in calibrator.ladder(setting, curve, deltas)]
-    reference_choices = calibrator.choices(references)
-    setting_choices = calibrator.choices(settings)
-    choices = calibrator.choices(ladder)
-
-    for choice, (*_, keypoints) in zip(reference_choices[1:], references[1:]):
-        choice.against = reference_choices[0].name
-        choice.gain = calibrator.gain(keypoints, references[0][-1])
-    index, steps = climb(
-        lambda i, j: calibrator.gain(ladder[i][-1], ladder[j][-1]),
-        [choice.held_out.metrics[metric] for choice in choices])
-    for choice, step_up in zip(choices[1:], steps):
-        choice.against = choices[step_up.against].name
-        choice.gain, choice.supported = step_up.gain, step_up.supported
-    chosen = choices[index]
-    rival = max(
-        range(len(references)),
-        key=lambda i: reference_choices[i].held_out.similarity)
-    verdict = Choice(
-        chosen.name,
-        chosen.delta,
-        setting,
-        chosen.fit,
-        chosen.held_out,
-        against=reference_choices[rival].name,
-        gain=calibrator.gain(ladder[index][-1], references[rival][-1]))
-    learned_for = dict(records.identity)
-    if records.representation == 'heatmap':
-        learned_for.update(setting._asdict())
-    source = dict(
+    calibration = learn(cfg, people, records, setting,
+                        candidate_deltas(low, high, step), holdout, metric)
+    calibration.source = dict(
         model=dict(
             config=Path(cfg.filename or '').name,
             checkpoint=Path(checkpoint).name,
@@ -414,29 +514,4 @@ def calibrate(cfg: Config,
             images=len(np.unique(people.arrays['img_id'])),
             subset=subset,
             holdout=holdout))
-    return Calibration(
-        representation=records.representation,
-        unit=records.unit,
-        metric=metric,
-        empirical={s: records.empirical(s)
-                   for s in records.settings},
-        curves=curves,
-        references=reference_choices,
-        settings=setting_choices,
-        choices=choices,
-        chosen=chosen,
-        verdict=verdict,
-        settings_learned_for=learned_for,
-        source=source)
-
-
-def _curve(calibrator: _Calibrator, setting: Setting, deltas: np.ndarray,
-           by_metric: bool) -> Curve:
-    sums = calibrator.similarity_sums(setting, deltas, pairs=False)
-    fit = calibrator.parts['fit']
-    similarity = sums.sum(-1) / max(calibrator.counts[fit].sum(), 1)
-    whole = deltas[is_whole(deltas)] if by_metric else deltas[:0]
-    pairs = np.stack([whole, whole], -1)[:, None]
-    values = calibrator.metric_values(calibrator.predict(
-        setting, pairs)) if by_metric else np.empty(0)
-    return Curve(setting, deltas, similarity, whole, values)
+    return calibration

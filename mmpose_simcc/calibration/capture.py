@@ -6,9 +6,12 @@ complete: an interrupted pass continues at the first shard that is missing,
 and several processes share the shards. What a shard holds does not depend on
 who made it.
 """
+import contextlib
 import copy
 import hashlib
+import io
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
@@ -18,9 +21,11 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
 from mmengine.dist import all_gather_object, barrier, get_dist_info
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -38,15 +43,52 @@ from .records import Arrays, reference_keypoints
 SHARD_PEOPLE = 256
 
 
-def distributed_map(function: Callable, items: Iterable) -> List:
+@contextlib.contextmanager
+def quiet():
+    """Silence what data sets and metrics print and log."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def progress_bar() -> Progress:
+    """A bar with the time left; the first process shows it."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('time left'),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=get_dist_info()[0] != 0 or not console.is_terminal)
+
+
+def distributed_map(function: Callable, items: Iterable,
+                    description: str) -> List:
     """Apply a function to items, shared by all processes.
+
+    Args:
+        function (callable): Of one item.
+        items (iterable): The same in every process.
+        description (str): For the progress bar.
 
     Returns:
         list: The results in the order of the items, in every process.
     """
     rank, world_size = get_dist_info()
     items = list(items)
-    own = [function(item) for item in items[rank::world_size]]
+    with progress_bar() as progress:
+        own = [
+            function(item) for item in progress.track(
+                items[rank::world_size], description=description)
+        ]
     if world_size == 1:
         return own
     shares = all_gather_object(own)
@@ -83,7 +125,8 @@ def build_dataset(cfg: Config, split: str):
         if not path.exists():
             raise ValueError(f'the {split} data are not here: there is no '
                              f'{path}')
-    return DATASETS.build(dataset)
+    with quiet():
+        return DATASETS.build(dataset)
 
 
 def choose_subset(img_ids: np.ndarray, number: Optional[int]) -> np.ndarray:
@@ -295,9 +338,9 @@ def _run(model, dataset, shards: List[tuple], batch_size: int,
         num_workers=num_workers,
         collate_fn=pseudo_collate)
     outputs = network_outputs(model, loader)
-    with _progress() as progress:
+    with progress_bar() as progress:
         task = progress.add_task(
-            'forward pass', total=sum(map(len, batches)))
+            'forward pass: people', total=sum(map(len, batches)))
         for path, indices in shards:
             parts = list(_record(outputs, len(indices), records, progress,
                                  task))
@@ -323,14 +366,3 @@ def _record(outputs: Iterator, number: int, records, progress: Progress,
         }
         number -= len(samples)
         progress.advance(task, len(samples))
-
-
-def _progress() -> Progress:
-    """A bar with the time left; the first process shows it."""
-    return Progress(
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn('people, time left'),
-        TimeRemainingColumn(),
-        disable=get_dist_info()[0] != 0)

@@ -49,6 +49,12 @@ def _store(windows: Tensor, peaks: Tensor, shape: tuple) -> np.ndarray:
     return relative.reshape(*shape, *windows.shape[1:]).half().cpu().numpy()
 
 
+def _for_windows(deltas: np.ndarray, people: int) -> Tensor:
+    """Factors (D, K, 2) for each of P * K windows: (P * K, D, 2)."""
+    deltas = torch.from_numpy(np.array(deltas, np.float32))
+    return deltas.movedim(0, 1).repeat(people, 1, 1)
+
+
 class HeatmapRecords:
     """Records of heatmaps: the window of each, raw and smoothed.
 
@@ -135,18 +141,14 @@ class HeatmapRecords:
         Args:
             records (dict): See :meth:`record`; those of P people.
             setting (Setting): Corner and smoothing.
-            deltas (np.ndarray): Factors, shape (D, 1 or K, 2).
+            deltas (np.ndarray): Factors (x, y), shape (D, K, 2).
 
         Returns:
             np.ndarray: Input-image pixels, shape (P, D, K, 2).
         """
         P, K = records['peaks'].shape
         sums, locs = self._sums(records, setting)
-        deltas = torch.from_numpy(np.asarray(deltas, np.float32))
-        if deltas.shape[1] > 1:  # a row for each of the P * K windows
-            deltas = deltas.movedim(0, 1).repeat(P, 1, 1)
-        else:
-            deltas = deltas.movedim(0, 1)
+        deltas = _for_windows(deltas, P)
         cells = decode_windows(sums, deltas) + locs.unsqueeze(1)
         cells = cells.view(P, K, -1, 2).movedim(2, 1)
         return cells.numpy() * self.codec.scale_factor
@@ -246,7 +248,7 @@ class SimCCRecords:
 
     def _decode_axis(self, records: Arrays, axis: int,
                      deltas: Tensor) -> Tensor:
-        """Bins along one axis: (P * K, D) for factors (P * K or 1, D)."""
+        """Bins along one axis, (P * K, D), at factors (P * K, D)."""
         windows = torch.from_numpy(records['xy'[axis]])
         locs = torch.from_numpy(records['locs'][..., axis]).long().flatten()
         peaks = torch.from_numpy(records['peaks'][..., axis].copy()).flatten()
@@ -258,11 +260,11 @@ class SimCCRecords:
 
     def decode(self, records: Arrays, setting: Setting,
                deltas: np.ndarray) -> np.ndarray:
-        """See :meth:`HeatmapRecords.decode`; factors of shape (D, 1, 2)."""
+        """See :meth:`HeatmapRecords.decode`."""
         P, K, _ = records['peaks'].shape
-        deltas = torch.from_numpy(np.asarray(deltas, np.float32))
+        deltas = _for_windows(deltas, P)
         bins = torch.stack([
-            self._decode_axis(records, axis, deltas[:, :, axis].t())
+            self._decode_axis(records, axis, deltas[..., axis])
             for axis in (0, 1)
         ], dim=-1)
         bins = bins.view(P, K, -1, 2).movedim(2, 1)
@@ -271,8 +273,9 @@ class SimCCRecords:
     def decode_pairs(self, records: Arrays, setting: Setting,
                      deltas: np.ndarray) -> np.ndarray:
         """See :meth:`HeatmapRecords.decode_pairs`."""
-        deltas = np.asarray(deltas, np.float32)
-        same = np.broadcast_to(deltas[:, None, None], (len(deltas), 1, 2))
+        K = records['peaks'].shape[1]
+        same = np.broadcast_to(
+            np.asarray(deltas)[:, None, None], (len(deltas), K, 2))
         keypoints = self.decode(records, setting, same)  # (P, D, K, 2)
         x, y = np.broadcast_arrays(keypoints[:, :, None, :, 0],
                                    keypoints[:, None, :, :, 1])

@@ -40,25 +40,25 @@ def delta_text(delta: Any) -> str:
         return ', '.join(f'{number:g}' for number in delta)
     low, high = np.min(delta, 0), np.max(delta, 0)
     if all(x == y for x, y in delta):
-        return f'{low[0]:g} to {high[0]:g}'
-    return ', '.join(f'{a:g} to {b:g}' for a, b in zip(low, high))
+        return f'{low[0]:g}..{high[0]:g}'
+    return ' / '.join(f'{a:g}..{b:g}' for a, b in zip(low, high))
 
 
-def _table(title: str, calibration: Calibration, choices: List[Choice],
+def _table(calibration: Calibration, choices: List[Choice],
            kind: str) -> Table:
     compared = any(choice.gain for choice in choices)
     judged = any(choice.supported is not None for choice in choices)
     metrics = shown_metrics(calibration)
-    table = _new_table(title)
-    table.add_column(kind)
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(kind, no_wrap=True)
     for name in (f'D ({calibration.unit})', 'fitted', 'held out',
                  *(name.split('/')[-1] for name in metrics)):
-        table.add_column(name, justify='right')
+        table.add_column(name, justify='right', no_wrap=True)
     if compared:
-        table.add_column('gain [95 %]')
-        table.add_column('over')
+        table.add_column('gain [95 %]', no_wrap=True)
+        table.add_column('over', no_wrap=True)
     if judged:
-        table.add_column('supported')
+        table.add_column('supported', no_wrap=True)
     for choice in choices:
         row = [
             choice.name,
@@ -75,21 +75,13 @@ def _table(title: str, calibration: Calibration, choices: List[Choice],
     return table
 
 
-def _new_table(title: str) -> Table:
-    return Table(
-        title=title,
-        title_justify='left',
-        title_style='bold',
-        box=box.SIMPLE_HEAD)
-
-
 def print_report(calibration: Calibration, console: Console) -> None:
     """Print curve, comparisons and what was chosen."""
     setting = calibration.chosen.setting
     curves = [
         curve for curve in calibration.curves if len(curve.metric_deltas)
     ]
-    table = _new_table(f'{calibration.metric} on the fitted images')
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column(f'D ({calibration.unit})')
     for curve in curves:
         table.add_column(str(curve.setting), justify='right')
@@ -103,26 +95,28 @@ def print_report(calibration: Calibration, console: Console) -> None:
                 mark += ' *'
             cells.append(f'{curve.metrics[row]:.4f}{mark:<4}')
         table.add_row(f'{delta:g}', *cells)
-    console.print(table)
+
+    def show(title: str, table: Table) -> None:
+        console.print(title, style='bold', highlight=False)
+        console.print(table)
+
+    show(f'{calibration.metric} on the fitted images', table)
     rule = 'symmetric' if calibration.representation == 'simcc' else \
         "the paper's empirical D"
     console.print(
-        f' e: {rule}; *: the best\n\nBelow: mean keypoint similarity on the '
-        'fitted and the held-out images, metrics and gains in similarity on '
-        'the held-out ones.\n',
+        f'  e: {rule}; *: the best\n\nBelow: mean keypoint similarity on '
+        'the fitted and the held-out images, metrics and gains in similarity '
+        'on the held-out ones.\n',
         highlight=False)
-    console.print(
-        _table('Other decoders', calibration, calibration.references,
-               'decoder'))
+    show('Other decoders',
+         _table(calibration, calibration.references, 'decoder'))
     if len(calibration.settings) > 1:
-        console.print(
-            _table('Corners and smoothing, each at its best D by similarity',
-                   calibration, calibration.settings, 'cut corner'))
-    console.print(
-        _table(
-            f'Granularity of D (cut corner: {setting})'
-            if calibration.representation == 'heatmap' else
-            'Granularity of D', calibration, calibration.choices, 'D'))
+        show('Corners and smoothing, each at its best D by similarity',
+             _table(calibration, calibration.settings, 'cut corner'))
+    granularity = 'Granularity of D'
+    if calibration.representation == 'heatmap':
+        granularity += f' (cut corner: {setting})'
+    show(granularity, _table(calibration, calibration.choices, 'D'))
     verdict = calibration.verdict
     gain = verdict.gain
     word = ('is better than' if gain.low > 0 else
@@ -206,9 +200,8 @@ def plot_calibration(calibration: Calibration, path: Path) -> Path:
         range(len(steps)),
         [f'{choice.name}\nover {choice.against}' for choice in steps])
     right.set_ylim(len(steps) - 0.5, -0.5)
-    right.set_xlabel('gain in similarity on held-out images, 95 % interval')
-    right.set_title('Does a finer D generalise? (green: supported)',
-                    loc='left')
+    right.set_xlabel('gain on held-out images (green: supported)')
+    right.set_title('Does a finer D generalise?', loc='left')
     right.grid(axis='x', alpha=0.3)
     for axes in (left, middle, right):
         axes.spines[['top', 'right']].set_visible(False)

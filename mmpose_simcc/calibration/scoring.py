@@ -1,21 +1,17 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Scores of predictions: the config's own metrics, and a fast stand-in."""
-import contextlib
 import inspect
-import io
 import json
-import logging
 import tempfile
 from pathlib import Path
 from typing import Dict, List, Sequence
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmpose.registry import METRICS
 
 from ..checks import invalid
-from .capture import People
+from .capture import People, quiet
 
 HEAD_KEYPOINTS = ('upper_neck', 'head_top')
 
@@ -45,23 +41,10 @@ def keypoint_similarity(people: People, keypoints: np.ndarray,
     return similarity * people.visible[rows].reshape(P, *between, K)
 
 
-@contextlib.contextmanager
-def _quiet():
-    """Silence what metrics print and log."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def _add_head_sizes(people: People) -> None:
     """Give people without a head box the length of their head segment, by
-    which PCKh is defined: MPII has boxes for its validation images only.
-    Where it is not annotated the size is 0, which the metric leaves out."""
+    which PCKh is defined: MPII has boxes for its validation images only. 0
+    where that is not annotated."""
     if 'gt_head_size' in people.arrays:
         return
     ids = people.metainfo['keypoint_name2id']
@@ -81,7 +64,8 @@ class Scorer:
     Args:
         cfg (Config): Its ``test_evaluator`` names the metrics.
         people (People): All people.
-        members (np.ndarray): Whose images count, bool, shape (N,).
+        members (np.ndarray): Whose images count, bool, shape (N,). Where
+            heads are the unit, people count whose head has a size.
 
     Raises:
         ValueError: A metric needs what the data do not have.
@@ -102,9 +86,11 @@ class Scorer:
             default = arguments['norm_item'].default
             if 'head' in np.ravel(cfg.get('norm_item', default)):
                 _add_head_sizes(self.people)
+                known = self.people.arrays['gt_head_size'].ravel() > 0
+                self.rows = self.rows[known[self.rows]]
         if 'outfile_prefix' in arguments:
             cfg.update(outfile_prefix=None, format_only=False)
-        with _quiet(), tempfile.TemporaryDirectory() as folder:
+        with quiet(), tempfile.TemporaryDirectory() as folder:
             if 'ann_file' in arguments:
                 cfg['ann_file'] = str(self._write_annotations(folder))
             metric = METRICS.build(cfg)
@@ -158,7 +144,7 @@ class Scorer:
         samples = self._samples(keypoints)
         for metric in self.metrics:
             metric.process([], samples)
-            with _quiet():  # `evaluate` would gather from other processes
+            with quiet():  # `evaluate` would gather from other processes
                 result = metric.compute_metrics(metric.results)
             metric.results.clear()
             prefix = f'{metric.prefix}/' if metric.prefix else ''
