@@ -55,7 +55,7 @@ def parse_args():
         help='which of the config\'s metrics decides, such as coco/AP or '
         'PCK@0.1 (default: as for its best checkpoint)')
     parser.add_argument(
-        '--range', type=float, nargs=2, default=(-2., None),
+        '--range', type=float, nargs=2, default=(None, None),
         metavar=('LOW', 'HIGH'), dest='bounds',
         help='of D, in cells or bins (default: -2 to half the window)')
     parser.add_argument(
@@ -71,7 +71,7 @@ def parse_args():
         'off); both are compared')
     parser.add_argument(
         '--out', type=Path, metavar='FILE',
-        help='the JSON file; the plot goes to FILE.png (default: '
+        help='the JSON file; the plot lies beside it as .png (default: '
         'WORK_DIR/CONFIG.json)')
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/calibrate'),

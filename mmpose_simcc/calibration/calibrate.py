@@ -193,7 +193,7 @@ class _Calibrator:
             for name, members in self.parts.items()
         }
         self.counts = people.visible.sum(-1)
-        self._metrics = {}
+        self._metrics, self._similarity = {}, {}
         argmax = _Decoder('argmax', Setting())
         names = list(self.metrics('fit', [argmax])[0])
         self.metric = primary_metric(cfg, names, metric)
@@ -267,10 +267,20 @@ class _Calibrator:
 
         return np.sum(self._over_shards(on_shard, 'search'), axis=0)
 
-    def person_similarity(self, keypoints: np.ndarray) -> np.ndarray:
-        """Summed over each person's keypoints, shape (N,)."""
+    def person_similarity(
+            self, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
+        """Summed over each person's keypoints, (N,) for each decoder; what
+        is known already is not computed again."""
+        missing = {
+            d.identity: d
+            for d in decoders if d.identity not in self._similarity
+        }
         everybody = slice(0, len(self.people))
-        return keypoint_similarity(self.people, keypoints, everybody).sum(-1)
+        for identity, keypoints in zip(
+                missing, self.keypoints(list(missing.values()))):
+            self._similarity[identity] = keypoint_similarity(
+                self.people, keypoints, everybody).sum(-1)
+        return [self._similarity[d.identity] for d in decoders]
 
     def curve(self, setting: Setting, deltas: np.ndarray,
               by_metric: bool) -> Curve:
@@ -337,9 +347,8 @@ class _Calibrator:
             {} for _ in decoders
         ]
         choices = []
-        for decoder, keypoints, *metrics in zip(
-                decoders, self.keypoints(decoders), fit, held):
-            similarity = self.person_similarity(keypoints)
+        for decoder, similarity, *metrics in zip(
+                decoders, self.person_similarity(decoders), fit, held):
             scores = (Score(
                 float(similarity[members].sum() /
                       max(self.counts[members].sum(), 1)), values)
@@ -352,10 +361,7 @@ class _Calibrator:
     def gain(self, new: _Decoder, old: _Decoder) -> Gain:
         """Of a decoder over another on the held-out part."""
         held = self.parts['held_out']
-        sums = [
-            self.person_similarity(keypoints)[held]
-            for keypoints in self.keypoints([new, old])
-        ]
+        sums = [sums[held] for sums in self.person_similarity([new, old])]
         return bootstrap_gain(*sums, self.counts[held],
                               self.people.arrays['img_id'][held])
 
@@ -442,7 +448,7 @@ def calibrate(cfg: Config,
               subset: Optional[int] = None,
               holdout: float = 0.2,
               metric: Optional[str] = None,
-              low: float = -2.,
+              low: Optional[float] = None,
               high: Optional[float] = None,
               step: Optional[float] = None,
               corner: Optional[str] = None,
@@ -462,7 +468,8 @@ def calibrate(cfg: Config,
             compared; they are fitted on the others.
         metric (str, optional): Which of the config's metrics decides. By
             default the one that its checkpoints are chosen by.
-        low (float): Smallest factor, in cells or bins.
+        low (float, optional): Smallest factor, in cells or bins. By default
+            -2 cells, as in the paper, or -sigma bins.
         high (float, optional): Largest factor; by default that which ends
             the window at the maximum.
         step (float, optional): Between factors, 1 / n. By default 0.25
@@ -480,7 +487,8 @@ def calibrate(cfg: Config,
     """
     check_choice('split', split, ('train', 'val', 'test'))
     check_number('holdout', holdout, above=0, below=1)
-    check_number('low', low, high=0)
+    if low is not None:
+        check_number('low', low, high=0)
     if subset is not None:
         check_int('subset', subset, 1)
     records = build_records(cfg.model.head.decoder, low)
@@ -498,8 +506,9 @@ def calibrate(cfg: Config,
                       f'one of {[tuple(s) for s in records.settings]}')
 
     people = capture(cfg, checkpoint, records, split, work_dir, subset)
-    calibration = learn(cfg, people, records, setting,
-                        candidate_deltas(low, high, step), holdout, metric)
+    deltas = candidate_deltas(records.low, high, step)
+    calibration = learn(cfg, people, records, setting, deltas, holdout,
+                        metric)
     calibration.source = dict(
         model=dict(
             config=Path(cfg.filename or '').name,

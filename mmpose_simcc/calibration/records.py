@@ -1,7 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What is kept of network outputs, and how it is decoded at any factor."""
 import inspect
-from typing import Dict, NamedTuple, Tuple
+from typing import Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -60,7 +60,8 @@ class HeatmapRecords:
 
     Args:
         codec (BaseHeatmapCodec | MSRAHeatmap): The head's decoder.
-        low (float): The smallest factor that will be asked for.
+        low (float, optional): The smallest factor that will be asked for, -2
+            by default.
     """
     representation = 'heatmap'
     settings = tuple(
@@ -69,7 +70,7 @@ class HeatmapRecords:
     default_step = 0.25  # cells
     unit = 'cells'
 
-    def __init__(self, codec, low: float) -> None:
+    def __init__(self, codec, low: Optional[float] = None) -> None:
         geometry = {
             name: getattr(codec, name)
             for name in ('input_size', 'heatmap_size', 'sigma')
@@ -85,7 +86,8 @@ class HeatmapRecords:
             codec.corner, codec.smooth) if isinstance(
                 codec, DAECCodec) else Setting()
         self.high = daec_radius(self.codec.sigma)
-        self.reach = self.high + max(0, -int(np.floor(low)))
+        self.low = -2. if low is None else low
+        self.reach = self.high + max(0, -int(np.floor(self.low)))
 
     @property
     def identity(self) -> dict:
@@ -179,7 +181,8 @@ class SimCCRecords:
 
     Args:
         codec (SimCCCodec): The head's decoder.
-        low (float): The smallest factor that will be asked for.
+        low (float, optional): The smallest factor that will be asked for,
+            -sigma by default.
     """
     representation = 'simcc'
     settings = (Setting(), )
@@ -187,7 +190,8 @@ class SimCCRecords:
     default_step = 0.5  # bins
     unit = 'bins'
 
-    def __init__(self, codec: SimCCCodec, low: float) -> None:
+    def __init__(self, codec: SimCCCodec,
+                 low: Optional[float] = None) -> None:
         arguments = {
             name: getattr(codec, name)
             for name in inspect.signature(SimCCCodec).parameters
@@ -198,7 +202,8 @@ class SimCCRecords:
         }
         self.codec = self.references['argmax']
         self.high = min(daec_radius(sigma) for sigma in self.codec.sigma)
-        widened = max(0, -int(np.floor(low)))
+        self.low = -max(self.codec.sigma) if low is None else low
+        widened = max(0, -int(np.floor(self.low)))
         self.reach = tuple(
             daec_radius(sigma) + widened for sigma in self.codec.sigma)
 
@@ -282,12 +287,12 @@ class SimCCRecords:
         return np.stack([x, y], axis=-1)
 
 
-def build_records(decoder: dict, low: float):
+def build_records(decoder: dict, low: Optional[float] = None):
     """Records for a head's decoder.
 
     Args:
         decoder (dict): The codec's config.
-        low (float): The smallest factor that will be asked for.
+        low (float, optional): The smallest factor that will be asked for.
 
     Returns:
         HeatmapRecords | SimCCRecords: The matching kind.
