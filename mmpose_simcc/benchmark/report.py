@@ -46,7 +46,7 @@ def _time(result: Result, name: str) -> str:
 def _aim(result: Result) -> str:
     if result.aim is None:
         return ''
-    if result.aim < 1:
+    if result.slack:
         text = (f'{1 / result.aim:g} x {result.peer} '
                 f'+ {result.slack * 1e6:g} us')
     else:
@@ -75,6 +75,21 @@ def benchmark_table(results: List[Result]) -> str:
     if any(r.extra for r in results):
         headers.append('peak MB, ours / stock')
     return tabulate(rows, headers, tablefmt='pipe', disable_numparse=True)
+
+
+def throughput_table(results: List[Result]) -> str:
+    """Images a second (median, half the interquartile range), in Markdown."""
+    rows = [[
+        r.task, r.method, r.size, name, f'{1 / r.median(name):.2f} '
+        f'± {100 * r.spread(name):.0f}%',
+        '' if name == OURS else f'{r.ratio(name):.3f}',
+        '' if name == OURS else _aim(r)
+    ] for r in results for name in r.seconds]
+    return tabulate(
+        rows, ('task', 'method', 'size', 'codec or model', 'images/s',
+               'ours is faster by', 'aim: reached'),
+        tablefmt='pipe',
+        disable_numparse=True)
 
 
 def _bytes(result: Result) -> str:

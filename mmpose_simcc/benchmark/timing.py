@@ -117,6 +117,7 @@ def run_comparisons(comparisons: List[Comparison],
     for _ in track(range(rounds), 'time side by side'):
         for comparison, times, counts in zip(comparisons, seconds, repeats):
             for name, function in comparison.functions.items():
+                function()  # fills the caches
                 _wait(device)
                 start = time.perf_counter()
                 for _ in range(counts[name]):

@@ -1,0 +1,60 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Times test loop, forward pass and training with stock codecs and ours."""
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from mmpose_simcc import benchmark
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='What the codecs mean to whole models, side by side in '
+        'one process. Weights are arbitrary and images noise: neither '
+        'changes a time.')
+    parser.add_argument(
+        'what',
+        choices=('test', 'forward', 'targets'),
+        help='test: images of the test step with stock codecs and ours; '
+        'forward: SimCC without deconvolution against the heatmap; targets: '
+        'labels made by data workers against labels made on the device')
+    parser.add_argument('--json', type=Path, help='write every time here')
+    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
+    parser.add_argument(
+        '--threads', type=int, default=1, help='CPU threads (default: 1)')
+    parser.add_argument(
+        '--rounds', type=int, default=10, help='default: 10')
+    args = parser.parse_args()
+    for name in ('threads', 'rounds'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1')
+    return args
+
+
+def main():
+    args = parse_args()
+    if args.device == 'cuda' and not torch.cuda.is_available():
+        sys.exit('benchmark_models: --device cuda: no CUDA device is here')
+    torch.set_num_threads(args.threads)
+    sent = {}
+    if args.what == 'test':
+        comparisons = benchmark.end_to_end(args.device)
+    elif args.what == 'forward':
+        comparisons = benchmark.forward_times(args.device)
+    else:
+        comparisons, sent = benchmark.target_costs(args.device)
+    results = benchmark.run_comparisons(comparisons, args.device, args.rounds)
+    print(benchmark.throughput_table(results))
+    for method, places in sent.items():
+        for place, count in places.items():
+            print(f'{method}, labels made by the {place}: {count} bytes of '
+                  'labels a sample from worker to trainer')
+    if args.json:
+        about = benchmark.machine(args.device, args.threads)
+        benchmark.save_benchmark(results, dict(about, bytes=sent), args.json)
+
+
+if __name__ == '__main__':
+    main()
