@@ -118,8 +118,8 @@ class TensorCodec(BaseKeypointCodec):
         if batch_encoded[0].device.type == 'cpu':
             keypoints, scores = self._decode_numpy([
                 # numpy has no bfloat16
-                (item if is_double(item) else item.float()).detach().numpy()
-                for item in batch_encoded
+                (item.float() if item.dtype == torch.bfloat16 else
+                 item).numpy(force=True) for item in batch_encoded
             ])
         else:
             with torch.no_grad():
