@@ -217,7 +217,7 @@ class TestScene:
         people = [p for scene in scenes for p in scene.people]
         assert {len(scene.people) for scene in scenes} >= {1, 2, 3}
         visibility = np.concatenate([p.keypoints[:, 2] for p in people])
-        for value, least in ((0, 0.02), (1, 0.1), (2, 0.5)):
+        for value, least in ((0, 0.005), (1, 0.1), (2, 0.5)):
             assert (visibility == value).mean() > least
         heights = [p.bbox[3] for p in people]
         assert max(heights) > 2.5 * min(heights)

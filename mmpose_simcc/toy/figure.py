@@ -20,7 +20,7 @@ HEAD_RADII = np.array([0.052, 0.069, 0.062])  # half width, height, depth
 
 # what a figure does, and how often
 ACTIONS = ('stand', 'walk', 'reach', 'sit', 'bend', 'free')
-ACTION_ODDS = (0.50, 0.26, 0.13, 0.04, 0.03, 0.04)
+ACTION_ODDS = (0.54, 0.27, 0.11, 0.03, 0.02, 0.03)
 
 
 # COCO's keypoints, in its order
@@ -89,9 +89,9 @@ def _bent(direction, towards, degrees: float) -> np.ndarray:
 
 def _yaw(rng: np.random.Generator) -> float:
     """Facing the viewer, profile or back, in degrees."""
-    kind = rng.choice(3, p=(0.86, 0.08, 0.06))
+    kind = rng.choice(3, p=(0.91, 0.05, 0.04))
     if kind == 0:
-        return rng.normal(0, 20)
+        return rng.normal(0, 18)
     if kind == 1:
         return rng.choice((-1, 1)) * rng.normal(70, 15)
     return rng.normal(180, 25)
@@ -110,7 +110,7 @@ def sample_figure(rng: np.random.Generator) -> Figure:
     child = rng.random() < 0.15
     head_scale = rng.normal(1, 0.04) * (1.25 if child else 1.05)
     width = rng.normal(1, 0.06)
-    limb = rng.normal(1, 0.04) * (0.92 if child else 1)
+    limb = rng.normal(1, 0.03) * (0.95 if child else 1)
     girth = float(np.clip(rng.normal(1.12, 0.12), 0.85, 1.5))
 
     # trunk
@@ -120,14 +120,14 @@ def sample_figure(rng: np.random.Generator) -> Figure:
     elif action == 'free':
         bend, lean = rng.normal(10, 20), rng.normal(0, 15)
     camera = rotation(0, rng.normal(4, 4))  # mostly seen from a bit above
-    roll = rng.normal(0, 4)
-    if rng.random() < 0.015:
+    roll = rng.normal(0, 3)
+    if rng.random() < 0.01:
         roll += rng.choice((-90, 90))
     pelvis = camera @ rotation(2, roll) @ rotation(1, _yaw(rng)) @ rotation(
         0, bend * 0.4)
     chest = pelvis @ rotation(0, bend * 0.6) @ rotation(2, lean) @ rotation(
         1, twist)
-    neck_turn = chest @ rotation(1, rng.normal(0, 12))
+    neck_turn = chest @ rotation(1, rng.normal(0, 10))
     head = neck_turn @ rotation(0, rng.normal(0, 6) - bend * 0.3) @ rotation(
         2, rng.normal(0, 5))
 

@@ -2,6 +2,7 @@
 """Dresses a figure and draws it."""
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from .figure import FACE, KEYPOINTS, Figure
@@ -43,17 +44,20 @@ class Outfit(NamedTuple):
     beard: bool
 
 
-def random_colour(rng: np.random.Generator) -> np.ndarray:
-    """A colour (3,), mostly a muted one."""
-    grey = rng.uniform(30, 225)
-    tint = rng.uniform(-1, 1, 3) * 150 * rng.beta(1.2, 2.2)
-    return np.clip(grey + tint, 5, 250).astype(np.float32)
+def dye(rng: np.random.Generator) -> np.ndarray:
+    """A cloth colour (3,): one in six grey, else of any hue but skin's."""
+    value = rng.uniform(0.2, 1)
+    hue, saturation = rng.uniform(70, 340), rng.uniform(0.4, 1)
+    if rng.random() < 1 / 6:
+        saturation = 0.
+    pixel = np.float32([[[hue, saturation, value]]])
+    return 245 * cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0]
 
 
-def sample_texture(rng: np.random.Generator) -> np.ndarray:
-    """A cloth tile (TILE, TILE, 3): plain, stripes, checks, dots, noise or a
-    gradient between two colours."""
-    first, second = random_colour(rng), random_colour(rng)
+def sample_texture(rng: np.random.Generator, colour) -> np.ndarray:
+    """A tile (TILE, TILE, 3): plain, stripes, checks, dots, noise or a
+    gradient between two colours that ``colour(rng)`` draws."""
+    first, second = colour(rng), colour(rng)
     u, v = np.mgrid[:TILE, :TILE].astype(np.float32) / TILE
     n = rng.integers(2, 7)
     kind = rng.choice(6, p=(0.4, 0.18, 0.12, 0.08, 0.08, 0.14))
@@ -85,9 +89,9 @@ def sample_outfit(rng: np.random.Generator) -> Outfit:
         skin=np.float32(skin),
         hair=np.float32(hair + rng.normal(0, 8, 3)),
         iris=np.float32(rng.uniform(10, 70, 3)),
-        shirt=sample_texture(rng),
-        trousers=sample_texture(rng),
-        shoes=sample_texture(rng),
+        shirt=sample_texture(rng, dye),
+        trousers=sample_texture(rng, dye),
+        shoes=sample_texture(rng, dye),
         sleeve=rng.choice((0., 0.6, 1., 1.95), p=(0.1, 0.4, 0.1, 0.4)),
         leg=rng.choice((0.5, 1.3, 1.95), p=(0.3, 0.1, 0.6)),
         skirt=bool(rng.random() < 0.12),

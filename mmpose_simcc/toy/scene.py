@@ -6,13 +6,7 @@ import cv2
 import numpy as np
 
 from .figure import Figure, sample_figure
-from .person import (
-    LABELS,
-    draw_person,
-    random_colour,
-    sample_outfit,
-    sample_texture,
-)
+from .person import LABELS, draw_person, sample_outfit, sample_texture
 from .raster import Canvas
 
 SIDES = (224, 256, 288)  # image widths and heights
@@ -37,6 +31,11 @@ class Person(NamedTuple):
 class Scene(NamedTuple):
     image: np.ndarray  # (H, W, 3) uint8, BGR
     people: List[Person]
+
+
+def _paint(rng: np.random.Generator) -> np.ndarray:
+    """A muted colour (3,) of a wall, a floor or a thing."""
+    return np.float32(rng.uniform(50, 210) + rng.uniform(-22, 22, 3))
 
 
 def _noise(rng: np.random.Generator, shape, cells: int) -> np.ndarray:
@@ -72,8 +71,8 @@ def _shape_mask(rng: np.random.Generator, shape, centre, size) -> np.ndarray:
 def _fill(rng: np.random.Generator, shape) -> np.ndarray:
     """A colour (3,) or a repeated texture (H, W, 3)."""
     if rng.random() < 0.5:
-        return random_colour(rng)
-    tile = sample_texture(rng)
+        return _paint(rng)
+    tile = sample_texture(rng, _paint)
     tile = cv2.resize(tile, None, fx=float(rng.uniform(0.4, 1.5)), fy=1)
     rows, columns = (-(-n // m) for n, m in zip(shape, tile.shape))
     return np.tile(tile, (rows, columns, 1))[:shape[0], :shape[1]]
@@ -83,9 +82,9 @@ def draw_background(rng: np.random.Generator, shape) -> np.ndarray:
     """A wall and a floor with clutter, (H, W, 3) float32."""
     h, w = shape
     image = np.empty((h, w, 3), np.float32)
-    image[:] = random_colour(rng)
+    image[:] = _paint(rng)
     horizon = int(h * rng.uniform(0.35, 0.9))
-    image[horizon:] = random_colour(rng)
+    image[horizon:] = _paint(rng)
     fade = np.linspace(-1, 1, h, dtype=np.float32)[:, None, None]
     image += rng.uniform(-40, 40) * fade
     for _ in range(rng.integers(1, 9)):
@@ -118,7 +117,7 @@ def _place(rng: np.random.Generator, figure: Figure, shape, slot: float,
     points = np.stack(list(figure.joints.values()))[:, :2]
     low, high = points.min(0) - 0.05, points.max(0) + 0.05
     fit = min(0.96 * w / (high - low)[0], 0.96 * h / (high - low)[1])
-    if rng.random() < 0.06:  # too close: the border cuts the figure
+    if rng.random() < 0.04:  # too close: the border cuts the figure
         scale = fit * rng.uniform(1.1, 1.6)
         anchor = figure.joints[str(
             rng.choice(['collar', 'head', 'waist', 'left_hip']))][:2]
@@ -136,8 +135,8 @@ def _place(rng: np.random.Generator, figure: Figure, shape, slot: float,
 def _develop(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """Exposure, blur and noise of a camera; moves nothing."""
     image = 128 + (image - 128) * rng.uniform(0.8, 1.2)
-    image = image * rng.uniform(0.85, 1.1, 3).astype(
-        np.float32) + rng.uniform(-25, 20)
+    image = image * rng.uniform(0.92, 1.08, 3).astype(
+        np.float32) + rng.uniform(-20, 20)
     sigma = rng.uniform(0, 0.9)
     if sigma > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), sigma)
@@ -192,7 +191,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     light[2] = abs(light[2])
     light /= np.linalg.norm(light)
 
-    number = int(rng.choice((1, 2, 3), p=(0.72, 0.21, 0.07)))
+    number = int(rng.choice((1, 2, 3), p=(0.78, 0.17, 0.05)))
     slots = rng.permutation((np.arange(number) + 0.5) / number)
     drawn = []
     for person, slot in enumerate(slots, start=1):
@@ -202,7 +201,7 @@ def draw_scene(rng: np.random.Generator) -> Scene:
         drawn.append(
             draw_person(canvas, figure, sample_outfit(rng), origin, scale,
                         light, person))
-    if rng.random() < 0.2:
+    if rng.random() < 0.15:
         for _ in range(rng.integers(1, 3)):
             blob = _shape_mask(
                 rng, shape, rng.uniform(0.05, 0.95, 2) * shape[::-1],
