@@ -35,7 +35,7 @@ class Scene(NamedTuple):
 
 def _paint(rng: np.random.Generator) -> np.ndarray:
     """A muted colour (3,) of a wall, a floor or a thing."""
-    return np.float32(rng.uniform(50, 210) + rng.uniform(-22, 22, 3))
+    return np.float32(rng.uniform(90, 190) + rng.uniform(-10, 10, 3))
 
 
 def _noise(rng: np.random.Generator, shape, cells: int) -> np.ndarray:
@@ -87,12 +87,12 @@ def draw_background(rng: np.random.Generator, shape) -> np.ndarray:
     image[horizon:] = _paint(rng)
     fade = np.linspace(-1, 1, h, dtype=np.float32)[:, None, None]
     image += rng.uniform(-40, 40) * fade
-    for _ in range(rng.integers(1, 9)):
+    for _ in range(rng.integers(1, 5)):
         blob = _shape_mask(
             rng, shape, rng.uniform(0, 1, 2) * (w, h),
             rng.uniform(0.03, 0.35, 2) * min(shape))[..., None]
         image += blob * rng.uniform(0.3, 0.9) * (_fill(rng, shape) - image)
-    image += rng.uniform(2, 14) * _noise(rng, shape, rng.integers(3, 9))
+    image += rng.uniform(2, 8) * _noise(rng, shape, rng.integers(3, 9))
     image += rng.uniform(2, 10) * _noise(rng, shape, rng.integers(16, 60))
     if rng.random() < 0.7:  # out of focus
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.6, 3))
