@@ -519,7 +519,7 @@ def make_toy(folder, repo_root, train):
     """A config on toy data, and weights that know nothing."""
     make_toy_coco(folder / 'data', train=train, val=20, seed=0, workers=1)
     base = ('configs/body_2d_keypoint/topdown_heatmap/toy_coco/'
-            'td-hm_res18_1xb16-4e_toy-coco-64x64.py')
+            'td-hm_res18_1xb8-4e_toy-coco-64x64.py')
     cfg = Config.fromfile(repo_root / base)
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']

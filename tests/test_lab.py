@@ -35,9 +35,9 @@ from mmpose_simcc.toy import make_toy_coco
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs/body_2d_keypoint'
 HEATMAP = str(CONFIGS / 'topdown_heatmap/toy_coco' /
-              'td-hm_res18_1xb16-4e_toy-coco-64x64.py')
+              'td-hm_res18_1xb8-4e_toy-coco-64x64.py')
 DARK = HEATMAP.replace('res18_', 'res18_dark-')
-SIMCC = str(CONFIGS / 'simcc/toy_coco/simcc_res18_1xb16-4e_toy-coco-64x64.py')
+SIMCC = str(CONFIGS / 'simcc/toy_coco/simcc_res18_1xb8-4e_toy-coco-64x64.py')
 
 
 @pytest.fixture(scope='module')

@@ -31,9 +31,9 @@ from mmpose_simcc.toy import make_toy_coco  # noqa: E402
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 TOY_CONFIGS = [
     str(CONFIGS / 'body_2d_keypoint' / name) for name in (
-        'topdown_heatmap/toy_coco/td-hm_res18_1xb16-4e_toy-coco-64x64.py',
-        'topdown_heatmap/toy_coco/td-hm_res18_dark-1xb16-4e_toy-coco-64x64.py',
-        'simcc/toy_coco/simcc_res18_1xb16-4e_toy-coco-64x64.py')
+        'topdown_heatmap/toy_coco/td-hm_res18_1xb8-4e_toy-coco-64x64.py',
+        'topdown_heatmap/toy_coco/td-hm_res18_dark-1xb8-4e_toy-coco-64x64.py',
+        'simcc/toy_coco/simcc_res18_1xb8-4e_toy-coco-64x64.py')
 ]
 TOY_ROOT = 'data/toy_coco'
 TOY_DATA = dict(train=1600, val=300, seed=0)

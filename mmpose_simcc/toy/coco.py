@@ -14,7 +14,7 @@ from .figure import KEYPOINTS
 from .scene import Person, draw_scene
 
 # Raise when the same seed draws other pictures.
-VERSION = 2
+VERSION = 3
 SPLITS = ('train', 'val')
 SKELETON = [[16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12],
             [7, 13], [6, 7], [6, 8], [7, 9], [8, 10], [9, 11], [2, 3],

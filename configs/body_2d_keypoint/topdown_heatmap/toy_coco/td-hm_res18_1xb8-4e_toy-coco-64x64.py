@@ -17,19 +17,27 @@ _base_.train_dataloader.dataset.pipeline = [
 # drawn by tools/make_toy_coco.py
 data_root = 'data/toy_coco/'
 ann_file = 'annotations/person_keypoints_val2017.json'
-train_dataloader = dict(batch_size=16, dataset=dict(data_root=data_root))
+train_dataloader = dict(batch_size=8, dataset=dict(data_root=data_root))
 val_dataloader = dict(dataset=dict(data_root=data_root, bbox_file=''))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + ann_file)
 test_evaluator = val_evaluator
 
+# from scratch: residual branches that start at zero would learn too late
 model = dict(
-    backbone=dict(depth=18, init_cfg=None), head=dict(in_channels=512))
+    backbone=dict(
+        depth=18,
+        zero_init_residual=False,
+        init_cfg=[
+            dict(type='Kaiming', layer=['Conv2d']),
+            dict(type='Constant', val=1, layer=['_BatchNorm']),
+        ]),
+    head=dict(in_channels=512))
 
 # a schedule for a few minutes on two CPU cores, from scratch
 max_epochs = 4
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
-optim_wrapper = dict(optimizer=dict(lr=3e-3))
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
     dict(
         type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-_base_ = ['td-hm_res18_1xb16-4e_toy-coco-64x64.py']
+_base_ = ['td-hm_res18_1xb8-4e_toy-coco-64x64.py']
 
 from mmpose_simcc.config import set_representation
 
