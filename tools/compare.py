@@ -36,7 +36,8 @@ TOY_CONFIGS = [
         'simcc/toy_coco/simcc_res18_1xb8-4e_toy-coco-64x64.py')
 ]
 TOY_ROOT = 'data/toy_coco'
-TOY_DATA = dict(train=1600, val=300, seed=0)
+# Seed 0 drew the pictures on which the toy recipe was chosen.
+TOY_DATA = dict(train=1600, val=300, seed=1)
 
 
 def parse_args():
