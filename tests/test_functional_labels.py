@@ -155,3 +155,13 @@ class TestFlip:
         y = torch.arange(6.).view(1, 3, 2)
         _, flipped_y = F.flip_simcc(torch.zeros(1, 3, 4), y, [2, 1, 0], 2)
         assert torch.equal(flipped_y, y.flip(1))
+
+    def test_average_is_of_both_axes(self):
+        """One bin a pixel: the mirror image is the reversed vector."""
+        x, y = torch.randn(2, 3, 4), torch.randn(2, 3, 5)
+        mirrored = torch.randn(2, 3, 4), torch.randn(2, 3, 5)
+        swap = [1, 0, 2]
+        mean = F.average_flip_simcc((x, y), mirrored, swap, 1)
+        expected = ((x + mirrored[0][:, swap].flip(-1)) / 2,
+                    (y + mirrored[1][:, swap]) / 2)
+        torch.testing.assert_close(mean, expected)

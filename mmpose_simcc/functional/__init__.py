@@ -12,7 +12,7 @@ from .decode import (
                      shift_second_max,
                      vector_argmax,
 )
-from .flip import flip_simcc
+from .flip import average_flip_simcc, flip_simcc
 from .labels import (
                      gaussian_heatmaps,
                      heatmap_in_reach,
@@ -26,10 +26,10 @@ from .labels import (
 from .losses import kl_divergence, kl_divergence_equal
 
 __all__ = [
-    'blur_kernel_size_of', 'daec_radius', 'decode_daec', 'decode_daec_1d',
-    'flip_simcc', 'gaussian_heatmaps', 'heatmap_argmax', 'heatmap_in_reach',
-    'kl_divergence', 'kl_divergence_equal', 'refine_dark', 'refine_dark_1d',
-    'round_to_cell', 'shift_quarter', 'shift_second_max', 'simcc_equal',
-    'simcc_gaussian', 'simcc_inside', 'simcc_laplace', 'simcc_one_hot',
-    'vector_argmax'
+    'average_flip_simcc', 'blur_kernel_size_of', 'daec_radius', 'decode_daec',
+    'decode_daec_1d', 'flip_simcc', 'gaussian_heatmaps', 'heatmap_argmax',
+    'heatmap_in_reach', 'kl_divergence', 'kl_divergence_equal', 'refine_dark',
+    'refine_dark_1d', 'round_to_cell', 'shift_quarter', 'shift_second_max',
+    'simcc_equal', 'simcc_gaussian', 'simcc_inside', 'simcc_laplace',
+    'simcc_one_hot', 'vector_argmax'
 ]

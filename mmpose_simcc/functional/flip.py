@@ -34,3 +34,24 @@ def flip_simcc(simcc_x: Tensor, simcc_y: Tensor, flip_indices: Sequence[int],
     flipped_x = torch.lerp(simcc_x[..., left], simcc_x[..., right],
                            (source - left).to(simcc_x.dtype))
     return flipped_x, simcc_y[:, flip_indices]
+
+
+def average_flip_simcc(
+        simcc: Tuple[Tensor, Tensor], simcc_mirrored: Tuple[Tensor, Tensor],
+        flip_indices: Sequence[int],
+        split_ratio: float) -> Tuple[Tensor, Tensor]:
+    """Flip test: the mean of an image's vectors and its mirror image's.
+
+    Args:
+        simcc (tuple[Tensor, Tensor]): Vectors along x and y of the image,
+            shapes (B, K, w * k) and (B, K, h * k).
+        simcc_mirrored (tuple[Tensor, Tensor]): Those of the mirrored image.
+        flip_indices (sequence[int]): See :func:`flip_simcc`.
+        split_ratio (float): Bins a pixel k.
+
+    Returns:
+        tuple[Tensor, Tensor]: Of the same shapes.
+    """
+    flipped = flip_simcc(*simcc_mirrored, flip_indices, split_ratio)
+    mean_x, mean_y = ((v + f) * 0.5 for v, f in zip(simcc, flipped))
+    return mean_x, mean_y

@@ -22,7 +22,7 @@ from mmpose.utils.typing import (
 from torch import Tensor, nn
 
 from ...checks import check_size, invalid
-from ...functional import flip_simcc
+from ...functional import average_flip_simcc
 
 
 class RowCollapse(nn.Sequential):
@@ -242,12 +242,10 @@ class Heatmap1DHead(BaseHead):
         """
         if test_cfg.get('flip_test', False):
             feats, feats_flip = feats
-            flipped = flip_simcc(
-                *self.forward(feats_flip),
+            x, y = average_flip_simcc(
+                self.forward(feats), self.forward(feats_flip),
                 batch_data_samples[0].metainfo['flip_indices'],
                 self.decoder.simcc_split_ratio)
-            x, y = ((pred + flip) * 0.5
-                    for pred, flip in zip(self.forward(feats), flipped))
         else:
             x, y = self.forward(feats)
 

@@ -16,7 +16,7 @@ from mmpose.utils.typing import (
 from torch import Tensor, nn
 
 from ...checks import check_choice, check_int, check_size, invalid
-from ...functional import flip_simcc, vector_argmax
+from ...functional import average_flip_simcc, vector_argmax
 
 OptIntSeq = Optional[Sequence[int]]
 
@@ -224,12 +224,11 @@ class SimCCClassifierHead(BaseHead):
             ``PixelData`` with ``heatmaps``, their product (K, h * k, w * k).
         """
         if test_cfg.get('flip_test', False):
-            flip_indices = batch_data_samples[0].metainfo['flip_indices']
             feats, feats_flip = feats
-            pred_x, pred_y = self.forward(feats)
-            flip_x, flip_y = flip_simcc(*self.forward(feats_flip),
-                                        flip_indices, self.simcc_split_ratio)
-            pred_x, pred_y = (pred_x + flip_x) * 0.5, (pred_y + flip_y) * 0.5
+            pred_x, pred_y = average_flip_simcc(
+                self.forward(feats), self.forward(feats_flip),
+                batch_data_samples[0].metainfo['flip_indices'],
+                self.simcc_split_ratio)
         else:
             pred_x, pred_y = self.forward(feats)
 
