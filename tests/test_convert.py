@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import MODELS
@@ -347,6 +348,81 @@ def test_simcc_layers_beside_the_tokens():
     check_round_trip(tokenpose('S', (192, 256), (3, 4), 17, 'simcc'), rules)
 
 
+# ---- the weights of every config, as if published ----
+
+
+def distinct_models():
+    """One config of each model; heatmap, DARK and DAEC share theirs."""
+    models = {}
+    for path in sorted((ROOT / 'configs' / 'body_2d_keypoint').rglob('*.py')):
+        # never published, or not converted
+        if any(word in path.name
+               for word in ('heatmap1d', 'hourglass', 'toy-coco')):
+            continue
+        model = Config.fromfile(path).model
+        head = {k: v for k, v in model.head.items() if k != 'loss'}
+        if head['type'] == 'HeatmapHead':  # of any input size
+            head.pop('decoder')
+        else:
+            head['decoder'] = {
+                key: head['decoder'].get(key)
+                for key in ('input_size', 'simcc_split_ratio')
+            }
+        backbone = {k: v for k, v in model.backbone.items() if 'init' not in k}
+        models.setdefault(repr((backbone, head)), path)
+    return [pytest.param(path, id=path.stem) for path in models.values()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('path', distinct_models())
+def test_config_takes_published_weights(path):
+    cfg = Config.fromfile(path).model
+    with torch.device('meta'):  # names and shapes are enough
+        model = MODELS.build(cfg)
+    arch = cfg.backbone.get('arch', '')
+    stages, rules, add = 1, CNN_NAMES, {}
+    if arch:
+        place = 'features' if arch[0] == 'S' else 'transformer'
+        stages = 3 if arch[0] == 'L' else 1
+        rules = tokenpose_names(
+            place, 'features' if arch[0] == 'S' else 'pre_feature')
+        w, h = cfg.head.decoder.input_size
+        pw, ph = model.backbone.patch_embed.kernel_size[::-1]
+        stride = 1 if arch == 'T' else 4
+        add = {
+            f'{place}.pos_embedding':
+            sine_table(w // stride // pw, h // stride // ph, 192)
+        }
+    published = {**publish(model, rules, stages), **add}
+    official = identify(published)
+    converted = convert_official(published)
+    model.load_state_dict(converted, strict=True, assign=True)
+
+    assert official.model['backbone']['type'] == cfg.backbone.type
+    for key in ('depth', 'arch'):
+        if key in cfg.backbone:
+            assert official.model['backbone'][key] == cfg.backbone[key]
+    if cfg.head.type == 'SimCCClassifierHead':
+        head = model.head
+        for key in ('input_size', 'simcc_split_ratio',
+                    'channels_per_keypoint'):
+            if key in official.model['head']:
+                assert official.model['head'][key] == getattr(head, key)
+    assert official.model['head']['out_channels'] == cfg.head.out_channels
+    assert official.data_preprocessor['bgr_to_rgb'] is (
+        cfg.backbone.type != 'ResNet')
+
+    # one too few, one too many
+    middle = len(published) // 2
+    missing, name = (list(n)[middle] for n in (published, model.state_dict()))
+    with pytest.raises(
+            ValueError, match=f'no weights for {re.escape(name)} of the'):
+        convert_official(
+            {n: value for n, value in published.items() if n != missing})
+    with pytest.raises(ValueError, match='no match for left_over.weight'):
+        convert_official({**published, 'left_over.weight': torch.zeros(1)})
+
+
 # ---- bad input ----
 
 
@@ -367,6 +443,23 @@ class TestErrors:
     def test_unknown(self):
         with pytest.raises(ValueError, match='a0, a1, a2, a3, a4 and 5 more'):
             convert_official({f'a{i}': torch.zeros(1) for i in range(10)})
+
+    @pytest.mark.parametrize('num_stacks', [4, 8])
+    def test_hourglass_of_dark(self, num_stacks):
+        """It says why, rather than that the model is unknown."""
+        weights = {'module.conv1.weight': torch.zeros(64, 3, 7, 7)}
+        for stack in range(num_stacks):
+            for block in ('hg.{}.hg.0.0.0', 'hg.{}.hg.3.2.0', 'res.{}.0'):
+                name = f'module.{block.format(stack)}'
+                weights[f'{name}.bn1.weight'] = torch.zeros(256)
+                weights[f'{name}.conv1.weight'] = torch.zeros(128, 256, 1, 1)
+            weights[f'module.score.{stack}.weight'] = torch.zeros(
+                17, 256, 1, 1)
+        with pytest.raises(
+                ValueError,
+                match=f"DARK's Hourglass with {num_stacks} stacks: "
+                'pre-activation .* post-activation .* cannot be converted'):
+            convert_official(weights)
 
     @pytest.mark.parametrize('value', [{}, None, [], {'a': 1}])
     def test_no_weights(self, value):

@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """SimpleBaseline and HRNet, with heatmaps or SimCC: the repositories of
-SimpleBaseline, HRNet, DARK, DAEC and SimCC name their entries alike."""
+SimpleBaseline, HRNet, DARK, DAEC and SimCC name their entries alike. DARK's
+Hourglass is recognised, but nothing in MMPose computes the same."""
 import math
 import re
 from functools import partial
@@ -25,6 +26,21 @@ def is_resnet(shapes: Shapes) -> bool:
     return any(name.startswith('layer4.') for name in shapes)
 
 
+def is_hourglass(shapes: Shapes) -> bool:
+    return any(name.startswith('hg.0.hg.') for name in shapes)
+
+
+def refuse_hourglass(shapes: Shapes) -> None:
+    """Say why DARK's stacked Hourglass has no counterpart."""
+    raise ValueError(
+        f"the weights are of DARK's Hourglass with {count(shapes, 'hg.')} "
+        'stacks: pre-activation bottleneck blocks with biases, max pooling, '
+        "and scores fed back between stacks. MMPose's HourglassNet has "
+        'post-activation basic blocks without biases, strided convolutions '
+        'and features fed back, so that no entry has a counterpart and they '
+        'cannot be converted')
+
+
 def identify_resnet(shapes: Shapes) -> OfficialModel:
     """ResNet-18 to 152 with or without deconvolutions."""
     blocks = tuple(count(shapes, f'layer{i}.') for i in range(1, 5))
@@ -41,9 +57,10 @@ def identify_resnet(shapes: Shapes) -> OfficialModel:
         bgr_to_rgb=False,
         convert=partial(_convert, head=head),
         notes=[
-            'The published ResNet configs (COLOR_RGB: false) feed BGR images '
-            'with statistics in RGB order; the weights do not tell whether '
-            'these were trained otherwise.',
+            'SimpleBaseline, and the ResNet configs (COLOR_RGB: false) of '
+            'HRNet, DARK and SimCC, feed BGR images with mean and std in RGB '
+            'order; the weights do not tell whether these were trained '
+            'otherwise.',
             'Weights of "caffe" configs, with the stride in the first '
             "convolution of a block, have the same names and shapes: for "
             "those, add style='caffe' to the backbone."
@@ -75,8 +92,9 @@ def identify_hrnet(shapes: Shapes) -> OfficialModel:
         bgr_to_rgb=True,
         convert=partial(_convert, head=head),
         notes=[
-            'The published HRNet configs (COLOR_RGB: true) feed RGB images; '
-            'the weights do not tell whether these were trained otherwise.'
+            'The HRNet configs (COLOR_RGB: true) of HRNet, DARK and SimCC '
+            'feed RGB images; the weights do not tell whether these were '
+            'trained otherwise.'
         ])
 
 

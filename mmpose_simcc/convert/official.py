@@ -36,12 +36,15 @@ def identify(state_dict: Dict[str, Tensor]) -> OfficialModel:
         OfficialModel: The model.
 
     Raises:
-        ValueError: The weights are of no such model, or of a part of one.
+        ValueError: The weights are of no such model, of a part of one, or of
+            DARK's Hourglass, which MMPose has not.
     """
     state_dict = _without_prefix(state_dict)
     shapes = shapes_of(state_dict)
     if tokenpose.is_tokenpose(shapes):
         return tokenpose.identify(state_dict)
+    if cnn.is_hourglass(shapes):
+        cnn.refuse_hourglass(shapes)
     if cnn.is_hrnet(shapes):
         return cnn.identify_hrnet(shapes)
     if cnn.is_resnet(shapes):
