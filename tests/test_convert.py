@@ -357,7 +357,7 @@ def distinct_models():
     for path in sorted((ROOT / 'configs' / 'body_2d_keypoint').rglob('*.py')):
         # never published, or not converted
         if any(word in path.name
-               for word in ('heatmap1d', 'hourglass', 'toy-coco')):
+               for word in ('heatmap1d', 'hourglass', 'ipr', 'toy-coco')):
             continue
         model = Config.fromfile(path).model
         head = {k: v for k, v in model.head.items() if k != 'loss'}

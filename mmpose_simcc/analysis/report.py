@@ -261,18 +261,27 @@ def _render(records: Sequence[Record], columns: Sequence[Column],
     if fmt == 'json':
         return json.dumps(list(records), indent=2)
     markdown = fmt == 'markdown'
-    headers = [
-        header.replace('\n', ' ').strip() if markdown else header
-        for header, _ in columns
-    ]
+    rows = [[cell(record) for _, cell in columns] for record in records]
+    names = [header for header, _ in columns]
+    headers = ()
+    if markdown:
+        headers = [name.replace('\n', ' ').strip() for name in names]
+    else:  # as rows: tabulate makes columns wider than their header
+        header_lines = [name.split('\n') for name in names]
+        height = max(map(len, header_lines))
+        padded = [[''] * (height - len(line)) + line for line in header_lines]
+        rows = [*map(list, zip(*padded)), *rows]
     table = tabulate(
-        [[cell(record) for _, cell in columns] for record in records],
+        rows,
         headers,
         tablefmt='pipe' if markdown else 'simple',
         disable_numparse=True,
         colalign=[
-            'left' if header in ('config', 'source', 'model', 'scheme', '')
-            else 'right' for header, _ in columns
+            'left' if name in ('config', 'source', 'model', 'scheme', '')
+            else 'right' for name in names
         ])
+    if not markdown:
+        rule, *lines, _ = table.splitlines()
+        table = '\n'.join([*lines[:height], rule, *lines[height:]])
     return '\n\n'.join(
         [table, ('\n\n' if markdown else '\n').join(legend)])
