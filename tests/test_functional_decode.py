@@ -181,7 +181,7 @@ class TestDark:
         x=st.floats(8, 39), y=st.floats(8, 55), sigma=st.sampled_from([2, 3]))
     def test_exact_on_clean_unbiased_maps(self, x, y, sigma):
         keypoint = torch.tensor([[x, y]])
-        maps = F.gaussian_heatmaps(keypoint, (48, 64), sigma)
+        maps, _ = F.gaussian_heatmaps(keypoint, (48, 64), sigma)
         locs, _ = F.heatmap_argmax(maps)
         kernel = F.blur_kernel_size_of(sigma)
         refined = F.refine_dark(maps, locs, kernel)
@@ -212,7 +212,7 @@ class TestDaec:
     @given(x=st.floats(8, 39), y=st.floats(8, 55))
     def test_symmetric_window_is_exact_on_clean_maps(self, x, y):
         keypoint = torch.tensor([[x, y]])
-        maps = F.gaussian_heatmaps(keypoint, (48, 64), 2.)
+        maps, _ = F.gaussian_heatmaps(keypoint, (48, 64), 2.)
         locs, _ = F.heatmap_argmax(maps)
         refined = F.decode_daec(maps, locs, 2., 0)
         assert (refined - keypoint).abs().max() < 0.01
@@ -309,7 +309,7 @@ class TestVectors:
     @settings(deadline=None, max_examples=50)
     @given(x=st.floats(0, 99))
     def test_dark_is_exact_on_gaussians(self, x):
-        vectors = F.simcc_gaussian(torch.tensor([x]), 100, 4.)
+        vectors, = F.simcc_gaussian(torch.tensor([[x]]), (100, ), (4., ))
         locs, _ = F.vector_argmax(vectors)
         refined = F.refine_dark_1d(vectors, locs, 1)
         exact = 1 < locs.item() < 98

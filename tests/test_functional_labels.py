@@ -28,21 +28,22 @@ class TestGaussianHeatmaps:
         expected, weights = stock((48, 64), keypoints, np.ones((1, 2000)),
                                   sigma)
         points = torch.from_numpy(keypoints[0])
-        reach = F.heatmap_in_reach(points, (48, 64), sigma, unbiased)
+        maps, reach = F.gaussian_heatmaps(points, (48, 64), sigma, unbiased)
         assert np.array_equal(reach.numpy(), weights[0] > 0)
-        maps = F.gaussian_heatmaps(points[reach], (48, 64), sigma, unbiased)
         np.testing.assert_allclose(
-            maps, expected[reach.numpy()], atol=1e-6, rtol=0)
+            maps[reach], expected[reach.numpy()], atol=1e-6, rtol=0)
+        assert not maps[~reach].any()
 
     def test_batched(self):
         points = torch.rand(2, 3, 5, 2) * 20
-        maps = F.gaussian_heatmaps(points, (20, 30), 2.)
+        maps, reach = F.gaussian_heatmaps(points, (20, 30), 2.)
         assert maps.shape == (2, 3, 5, 30, 20)
+        assert reach.shape == (2, 3, 5)
         torch.testing.assert_close(
-            maps[1, 2], F.gaussian_heatmaps(points[1, 2], (20, 30), 2.))
+            maps[1, 2], F.gaussian_heatmaps(points[1, 2], (20, 30), 2.)[0])
 
     def test_biased_centre_is_the_nearest_cell(self):
-        maps = F.gaussian_heatmaps(
+        maps, _ = F.gaussian_heatmaps(
             torch.tensor([[3.4, 6.6]]), (20, 20), 2., unbiased=False)
         assert F.heatmap_argmax(maps)[0].tolist() == [[3, 7]]
         assert maps.max() == 1
@@ -58,21 +59,41 @@ class TestSimCCLabels:
     @settings(deadline=None, max_examples=50)
     def test_gaussian_is_the_normal_density(self, x, sigma):
         center = torch.tensor([x], dtype=torch.double)
-        label = F.simcc_gaussian(center, 384, sigma)
+        label, = F.simcc_gaussian(center, (384, ), (sigma, ))
         expected = scipy.stats.norm.pdf(np.arange(384), x, sigma)
-        np.testing.assert_allclose(label[0], expected, rtol=1e-6, atol=1e-30)
+        np.testing.assert_allclose(
+            label, expected, rtol=1e-6, atol=2e-18 / sigma)
+
+    @pytest.mark.parametrize('num_bins', [(384, 512), (30, 400)])
+    @pytest.mark.parametrize('sigma', [(6., 6.), (2., 9.)])
+    @pytest.mark.parametrize('kind', ['torch', 'numpy'])
+    def test_gaussian_on_two_axes(self, num_bins, sigma, kind):
+        """Also where an axis is shorter than a window of 9 sigma."""
+        rng = np.random.default_rng(0)
+        centers = rng.uniform(-1, 1, (3, 7, 2)) * 20 + [15, 390]
+        centers[0, 0] = np.nan, 3.
+        coords = torch.from_numpy(centers) if kind == 'torch' else centers
+        labels = F.simcc_gaussian(coords, num_bins, sigma)
+        for axis, label in enumerate(labels):
+            expected = scipy.stats.norm.pdf(
+                np.arange(num_bins[axis]), centers[..., axis, None],
+                sigma[axis])
+            np.testing.assert_allclose(
+                label, np.nan_to_num(expected), rtol=1e-6, atol=1e-18)
+        assert not labels[0][0, 0].any() and labels[1][0, 0].any()
 
     @given(x=coordinates, sigma=st.floats(0.5, 20))
     @settings(deadline=None, max_examples=50)
     def test_laplace_is_the_laplace_density(self, x, sigma):
         center = torch.tensor([x], dtype=torch.double)
-        label = F.simcc_laplace(center, 384, sigma)
+        label, = F.simcc_laplace(center, (384, ), (sigma, ))
         expected = scipy.stats.laplace.pdf(np.arange(384), x, sigma)
-        np.testing.assert_allclose(label[0], expected, rtol=1e-6, atol=1e-30)
+        np.testing.assert_allclose(label, expected, rtol=1e-6, atol=1e-30)
 
     @pytest.mark.parametrize('smoothing', [0., 0.1, 0.5])
     def test_equal(self, smoothing):
-        label = F.simcc_equal(torch.tensor([2.4, 7.6]), 10, smoothing)
+        label, = F.simcc_equal(
+            torch.tensor([[2.4], [7.6]]), (10, ), smoothing)
         assert label.argmax(-1).tolist() == [2, 8]
         torch.testing.assert_close(label.sum(-1), torch.ones(2))
         torch.testing.assert_close(label[0, 2],
@@ -81,15 +102,21 @@ class TestSimCCLabels:
         torch.testing.assert_close(others, torch.full((9, ), smoothing / 9))
 
     def test_one_hot(self):
-        label = F.simcc_one_hot(torch.tensor([[0.2], [4.]]), 5)
-        assert label.tolist() == [[[1, 0, 0, 0, 0]], [[0, 0, 0, 0, 1]]]
+        x_labels, y_labels = F.simcc_one_hot(
+            torch.tensor([[0.2, 4.], [np.nan, 0.]]), (3, 5))
+        assert x_labels.tolist() == [[1, 0, 0], [0, 0, 0]]
+        assert y_labels.tolist() == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 0]]
 
     def test_inside(self):
         coords = torch.tensor(
             [-1., -.01, 0., 9., 9.4, 9.6, 10., 1e9, float('nan')])
-        assert F.simcc_inside(coords, 10).tolist() == [
+        expected = [
             False, False, True, True, True, False, False, False, False
         ]
+        assert F.simcc_inside(coords[:, None], (10, )).tolist() == expected
+        both = torch.stack([coords, torch.full_like(coords, 3.)], -1)
+        assert F.simcc_inside(both, (10, 4)).tolist() == expected
+        assert not F.simcc_inside(both, (10, 3)).any()
 
 
 class TestKLDivergence:
@@ -100,7 +127,7 @@ class TestKLDivergence:
         logits = (torch.randn(3, 5, 40, generator=generator) * 8).to(dtype)
         labels = torch.rand(3, 5, 40, generator=generator)
         labels[0] = 0  # an unused keypoint
-        labels[1, 0] = F.simcc_one_hot(torch.tensor(7.), 40)
+        labels[1, 0], = F.simcc_one_hot(torch.tensor([7.]), (40, ))
         log_p = scipy.special.log_softmax(logits.double().numpy(), axis=-1)
         t = labels.double().numpy()
         expected = (scipy.special.xlogy(t, t) - t * log_p).sum(-1)
@@ -109,7 +136,8 @@ class TestKLDivergence:
         np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=1e-5)
 
     def test_zero_for_a_perfect_prediction(self):
-        labels = F.simcc_gaussian(torch.tensor([[20.3, 31.]]), 60, 2.)
+        labels, = F.simcc_gaussian(
+            torch.tensor([[20.3], [31.]]), (60, ), (2., ))
         labels = labels / labels.sum(-1, keepdim=True)
         actual = F.kl_divergence((labels + 1e-30).log() + 3, labels)
         np.testing.assert_allclose(actual, 0, atol=1e-6)

@@ -6,7 +6,7 @@ import torch
 from mmpose.models.losses import KLDiscretLoss
 from torch import Tensor
 
-from ..functional import simcc_equal, simcc_gaussian
+from ..functional import simcc_equal, simcc_gaussian, simcc_one_hot
 from ..models import SimCCKLLoss
 from .codecs import STOCK
 from .timing import OURS, Comparison, Result
@@ -30,12 +30,13 @@ def _steps(device: str) -> Dict[str, Dict[str, Callable[[], Tensor]]]:
     """By label smoothing, the passes of ours and of stock."""
     torch.manual_seed(0)
     logits = (4 * torch.randn(SHAPE, device=device)).requires_grad_()
-    coords = (SHAPE[-1] - 1) * torch.rand(SHAPE[:2], device=device)
-    bins = coords.round().long()
-    weights = torch.ones(SHAPE[:2], device=device)
-    gaussian = simcc_gaussian(coords, SHAPE[-1], 6.)
-    equal = simcc_equal(coords, SHAPE[-1], SMOOTHING)
-    one_hot = simcc_equal(coords, SHAPE[-1], 0.)
+    *shape, L = SHAPE
+    coords = (L - 1) * torch.rand(*shape, 1, device=device)
+    bins = coords[..., 0].round().long()
+    weights = torch.ones(shape, device=device)
+    gaussian, = simcc_gaussian(coords, (L, ), (6., ))
+    equal, = simcc_equal(coords, (L, ), SMOOTHING)
+    one_hot, = simcc_one_hot(coords, (L, ))
     ours, stock = SimCCKLLoss(reduction='stock'), KLDiscretLoss()
     smooth = SimCCKLLoss(reduction='stock', smoothing=SMOOTHING)
     return {

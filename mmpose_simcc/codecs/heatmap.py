@@ -76,17 +76,13 @@ class BaseHeatmapCodec(TensorCodec):
             - keypoint_weights (Array): Shape (..., K): the visibility, or 0
               where the Gaussian does not reach into the map.
         """
-        xp = namespace(keypoints)
         cells = keypoints / as_array(self.scale_factor, like=keypoints)
-        in_reach = labels.heatmap_in_reach(cells, self.heatmap_size,
-                                           self.sigma, self.unbiased)
         labelled = keypoints_visible >= 0.5
-        weights = keypoints_visible * (in_reach | ~labelled)
-        # far off the map, a centre gives a heatmap of zeros
-        drawn = (in_reach & labelled)[..., None]
-        cells = xp.where(drawn, cells, -1e4)
-        heatmaps = labels.gaussian_heatmaps(cells, self.heatmap_size,
-                                            self.sigma, self.unbiased)
+        cells[~labelled] = math.nan  # gives a heatmap of zeros
+        heatmaps, in_reach = labels.gaussian_heatmaps(
+            cells, self.heatmap_size, self.sigma, self.unbiased)
+        # `>=` of bools: in reach, or not labelled
+        weights = keypoints_visible * (in_reach >= labelled)
         return heatmaps, weights
 
     def encode_batch(self, keypoints: Array,
@@ -131,7 +127,7 @@ class BaseHeatmapCodec(TensorCodec):
         heatmaps = check_maps('heatmaps', heatmaps, self.heatmap_size[::-1])
         xp = namespace(heatmaps)
         locs, scores = F.heatmap_argmax(heatmaps)
-        usable = (scores > 0) & (scores < math.inf)
+        usable = (scores > 0) & xp.isfinite(scores)
         keypoints = xp.where(usable[..., None], self._refine(heatmaps, locs),
                              as_array(locs, like=heatmaps))
         keypoints = keypoints * as_array(self.scale_factor, like=keypoints)

@@ -15,7 +15,7 @@ from ..checks import (
 )
 from ..functional import decode as F
 from ..functional import labels
-from ..functional.arrays import Array, as_array, as_index, exp_, namespace
+from ..functional.arrays import Array, as_array, namespace, softmax, whole
 from .base import TensorCodec, check_maps
 from .learned import load_learned_delta
 
@@ -121,9 +121,7 @@ class SimCCCodec(TensorCodec):
         if min(self.num_bins) < 2:
             raise invalid('input_size', input_size,
                           'at least 2 bins wide and high')
-        self.perfect_peak = tuple(
-            self._perfect_peak(num_bins, axis_sigma)
-            for num_bins, axis_sigma in zip(self.num_bins, self.sigma))
+        self.perfect_peak = self._perfect_peaks()
 
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array
                        ) -> Tuple[Array, Array, Array]:
@@ -143,49 +141,43 @@ class SimCCCodec(TensorCodec):
               where the keypoint lies outside the image. Labels that are not
               used are all zeros.
         """
-        xp = namespace(keypoints)
         bins = keypoints * self.simcc_split_ratio
-        inside_x, inside_y = (
-            labels.simcc_inside(bins[..., axis], num_bins)
-            for axis, num_bins in enumerate(self.num_bins))
-        inside = inside_x & inside_y
+        inside = labels.simcc_inside(bins, self.num_bins)
         labelled = keypoints_visible >= 0.5
-        weights = keypoints_visible * (inside | ~labelled)
-        used = inside & labelled
-        bins = xp.where(used[..., None], bins, 0.)
-        x_labels, y_labels = (
-            self._label(bins[..., axis], num_bins, sigma) for axis, (
-                num_bins, sigma) in enumerate(zip(self.num_bins, self.sigma)))
-        x_labels[~used] = 0
-        y_labels[~used] = 0
-        return x_labels, y_labels, weights
+        # `>=` of bools: inside, or not labelled
+        weights = keypoints_visible * (inside >= labelled)
+        bins[~(inside & labelled)] = math.nan  # gives labels of zeros
+        if self.dense_labels:
+            return (*self._dense_labels(bins, self.num_bins), weights)
+        x_bins, y_bins = (
+            whole(bins[..., axis].round(), 0, number - 1)
+            for axis, number in enumerate(self.num_bins))
+        return x_bins, y_bins, weights
 
-    def _label(self, coords: Array, num_bins: int, sigma: float) -> Array:
-        if not self.dense_labels:
-            return as_index(coords.round())
-        return self._dense_label(coords, num_bins, sigma)
-
-    def _dense_label(self, coords: Array, num_bins: int,
-                     sigma: float) -> Array:
+    def _dense_labels(self, bins: Array,
+                      num_bins: Sequence[int]) -> Tuple[Array, Array]:
         if self.label_smoothing == 'gaussian':
-            return labels.simcc_gaussian(coords, num_bins, sigma)
+            return labels.simcc_gaussian(bins, num_bins, self.sigma)
         if self.label_smoothing == 'laplace':
-            return labels.simcc_laplace(coords, num_bins, sigma)
+            return labels.simcc_laplace(bins, num_bins, self.sigma)
         if self.label_smoothing == 'equal':
-            return labels.simcc_equal(coords, num_bins, self.smoothing)
-        return labels.simcc_one_hot(coords, num_bins)
+            return labels.simcc_equal(bins, num_bins, self.smoothing)
+        return labels.simcc_one_hot(bins, num_bins)
 
     @property
     def bin_smoothing(self) -> float:
         """What labels that are bins leave to the other bins."""
         return self.smoothing if self.label_smoothing == 'equal' else 0.
 
-    def _perfect_peak(self, num_bins: int, sigma: float) -> float:
-        """The largest probability in a perfect prediction: that of a label
-        centred on a bin, far from the ends, normalised to 1."""
-        center = np.float64(num_bins)
-        label = self._dense_label(center, 2 * num_bins + 1, sigma)
-        return float(label.max() / label.sum())
+    def _perfect_peaks(self) -> Tuple[float, ...]:
+        """The largest probability in a perfect prediction along each axis:
+        that of a label centred on a bin, far from the ends, normalised to
+        1."""
+        center = np.array(self.num_bins, dtype=np.float64)
+        width = [2 * number + 1 for number in self.num_bins]
+        return tuple(
+            float(label.max() / label.sum())
+            for label in self._dense_labels(center, width))
 
     def encode_batch(self, keypoints: Array,
                      keypoints_visible: Array) -> Dict[str, Array]:
@@ -244,14 +236,15 @@ class SimCCCodec(TensorCodec):
         coords = as_array(locs, like=logits)
         if self.refine == 'none' and self.score == 'logit':
             return coords, peak
-        relative = exp_(logits - peak[..., None])
-        total = relative.sum(-1)
+        probabilities = softmax(logits)
         if self.refine != 'none':
-            coords = self._refine(relative / total[..., None], locs, axis)
+            coords = self._refine(probabilities, locs, axis)
         if self.score == 'logit':
             return coords, peak
-        score = (1 / (total * self.perfect_peak[axis])).clip(None, 1)
-        informative = total < logits.shape[-1]  # not all logits equal
+        L = logits.shape[-1]
+        top = F.vector_at(probabilities, locs)
+        score = (top / self.perfect_peak[axis]).clip(None, 1)
+        informative = top > (1 + 1e-6) / L  # not all logits equal
         return coords, namespace(logits).where(informative, score, math.nan)
 
     def _refine(self, probabilities: Array, locs: Array,

@@ -7,8 +7,11 @@ stay on their device and can be exported; for arrays on the CPU numpy is the
 faster one: an operation on the few numbers of one sample costs it a third of
 torch's time, and its argmax reads at memory speed.
 """
+import itertools
+import math
+from functools import lru_cache
 from types import ModuleType
-from typing import Any, Sequence, Union
+from typing import Any, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -31,12 +34,37 @@ def as_array(values: Any, like: Array) -> Array:
     return np.asarray(values, dtype=like.dtype)
 
 
-def arange(start: int, stop: int, like: Array) -> Array:
-    """Integers from start to stop - 1, of the kind and on the device of
+def look_up(table: np.ndarray, index: Array) -> Array:
+    """Rows of a table on the host, on the device of ``index``.
+
+    Args:
+        table (np.ndarray): Shape (n, ...).
+        index (Array): Rows, int64.
+
+    Returns:
+        Array: Shape (*index.shape, ...).
+    """
+    if isinstance(index, Tensor):
+        return torch.from_numpy(table).to(
+            index.device, non_blocking=True)[index]
+    return table.take(index, 0)  # twice as fast as table[index]
+
+
+def arange(start: int, stop: int, like: Array, step: int = 1) -> Array:
+    """Integers from start to before stop, of the kind and on the device of
     ``like``."""
     if isinstance(like, Tensor):
-        return torch.arange(start, stop, device=like.device)
-    return np.arange(start, stop)
+        return torch.arange(start, stop, step, device=like.device)
+    return np.arange(start, stop, step)
+
+
+def softmax(logits: Array) -> Array:
+    """Softmax along the last axis."""
+    if isinstance(logits, Tensor):
+        return logits.softmax(-1)
+    # one pass over what numpy reads five times
+    logits = torch.from_numpy(np.ascontiguousarray(logits))
+    return logits.softmax(-1).numpy()
 
 
 def stack(arrays: Sequence[Array]) -> Array:
@@ -59,18 +87,23 @@ def is_double(array: Array) -> bool:
     return array.dtype == namespace(array).float64
 
 
-def as_index(array: Array) -> Array:
-    """Whole numbers as int64."""
-    return array.long() if isinstance(array, Tensor) else array.astype(
-        np.int64)
+def whole(values: Array, low: int, high: Union[int, Array]) -> Array:
+    """The whole part of numbers as int64, moved into [low, high]; NaN goes to
+    ``low``. An array of upper bounds has the dtype of ``values``."""
+    if isinstance(values, Tensor):
+        values = values.nan_to_num(low).clamp(min=low)
+        return values.clamp(max=high).long()
+    # other than np.clip, these take the bound for NaN
+    return np.fmin(np.fmax(values, low), high).astype(np.int64)
 
 
-def exp_(exponents: Array) -> Array:
-    """exp(max(e, -80)), in place. Smaller results are subnormal in float32,
-    and cost a processor a hundred times as much as others."""
+def exp_(exponents: Array, lowest: float) -> Array:
+    """exp(max(e, lowest)), in place, also where e is NaN. Below -87 results
+    are subnormal in float32, and cost a processor a hundred times as much as
+    others."""
     if isinstance(exponents, Tensor):
-        return exponents.clamp_(min=-80).exp_()
-    np.maximum(exponents, -80, out=exponents)
+        return exponents.nan_to_num_(lowest).clamp_(min=lowest).exp_()
+    np.fmax(exponents, lowest, out=exponents)
     return np.exp(exponents, out=exponents)
 
 
@@ -101,3 +134,48 @@ def crops(cells: Array, start: Array, height: int, width: int,
         return view[start]
     rows = arange(0, height, cells).unsqueeze(-1) * pitch
     return cells[start[..., None, None] + rows + arange(0, width, cells)]
+
+
+@lru_cache(maxsize=16)
+def _line_starts(M: int, lengths: Tuple[int, ...]) -> np.ndarray:
+    """Where each of M lines begins on each axis, shape (M, A)."""
+    lengths = np.array(lengths)
+    return np.arange(M)[:, None] * lengths + M * (lengths.cumsum() - lengths)
+
+
+def place(values: Array, start: Array,
+          lengths: Sequence[int]) -> Tuple[Array, ...]:
+    """Lines of zeros, but for a piece of each.
+
+    Args:
+        values (Array): A piece of a line on each of A axes, shape
+            (..., A, width).
+        start (Array): Where in its line each begins, int64 in [0, length -
+            width], shape (..., A).
+        lengths (sequence[int]): Lengths of the lines of each axis.
+
+    Returns:
+        tuple[Array]: Lines of each axis, shape (..., length), in one piece of
+        memory.
+    """
+    *shape, A, width = values.shape
+    M = math.prod(shape)
+    ends = [M * end for end in itertools.accumulate(lengths)]
+    index = start.reshape(M, A) + as_array(
+        _line_starts(M, tuple(lengths)), like=start)
+    values = values.reshape(M, A, width)
+    if isinstance(values, Tensor):
+        cells = values.new_zeros(ends[-1])
+        cells[index[..., None] + arange(0, width, index)] = values
+    else:
+        # as in `crops`
+        cells = np.zeros(ends[-1], values.dtype)
+        size = values.itemsize
+        view = np.ndarray((max(0, cells.size - width + 1), width),
+                          values.dtype,
+                          buffer=cells,
+                          strides=(size, size))
+        view[index] = values
+    return tuple(
+        cells[end - M * length:end].reshape(*shape, length)
+        for end, length in zip(ends, lengths))

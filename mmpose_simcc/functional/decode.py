@@ -14,15 +14,32 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from .arrays import Array, arange, as_array, crops, namespace, stack
+from .arrays import (
+    Array,
+    arange,
+    as_array,
+    crops,
+    is_double,
+    look_up,
+    namespace,
+    stack,
+)
 
 LOWEST = 1e-10  # below it a response counts as this, as in the published code
 
 
-def _at(vectors: Array, index: Array) -> Array:
-    """The entries of each vector (M, L) at an index (..., M)."""
-    M, L = vectors.shape
-    return vectors.reshape(-1)[arange(0, M, vectors) * L + index]
+def vector_at(vectors: Array, locs: Array) -> Array:
+    """The entry of every vector at its own index.
+
+    Args:
+        vectors (Array): Shape (..., L).
+        locs (Array): Indices, int64, shape (...).
+
+    Returns:
+        Array: Shape (...).
+    """
+    start = arange(0, math.prod(vectors.shape), vectors, vectors.shape[-1])
+    return vectors.reshape(-1)[start.reshape(locs.shape) + locs]
 
 
 def vector_argmax(vectors: Array) -> Tuple[Array, Array]:
@@ -36,11 +53,8 @@ def vector_argmax(vectors: Array) -> Tuple[Array, Array]:
         - locs (Array): Index of the first maximum, int64, shape (...).
         - vals (Array): The maxima, shape (...). NaN where a vector has one.
     """
-    L = vectors.shape[-1]
-    shape = vectors.shape[:-1]
-    vectors = vectors.reshape(math.prod(shape), L)
     locs = vectors.argmax(-1)
-    return locs.reshape(shape), _at(vectors, locs).reshape(shape)
+    return locs, vector_at(vectors, locs)
 
 
 def heatmap_argmax(heatmaps: Array) -> Tuple[Array, Array]:
@@ -74,8 +88,27 @@ def _flatten(heatmaps: Array, locs: Array) -> Tuple[Array, Array, Array]:
     return heatmaps.reshape(math.prod(shape), H, W), x, y
 
 
-def _window(heatmaps: Array, x: Array, y: Array,
-            radius: int) -> Tuple[Array, Array, Array]:
+# What follows from the position of a maximum along one axis is looked up in a
+# table of all positions: for the 17 numbers of a sample, a call of numpy takes
+# longer than the work itself, and one call replaces several.
+
+
+@lru_cache(maxsize=64)
+def _window_starts(size: int, radius: int, pitch: int) -> np.ndarray:
+    """The first cell of the window around each position of an axis, moved to
+    lie on it, times ``pitch``. Shape (size,), int64."""
+    width = min(2 * radius + 1, size)
+    return (np.arange(size) - radius).clip(0, size - width) * pitch
+
+
+@lru_cache(maxsize=64)
+def _between(size: int, low: int, high: int) -> np.ndarray:
+    """Which positions of an axis lie in [low, size - high). Shape (size,)."""
+    positions = np.arange(size)
+    return (positions >= low) & (positions < size - high)
+
+
+def _window(heatmaps: Array, x: Array, y: Array, radius: int) -> Array:
     """The cells around each maximum, moved to lie on the map.
 
     Args:
@@ -85,39 +118,51 @@ def _window(heatmaps: Array, x: Array, y: Array,
         radius (int): Reach of the window in cells.
 
     Returns:
-        tuple: Values (M, h, w) with h and w = 2 radius + 1, or the size of a
-        smaller map; column and row of the maximum in the window, (M,) each.
+        Array: Shape (M, h, w) with h and w = 2 radius + 1, or the size of a
+        smaller map. They start where :func:`_window_starts` says.
     """
     M, H, W = heatmaps.shape
+    start = (
+        arange(0, M * H * W, heatmaps, step=H * W) +
+        look_up(_window_starts(H, radius, W), y) +
+        look_up(_window_starts(W, radius, 1), x))
     height, width = min(2 * radius + 1, H), min(2 * radius + 1, W)
-    left = (x - radius).clip(0, W - width)
-    top = (y - radius).clip(0, H - height)
-    start = arange(0, M, heatmaps) * (H * W) + top * W + left
-    values = crops(heatmaps.reshape(-1), start, height, width, pitch=W)
-    return values, x - left, y - top
+    return crops(heatmaps.reshape(-1), start, height, width, pitch=W)
 
 
 @lru_cache(maxsize=64)
-def _blur_matrices(radius: int, width: int, kernel_size: int,
+def _blur_matrices(size: int, radius: int, kernel_size: int, dtype: str,
                    transposed: bool) -> np.ndarray:
-    """Banded matrices that blur a line with zeros around it.
+    """Banded matrices that blur the windows along one axis, with zeros around
+    the map.
+
+    Args:
+        size (int): Cells of the axis.
+        radius (int): Reach of the blurred window around its maximum.
+        kernel_size (int): Odd size of the Gaussian kernel.
+        dtype (str): ``'float32'`` or ``'float64'``.
+        transposed (bool): For products from the right.
 
     Returns:
-        np.ndarray: Shape (width, 2 radius + 1, width), or (width, width,
-        2 radius + 1) if transposed. Entry p maps a line of ``width`` cells to
-        its blurred values at p - radius .. p + radius.
+        np.ndarray: Shape (size, 2 radius + 1, width), or (size, width,
+        2 radius + 1) if transposed. Entry p maps the ``width`` cells of the
+        window around position p, of :func:`_window_starts`, to the blurred
+        values at p - radius .. p + radius.
     """
     # OpenCV's Gaussian, whose sigma follows from the size, as in DARK
     kernel = cv2.getGaussianKernel(kernel_size, -1)[:, 0]
     half = (kernel_size - 1) // 2
-    centers = np.arange(width)[:, None, None]
-    outputs = centers + np.arange(-radius, radius + 1)[:, None]
-    taps = np.arange(width) - outputs + half
+    reach = radius + half
+    cells = np.arange(min(2 * reach + 1, size))
+    cells = cells + _window_starts(size, reach, 1)[:, None, None]
+    outputs = np.arange(-radius, radius + 1)[:, None]
+    outputs = outputs + np.arange(size)[:, None, None]
+    taps = cells - outputs + half
     weights = kernel[taps.clip(0, kernel_size - 1)]
     weights = weights * ((taps >= 0) & (taps < kernel_size))
     # contiguous, which halves the time of the products
     return np.ascontiguousarray(
-        weights.swapaxes(1, 2) if transposed else weights)
+        weights.swapaxes(1, 2) if transposed else weights, dtype)
 
 
 def blur_kernel_size_of(sigma: float) -> int:
@@ -145,13 +190,12 @@ def _blurred_window(heatmaps: Array, x: Array, y: Array, radius: int,
         Array: Shape (M, S, S) with S = 2 radius + 1, the maximum in its
         middle.
     """
-    values, column, row = _window(heatmaps, x, y,
-                                  radius + (kernel_size - 1) // 2)
-    height, width = values.shape[1:]
-    blur_y = _blur_matrices(radius, height, kernel_size, transposed=False)
-    blur_x = _blur_matrices(radius, width, kernel_size, transposed=True)
-    return (as_array(blur_y, like=values)[row] @ values
-            @ as_array(blur_x, like=values)[column])
+    H, W = heatmaps.shape[-2:]
+    values = _window(heatmaps, x, y, radius + (kernel_size - 1) // 2)
+    dtype = 'float64' if is_double(values) else 'float32'
+    blur_y = _blur_matrices(H, radius, kernel_size, dtype, transposed=False)
+    blur_x = _blur_matrices(W, radius, kernel_size, dtype, transposed=True)
+    return look_up(blur_y, y) @ values @ look_up(blur_x, x)
 
 
 def shift_quarter(heatmaps: Array, locs: Array) -> Array:
@@ -170,12 +214,15 @@ def shift_quarter(heatmaps: Array, locs: Array) -> Array:
     """
     H, W = heatmaps.shape[-2:]
     maps, x, y = _flatten(heatmaps, locs)
-    index = y * W + x
-    # right, left, below, above; off the map the result is not used
+    M = len(x)
+    index = arange(0, M * H * W, maps, step=H * W) + y * W + x
+    # right, below, left, above; on another map where it is not used
     near = stack([index + 1, index + W, index - 1, index - W])
-    near = _at(maps.reshape(-1, H * W), near.clip(0, H * W - 1))
-    inner = stack([(x > 1) & (x < W - 1) & (y > 0),
-                   (y > 1) & (y < H - 1) & (x > 0)])
+    near = maps.reshape(-1)[near.clip(0, M * H * W - 1)]
+    inner = stack([
+        look_up(_between(W, 2, 1), x) & look_up(_between(H, 1, 0), y),
+        look_up(_between(H, 2, 1), y) & look_up(_between(W, 1, 0), x)
+    ])
     # -1, 0 or 1; 0 where a value is NaN
     sign = (as_array((near[:2] > near[2:]) & inner, like=near) -
             as_array((near[:2] < near[2:]) & inner, like=near))
@@ -248,7 +295,7 @@ def refine_dark(heatmaps: Array, locs: Array, blur_kernel_size: int) -> Array:
     dx, dy, dxx, dxy, dyy = as_array(_derivative_matrix(), like=log) @ log.T
     det = dxx * dyy - dxy * dxy
     step = stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy]) / det
-    inner = (x > 1) & (x < W - 2) & (y > 1) & (y < H - 2)
+    inner = look_up(_between(W, 2, 2), x) & look_up(_between(H, 2, 2), y)
     step = xp.where(inner & xp.isfinite(step), step, 0.)
     return as_array(locs, step) + step.T.reshape(locs.shape)
 
@@ -348,8 +395,9 @@ def decode_daec(heatmaps: Array,
         window = _blurred_window(maps, x, y, reach, blur_kernel_size)
         left, top = x - reach, y - reach
     else:
-        window, column, row = _window(maps, x, y, reach)
-        left, top = x - column, y - row
+        window = _window(maps, x, y, reach)
+        left = look_up(_window_starts(W, reach, 1), x)
+        top = look_up(_window_starts(H, reach, 1), y)
     deltas = xp.broadcast_to(as_array(delta, like=maps), locs.shape)
     deltas = deltas.reshape(-1, 2)
     upper_x, upper_y = _CUTS_UPPER[corner]
@@ -383,17 +431,18 @@ def refine_dark_1d(vectors: Array, locs: Array,
     xp = namespace(vectors)
     L = vectors.shape[-1]
     x = locs.reshape(-1)
-    values, column, _ = _window(
+    values = _window(
         vectors.reshape(-1, 1, L), x, 0 * x, 2 + (blur_kernel_size - 1) // 2)
-    blur = _blur_matrices(
-        2, values.shape[-1], blur_kernel_size, transposed=True)
-    blurred = (values @ as_array(blur, like=values)[column])[:, 0]
+    dtype = 'float64' if is_double(values) else 'float32'
+    blur = _blur_matrices(L, 2, blur_kernel_size, dtype, transposed=True)
+    blurred = (values @ look_up(blur, x))[:, 0]
     log = xp.log(blurred.clip(LOWEST, None))
     first = 0.5 * (log[:, 3] - log[:, 1])
     second = 0.25 * (log[:, 4] - 2 * log[:, 2] + log[:, 0])
     peak = as_array(x, like=log)
     refined = peak - first / second
-    usable = ((x > 1) & (x < L - 2) & (refined >= 0) & (refined <= L - 1))
+    usable = (
+        look_up(_between(L, 2, 2), x) & (refined >= 0) & (refined <= L - 1))
     return xp.where(usable, refined, peak).reshape(locs.shape)
 
 
@@ -419,9 +468,10 @@ def decode_daec_1d(vectors: Array,
     L = vectors.shape[-1]
     x = locs.reshape(-1)
     radius = daec_radius(sigma)
-    values, column, _ = _window(
-        vectors.reshape(-1, 1, L), x, 0 * x, _daec_reach(radius, delta))
-    bins = (x - column)[:, None] + arange(0, values.shape[-1], x)
+    reach = _daec_reach(radius, delta)
+    values = _window(vectors.reshape(-1, 1, L), x, 0 * x, reach)
+    left = look_up(_window_starts(L, reach, 1), x)
+    bins = left[:, None] + arange(0, values.shape[-1], x)
     deltas = xp.broadcast_to(as_array(delta, like=values), locs.shape)
     moments = _daec_moments(bins, L, x, deltas.reshape(-1), radius, cut_upper)
     sums = (moments * values.clip(LOWEST, None)).sum(-1)
