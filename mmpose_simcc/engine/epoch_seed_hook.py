@@ -24,7 +24,7 @@ class EpochSeedHook(Hook):
 
     For epoch-based loops whose checkpoints are saved between epochs, with the
     same number of workers and processes. Iteration-based loops need no hook
-    for this: MMEngine passes over the data that were trained on.
+    for this: MMEngine (0.10.7) passes over the data that were trained on.
 
     Example:
         >>> custom_hooks = [dict(type='EpochSeedHook')]
