@@ -1,8 +1,8 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """SimCC, DARK, DAEC and TokenPose for MMPose.
 
-Importing this package registers its codecs, heads, backbones and losses into
-MMPose's registries.
+Importing this package registers its codecs, heads, backbones, losses and hook
+into MMPose's registries.
 """
 from . import compat
 
@@ -15,6 +15,7 @@ from .codecs import (  # noqa: E402
     HeatmapCodec,
     SimCCCodec,
 )
+from .engine import EpochSeedHook  # noqa: E402
 from .models import (  # noqa: E402
     Heatmap1DHead,
     SimCCClassifierHead,
@@ -29,6 +30,7 @@ __all__ = [
     'CoordinateCodec',
     'DAECCodec',
     'DARKCodec',
+    'EpochSeedHook',
     'Heatmap1DHead',
     'HeatmapCodec',
     'SimCCClassifierHead',

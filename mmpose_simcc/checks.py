@@ -12,7 +12,7 @@ def invalid(name: str, value: Any, allowed: str) -> ValueError:
 
 
 def check_choice(name: str, value: Any, choices: Sequence[str]) -> str:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise invalid(name, value, f'one of {list(choices)}')
     return value
 

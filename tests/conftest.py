@@ -1,4 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,35 @@ def shared_dir() -> Path:
     if not path.is_dir():
         pytest.skip('../shared is not here')
     return path
+
+
+def _mount(path: Path, options: str) -> None:
+    done = subprocess.run(
+        ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs',
+         str(path)],
+        capture_output=True)
+    if done.returncode:
+        pytest.skip('tmpfs cannot be mounted here')
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of 64 kB."""
+    path = tmp_path / 'small_disk'
+    path.mkdir()
+    if shutil.which('mount') is None:
+        pytest.skip('there is no mount')
+    _mount(path, 'size=64k')
+    yield path
+    subprocess.run(['umount', '-l', str(path)], check=True)
+
+
+@pytest.fixture
+def read_only(small_disk):
+    """Makes that disk read-only, which stops root as well."""
+
+    def lock() -> Path:
+        _mount(small_disk, 'remount,ro')
+        return small_disk
+
+    return lock

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmengine.registry import init_default_scope
 from mmpose.apis import inference_topdown
@@ -24,7 +24,11 @@ from mmpose_simcc.toy import make_toy_coco
 onnx = pytest.importorskip('onnx')
 ort = pytest.importorskip('onnxruntime')
 
-from mmpose_simcc.client import PoseSession  # noqa: E402
+from mmpose_simcc.client import (  # noqa: E402
+    ClientError,
+    PoseSession,
+    draw_skeleton,
+)
 from mmpose_simcc.export import (  # noqa: E402
     DeployModel,
     ExportError,
@@ -539,6 +543,46 @@ def identity_detector(path, boxes, size=64):
     onnx.save(proto, str(path))
 
 
+@pytest.fixture(scope='module')
+def light_file(simcc_file):
+    """The exported model's metadata and interface, with two constants
+    inside, which loads in milliseconds: a JSON file, and ONNX beside it."""
+    proto = onnx.load(str(simcc_file))
+    metadata = {item.key: item.value for item in proto.metadata_props}
+    graph = proto.graph
+    helper = onnx.helper
+    nodes, arrays = [], []
+    rng = np.random.default_rng(0)
+    for output in graph.output:
+        shape = [dim.dim_value for dim in output.type.tensor_type.shape.dim]
+        shape[0] = 1
+        arrays.append(
+            onnx.numpy_helper.from_array(
+                rng.random(shape, np.float32), f'{output.name}_value'))
+        nodes += [
+            helper.make_node('Cast', ['low'], [f'{output.name}_low'], to=1),
+            helper.make_node('Mul', [f'{output.name}_low', 'zero'],
+                             [f'{output.name}_nothing']),
+            helper.make_node(
+                'Add', [f'{output.name}_value', f'{output.name}_nothing'],
+                [output.name])
+        ]
+    nodes.insert(
+        0,
+        helper.make_node('ReduceMin', ['input'], ['low'], keepdims=0))
+    arrays.append(
+        onnx.numpy_helper.from_array(np.zeros((), np.float32), 'zero'))
+    light = helper.make_model(
+        helper.make_graph(nodes, 'light', graph.input, graph.output, arrays),
+        opset_imports=[helper.make_opsetid('', 17)],
+        ir_version=8)
+    helper.set_model_props(light, metadata)
+    path = simcc_file.with_name('light.json')
+    path.write_text(json.dumps(metadata))
+    onnx.save(light, str(path.with_suffix('.onnx')))
+    return path
+
+
 class TestInferOnnx:
 
     def test_one_picture(self, client, simcc_file, tmp_path):
@@ -655,6 +699,95 @@ class TestInferOnnx:
             if line.startswith('infer_onnx')
         ]
         assert len(lines) == 1 and 'Traceback' not in result.stderr
+
+    def test_truncated_files(self, simcc_file, tmp_path):
+        content = simcc_file.read_bytes()
+        path = tmp_path / 'half.onnx'
+        rng = np.random.default_rng(0)
+        sizes = [0, 1, 16, len(content) - 1, len(content) - 1000,
+                 *rng.integers(0, len(content), 25)]
+        for size in sizes:
+            path.write_bytes(content[:size])
+            with pytest.raises(ClientError, match='half.onnx'):
+                PoseSession(path)
+
+    @settings(
+        deadline=None,
+        max_examples=300,
+        suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=st.data())
+    def test_metadata_of_another_model(self, light_file, tmp_path, data):
+        """An error that names them, or a model that works."""
+        names = list(json.loads(light_file.read_text()))
+        name = data.draw(st.sampled_from(names))
+        number = st.integers(-3, 300) | st.floats()
+        value = data.draw(st.one_of(
+            st.none(), st.booleans(), number, st.text(max_size=4),
+            st.lists(number, max_size=4),
+            st.lists(st.lists(st.integers(-2, 300), max_size=4), max_size=20),
+            st.sampled_from(['float', 'bgr', 'uint8', 'simcc', 'keypoints'])))
+        text = data.draw(st.sampled_from([json.dumps(value), 'no JSON', '']))
+        proto = onnx.load(str(light_file.with_suffix('.onnx')))
+        for item in proto.metadata_props:
+            if item.key == name:
+                item.value = text
+        path = tmp_path / 'other.onnx'
+        onnx.save(proto, str(path))
+        try:
+            session = PoseSession(path)
+        except ClientError as error:
+            message = str(error)
+            assert 'other.onnx' in message
+            assert name in message or 'another model' in message
+            return
+        image = np.random.default_rng(0).integers(0, 256, (90, 120, 3),
+                                                  np.uint8)
+        keypoints, scores = session.predict(image, [[0, 0, 120, 90]])
+        assert keypoints.shape == (1, 17, 2) and scores.shape == (1, 17)
+        assert np.isfinite(keypoints).all() and np.isfinite(scores).all()
+        draw_skeleton(image, keypoints[0], scores[0], session, 0.)
+
+    def test_full_disk_keeps_what_was_found(self, client, simcc_file,
+                                            tmp_path, small_disk):
+        folder = tmp_path / 'in'
+        folder.mkdir()
+        picture(folder / 'a.jpg', 1, (64, 48))
+        assert client(simcc_file, 'in', '--out', small_disk).returncode == 0
+        before = (small_disk / 'predictions.json').read_bytes()
+        for i in range(3):
+            picture(folder / f'big{i}.png', 2, (900, 600))
+        result = client(simcc_file, 'in', '--out', small_disk)
+        assert result.returncode == 1 and 'Traceback' not in result.stderr
+        last = result.stderr.splitlines()[-1]
+        assert re.match('infer_onnx: .*No space left.*big0.png', last)
+        assert (small_disk / 'predictions.json').read_bytes() == before
+        assert json.loads(before)['images'][0]['file_name'] == 'a.jpg'
+
+    def test_full_disk_while_writing_a_video(self, client, simcc_file,
+                                             tmp_path, small_disk):
+        writer = cv2.VideoWriter(
+            str(tmp_path / 'a.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10,
+            (640, 480))
+        for seed in range(12):
+            writer.write(
+                cv2.resize(
+                    np.random.default_rng(seed).integers(
+                        0, 256, (120, 160, 3), np.uint8), (640, 480)))
+        writer.release()
+        result = client(simcc_file, 'a.avi', '--out', small_disk)
+        assert result.returncode == 1 and 'Traceback' not in result.stderr
+        assert 'cannot write' in result.stderr.splitlines()[-1]
+        assert not (small_disk / 'a.mp4').exists()
+
+    def test_read_only_folder(self, client, simcc_file, tmp_path, read_only):
+        picture(tmp_path / 'a.jpg')
+        folder = read_only()
+        for out in (folder, folder / 'new'):
+            result = client(simcc_file, 'a.jpg', '--out', out)
+            assert result.returncode == 1
+            assert 'Traceback' not in result.stderr
+            assert re.match(r'infer_onnx: .*Read-only file system.*small_disk',
+                            result.stderr.splitlines()[-1])
 
     @pytest.mark.parametrize('box', ['1,2,3', 'a,b,c,d', '1,2,0,4', 'nan,1,2,3'
                                      ])

@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
+from mmengine.utils import digit_version
 
 from mmpose_simcc.analysis import build_model
 from mmpose_simcc.config import set_representation
@@ -196,6 +197,16 @@ class TestIdentity:
             assert identity(same) == identity(run) != identity(other)
 
 
+class Exploit:
+    """Unpickling this creates the file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path, )
+
+
 class TestErrors:
     """Each is one line that says what to do."""
 
@@ -237,6 +248,27 @@ class TestErrors:
         run = Run('heatmap', heatmap_run.cfg, str(path))
         assert 'broken.pth cannot be read' in self.error(
             lambda: compare([run], tmp_path))
+
+    def test_truncated_checkpoint(self, heatmap_run, tmp_path):
+        path = tmp_path / 'half.pth'
+        content = Path(heatmap_run.checkpoint).read_bytes()
+        run = Run('heatmap', heatmap_run.cfg, str(path))
+        for size in (0, 1, 1000, len(content) // 2, len(content) - 1):
+            path.write_bytes(content[:size])
+            assert 'half.pth cannot be read' in self.error(
+                lambda: compare([run], tmp_path))
+
+    @pytest.mark.skipif(
+        digit_version(torch.__version__) < digit_version('2.6'),
+        reason='torch < 2.6 loads without weights_only')
+    def test_malicious_checkpoint(self, heatmap_run, tmp_path):
+        trace = tmp_path / 'was_here'
+        path = tmp_path / 'evil.pth'
+        torch.save(dict(state_dict={}, evil=Exploit(trace)), path)
+        run = Run('heatmap', heatmap_run.cfg, str(path))
+        assert 'evil.pth cannot be read' in self.error(
+            lambda: compare([run], tmp_path))
+        assert not trace.exists()
 
     def test_unknown_decoder(self, heatmap_run, tmp_path):
         assert "'soft'" in self.error(

@@ -20,6 +20,7 @@ from mmpose_simcc.calibration import (  # noqa: E402
     plot_calibration,
     print_report,
 )
+from mmpose_simcc.files import whole_file  # noqa: E402
 
 DAY = 24 * 3600  # seconds that a process waits for the others
 
@@ -116,7 +117,8 @@ def main():
             return
         out = args.out or args.work_dir / f'{Path(args.config).stem}.json'
         out.parent.mkdir(parents=True, exist_ok=True)
-        calibration.save(out)
+        with whole_file(out) as unfinished:
+            calibration.save(unfinished)
         plot = plot_calibration(calibration, out.with_suffix('.png'))
     except (ValueError, OSError) as error:
         sys.exit(f'calibrate_daec: {error}')

@@ -171,7 +171,7 @@ def main():
         rows = run_study(study, runs, args.work_dir,
                          Launcher(args.launcher, args.gpus, args.srun_args))
         page, *paths = write_report(study, runs, rows, folder)
-    except LabError as error:
+    except (LabError, OSError) as error:
         print(f'compare: {error}', file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ matplotlib.use('Agg')  # writes files, shows nothing
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.axes import Axes  # noqa: E402
 
+from ..files import whole_file  # noqa: E402
 from .calibrate import Calibration, Choice  # noqa: E402
 
 ALSO_SHOWN = ('AP', 'AP .75', 'PCK', 'PCK@0.1')
@@ -205,6 +206,7 @@ def plot_calibration(calibration: Calibration, path: Path) -> Path:
     right.grid(axis='x', alpha=0.3)
     for axes in (left, middle, right):
         axes.spines[['top', 'right']].set_visible(False)
-    figure.savefig(path, dpi=150)
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=150)
     plt.close(figure)
     return path

@@ -1,8 +1,9 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Keypoints of people in an image, from an exported model."""
 import json
+import math
 from pathlib import Path
-from typing import Tuple, Union
+from typing import List, Tuple, Union
 
 import cv2
 import numpy as np
@@ -17,6 +18,54 @@ RTMLIB_STD = (58.395, 57.12, 57.375)
 METADATA = ('input', 'output', 'input_size', 'mean', 'std', 'flip_channels',
             'bbox_padding', 'keypoint_names', 'skeleton', 'keypoint_colors',
             'skeleton_colors')
+
+
+def _numbers(values, count: int) -> bool:
+    """Whether these are so many numbers of a sensible size."""
+    return (isinstance(values, list) and len(values) == count and all(
+        isinstance(value, (int, float)) and not isinstance(value, bool)
+        and abs(value) < 1e6 for value in values))
+
+
+def _rows(rows, width: int, low: int, high: float) -> bool:
+    """Whether these are rows of integers in [low, high)."""
+    return isinstance(rows, list) and all(
+        _numbers(row, width) and all(
+            isinstance(value, int) and low <= value < high for value in row)
+        for row in rows)
+
+
+def _damaged(text: dict) -> List[str]:
+    """Which of the metadata are not what tools/export_onnx.py writes."""
+    values = {}
+    for name, value in text.items():
+        try:
+            values[name] = json.loads(value)
+        except ValueError:
+            return [name]
+    names, links = values['keypoint_names'], values['skeleton']
+    K = len(names) if isinstance(names, list) else 0
+    size = values['input_size']
+    padding = values['bbox_padding']
+    fine = dict(
+        input=values['input'] in ('float', 'bgr', 'uint8'),
+        output=values['output'] in ('simcc', 'keypoints'),
+        input_size=_rows([size], 2, 1, math.inf),
+        mean=_numbers(values['mean'], 3),
+        std=_numbers(values['std'], 3) and min(values['std']) > 1e-6,
+        flip_channels=isinstance(values['flip_channels'], bool),
+        bbox_padding=_numbers([padding], 1) and padding > 0,
+        keypoint_names=K > 0 and all(isinstance(n, str) for n in names),
+        skeleton=_rows(links, 2, 0, K),
+        keypoint_colors=_rows(values['keypoint_colors'], 3, 0, 256)
+        and len(values['keypoint_colors']) == K,
+        skeleton_colors=_rows(values['skeleton_colors'], 3, 0, 256)
+        and isinstance(links, list)
+        and len(values['skeleton_colors']) == len(links))
+    if values['output'] == 'simcc':
+        ratio = values.get('simcc_split_ratio')
+        fine['simcc_split_ratio'] = _numbers([ratio], 1) and ratio >= 1
+    return [name for name, is_fine in fine.items() if not is_fine]
 
 
 def open_session(path: Union[str, Path]):
@@ -71,19 +120,44 @@ class PoseSession:
             raise ClientError(
                 f'{path} is another model than tools/export_onnx.py writes: '
                 f'its metadata have no {", ".join(missing)}')
-        try:
-            self.metadata = {
-                name: json.loads(value)
-                for name, value in text.items()
-            }
-        except ValueError:
-            raise ClientError(f'{path}: the metadata are damaged') from None
+        damaged = _damaged(text)
+        if damaged:
+            raise ClientError(
+                f'{path}: the metadata are damaged: {", ".join(damaged)}')
+        self.metadata = {
+            name: json.loads(value)
+            for name, value in text.items()
+        }
         self.keypoint_names = self.metadata['keypoint_names']
         self.skeleton = self.metadata['skeleton']
         self.input_size = tuple(self.metadata['input_size'])
+        self._check_graph(path)
         self._mean, self._std = (
             np.array(self.metadata[name], np.float32)
             for name in ('mean', 'std'))
+
+    def _check_graph(self, path: Union[str, Path]) -> None:
+        """The graph has the inputs and outputs that the metadata speak of."""
+        width, height = self.input_size
+        image = [height, width, 3] if self.metadata['input'] == 'uint8' \
+            else [3, height, width]
+        K = len(self.keypoint_names)
+        results = [[K, 2], [K]]
+        if self.metadata['output'] == 'simcc':
+            ratio = self.metadata['simcc_split_ratio']
+            results = [[K, round(width * ratio)], [K, round(height * ratio)]]
+        for found, expected in ((self.session.get_inputs(), [image]),
+                                (self.session.get_outputs(), results)):
+            shapes = [item.shape[1:] for item in found]
+            # a size that the graph leaves open is no number
+            if [len(shape) for shape in shapes] != list(map(
+                    len, expected)) or any(
+                        isinstance(size, int) and size != right
+                        for shape, sizes in zip(shapes, expected)
+                        for size, right in zip(shape, sizes)):
+                raise ClientError(
+                    f'{path} is another model than its metadata say: it has '
+                    f'sizes {shapes}, not {expected}')
 
     def feed(self, crops: np.ndarray) -> np.ndarray:
         """What the model takes for crops.

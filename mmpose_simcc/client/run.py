@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ..files import whole_file
 from .detector import PersonDetector
 from .draw import draw_skeleton
 from .errors import ClientError
@@ -48,7 +49,8 @@ class Images:
     def write(self, name: str, image: np.ndarray) -> None:
         path = self.out / name
         _, data = cv2.imencode(path.suffix, image)
-        path.write_bytes(data.tobytes())
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(data.tobytes())
 
     def close(self) -> None:
         pass
@@ -73,7 +75,9 @@ class Video:
                 f'{path} is no picture ({", ".join(IMAGE_SUFFIXES)}) and no '
                 'video that OpenCV can read')
         self.target = out / f'{path.stem}.mp4'
+        self.unfinished = out / f'.unfinished-{path.stem}.mp4'
         self.writer = None
+        self.written = 0
 
     def __len__(self) -> int:
         return max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
@@ -91,16 +95,27 @@ class Video:
         if self.writer is None:
             fps = self.capture.get(cv2.CAP_PROP_FPS) or 25.
             self.writer = cv2.VideoWriter(
-                str(self.target), cv2.VideoWriter_fourcc(*'mp4v'), fps,
+                str(self.unfinished), cv2.VideoWriter_fourcc(*'mp4v'), fps,
                 image.shape[1::-1])
             if not self.writer.isOpened():
                 raise ClientError(f'cannot write {self.target}')
         self.writer.write(image)
+        self.written += 1
 
     def close(self) -> None:
         self.capture.release()
-        if self.writer is not None:
-            self.writer.release()
+        if self.writer is None:
+            return
+        self.writer.release()
+        # OpenCV does not say when it cannot write
+        found = cv2.VideoCapture(str(self.unfinished))
+        frames = int(found.get(cv2.CAP_PROP_FRAME_COUNT))
+        found.release()
+        if frames != self.written:
+            self.unfinished.unlink(missing_ok=True)
+            raise ClientError(f'cannot write {self.target}: {frames} of '
+                              f'{self.written} frames fit')
+        self.unfinished.replace(self.target)
 
 
 def open_source(path: Path, out: Path):
@@ -216,9 +231,11 @@ def infer(model: str,
         supercategory='person',
         keypoints=session.keypoint_names,
         skeleton=[[start + 1, end + 1] for start, end in session.skeleton])
-    (out / 'predictions.json').write_text(
-        json.dumps(
-            dict(
-                images=images, annotations=annotations,
-                categories=[category])))
+    with whole_file(out / 'predictions.json') as unfinished:
+        unfinished.write_text(
+            json.dumps(
+                dict(
+                    images=images,
+                    annotations=annotations,
+                    categories=[category])))
     return unreadable

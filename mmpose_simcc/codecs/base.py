@@ -10,6 +10,10 @@ from torch import Tensor
 from ..checks import invalid
 from ..functional.arrays import Array, is_double, is_floating
 
+# Of a label, in cells or bins. Far below, float32 has no number for its
+# variance; far above, it is flat on any map.
+SIGMA_RANGE = dict(low=1e-3, high=1e3)
+
 
 class TensorCodec(BaseKeypointCodec):
     """A codec over batched functions of tensors or numpy arrays.
@@ -115,6 +119,10 @@ class TensorCodec(BaseKeypointCodec):
             - batch_keypoints: Input-image pixels, each of shape (1, K, 2).
             - batch_scores: Each of shape (1, K).
         """
+        for item in batch_encoded:
+            if not isinstance(item, Tensor):
+                raise invalid('batch_encoded', item,
+                              'a tensor (`decode` takes arrays)')
         if batch_encoded[0].device.type == 'cpu':
             keypoints, scores = self._decode_numpy([
                 # numpy has no bfloat16
@@ -146,19 +154,33 @@ def as_keypoints(
         tuple: float32 arrays (N, K, 2) and (N, K).
 
     Raises:
-        ValueError: A shape is another.
+        ValueError: A shape is another, or they are no real numbers.
     """
-    keypoints = np.asarray(keypoints, dtype=np.float32)
+    keypoints = _as_float32('keypoints', keypoints)
     if keypoints.ndim != 3 or keypoints.shape[-1] != 2:
         raise invalid('keypoints', keypoints.shape,
                       'an array of shape (N, K, 2)')
     if keypoints_visible is None:
-        keypoints_visible = np.ones(keypoints.shape[:2], dtype=np.float32)
-    keypoints_visible = np.asarray(keypoints_visible, dtype=np.float32)
-    if keypoints_visible.shape != keypoints.shape[:2]:
-        raise invalid('keypoints_visible', keypoints_visible.shape,
+        return keypoints, np.ones(keypoints.shape[:2], dtype=np.float32)
+    visible = _as_float32('keypoints_visible', keypoints_visible)
+    if visible.shape != keypoints.shape[:2]:
+        raise invalid('keypoints_visible', visible.shape,
                       f'an array of shape (N, K) = {keypoints.shape[:2]}')
-    return keypoints, keypoints_visible
+    if np.isnan(visible).any():  # it would become the weight of a loss
+        raise invalid('keypoints_visible', visible, 'without NaN')
+    return keypoints, visible
+
+
+def _as_float32(name: str, values: np.ndarray) -> np.ndarray:
+    """Real numbers of any kind; not text, times or complex numbers, which
+    numpy would convert."""
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in 'biufO':
+            return array.astype(np.float32, copy=False)
+    except (TypeError, ValueError):
+        pass
+    raise invalid(name, values, 'an array of real numbers')
 
 
 def check_maps(name: str, maps: Array, shape: Tuple[int, ...]) -> Array:
@@ -174,8 +196,8 @@ def check_maps(name: str, maps: Array, shape: Tuple[int, ...]) -> Array:
                       ' (B is absent for one sample)')
     if not is_floating(maps):
         raise invalid(name, maps.dtype, 'a floating-point tensor')
-    if is_double(maps):
-        return maps
     if isinstance(maps, np.ndarray):
-        return maps.astype(np.float32, copy=False)
-    return maps.float()
+        # contiguous, since windows are cut out of the flat memory
+        return np.ascontiguousarray(
+            maps, dtype=np.float64 if is_double(maps) else np.float32)
+    return maps if is_double(maps) else maps.float()

@@ -11,11 +11,12 @@ from ..checks import (
     check_number,
     check_odd,
     check_size,
+    invalid,
 )
 from ..functional import decode as F
 from ..functional import labels
 from ..functional.arrays import Array, as_array, namespace
-from .base import TensorCodec, check_maps
+from .base import SIGMA_RANGE, TensorCodec, check_maps
 
 
 class BaseHeatmapCodec(TensorCodec):
@@ -52,7 +53,7 @@ class BaseHeatmapCodec(TensorCodec):
         super().__init__()
         self.input_size = check_size('input_size', input_size)
         self.heatmap_size = check_size('heatmap_size', heatmap_size)
-        self.sigma = check_number('sigma', sigma, above=0)
+        self.sigma = check_number('sigma', sigma, **SIGMA_RANGE)
         self.unbiased = check_bool('unbiased', unbiased)
         if blur_kernel_size is None:
             blur_kernel_size = F.blur_kernel_size_of(sigma)
@@ -171,6 +172,9 @@ class HeatmapCodec(BaseHeatmapCodec):
                          blur_kernel_size)
         self.refine = check_choice('refine', refine,
                                    ('none', 'quarter', 'second_max'))
+        if refine == 'second_max' and self.heatmap_size == (1, 1):
+            raise invalid('heatmap_size', heatmap_size,
+                          "at least two cells for refine='second_max'")
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         if self.refine == 'quarter':

@@ -16,7 +16,7 @@ from ..checks import (
 from ..functional import decode as F
 from ..functional import labels
 from ..functional.arrays import Array, as_array, namespace, softmax, whole
-from .base import TensorCodec, check_maps
+from .base import SIGMA_RANGE, TensorCodec, check_maps
 from .learned import load_learned_delta
 
 
@@ -96,7 +96,7 @@ class SimCCCodec(TensorCodec):
         self.label_smoothing = check_choice(
             'label_smoothing', label_smoothing,
             ('none', 'equal', 'gaussian', 'laplace'))
-        self.sigma = _check_pair('sigma', sigma, above=0)
+        self.sigma = _check_pair('sigma', sigma, **SIGMA_RANGE)
         self.smoothing = check_number('smoothing', smoothing, low=0, below=1)
         self.refine = check_choice('refine', refine,
                                    ('none', 'dark', 'daec'))
@@ -222,6 +222,10 @@ class SimCCCodec(TensorCodec):
         """
         simcc_x = check_maps('simcc_x', simcc_x, self.num_bins[:1])
         simcc_y = check_maps('simcc_y', simcc_y, self.num_bins[1:])
+        if simcc_x.shape[:2] != simcc_y.shape[:2]:
+            raise invalid('simcc_y', tuple(simcc_y.shape),
+                          f'of the B and K of `simcc_x`, '
+                          f'{tuple(simcc_x.shape[:2])}')
         xp = namespace(simcc_x)
         x, x_scores = self._decode_axis(simcc_x, 0)
         y, y_scores = self._decode_axis(simcc_y, 1)

@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Files of weights: reading, writing, and trying them on a config."""
+import io
 import os
 from typing import Dict, List, Union
 
@@ -9,6 +10,7 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import MODELS
 from torch import Tensor
 
+from ..files import whole_file
 from ..version import __version__
 from .model import OfficialModel, check_match, is_weights, shapes_of
 
@@ -62,8 +64,10 @@ def save_checkpoint(path: Union[str, os.PathLike],
         model=official.model,
         data_preprocessor=official.data_preprocessor,
         notes=official.notes)
-    with open(path, 'wb') as file:
-        torch.save(dict(meta=meta, state_dict=state_dict), file)
+    content = io.BytesIO()  # torch hides why it cannot write to a file
+    torch.save(dict(meta=meta, state_dict=state_dict), content)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(content.getbuffer())
 
 
 def check_config(config: Union[str, os.PathLike],

@@ -16,6 +16,7 @@ from mmpose.evaluation.metrics import CocoMetric, MpiiPCKAccuracy
 from mmpose.registry import METRICS
 from xtcocotools.cocoeval import COCOeval
 
+from ..files import whole_file
 from .evaluation import quiet
 from .runs import Run
 from .tables import Row
@@ -157,7 +158,8 @@ def bootstrap(row: Row, run: Run, metric: str) -> np.ndarray:
             else:
                 pck = next(m for m in built if hasattr(m, 'norm_item'))
                 samples = _bootstrap_pck(row, pck, metric)
-        np.save(path, samples)
+        with whole_file(path) as unfinished:
+            np.save(unfinished, samples)
     return np.load(path)
 
 

@@ -10,6 +10,7 @@ import torch
 from mmengine.device import get_device
 
 from ..analysis import build_model, count_complexity, model_input_size
+from ..files import whole_file
 from .decoders import Decoder, decoders_of
 from .evaluation import evaluate, load_model
 from .runs import (
@@ -107,16 +108,14 @@ def _compute(run: Run, decoders: Dict[str, dict], prefixes: Dict[str, Path],
         or train(run, work_dir, launcher))
     metrics = evaluate(run, str(checkpoint), decoders, prefixes)
     for name, decoder in decoders.items():
-        path = _result_file(prefixes[name])
-        unfinished = path.with_suffix('.part')
-        unfinished.write_text(
-            json.dumps(
-                dict(
-                    metrics=metrics[name],
-                    decoder=decoder,
-                    checkpoint=str(checkpoint)),
-                default=list))
-        unfinished.replace(path)
+        with whole_file(_result_file(prefixes[name])) as unfinished:
+            unfinished.write_text(
+                json.dumps(
+                    dict(
+                        metrics=metrics[name],
+                        decoder=decoder,
+                        checkpoint=str(checkpoint)),
+                    default=list))
 
 
 def _collect(runs: Sequence[Run], codecs: List[Dict[str, dict]],
@@ -160,5 +159,6 @@ def _times(runs: Sequence[Run], codecs: List[Dict[str, dict]],
                       torch.get_num_threads()])
     path = work_dir / 'results' / f'times-{session}.json'
     if not path.is_file():
-        path.write_text(json.dumps(time_runs(list(runs), codecs)))
+        with whole_file(path) as unfinished:
+            unfinished.write_text(json.dumps(time_runs(list(runs), codecs)))
     return json.loads(path.read_text())

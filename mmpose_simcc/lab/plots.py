@@ -11,6 +11,7 @@ matplotlib.use('Agg')  # writes files, shows nothing
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 
+from ..files import whole_file  # noqa: E402
 from .bootstrap import interval  # noqa: E402
 from .study import Study  # noqa: E402
 from .tables import Row, metric_key, percent  # noqa: E402
@@ -21,7 +22,8 @@ COLORS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9',
 
 
 def save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path, dpi=150, bbox_inches='tight')
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=150, bbox_inches='tight')
     plt.close(figure)
     return path
 

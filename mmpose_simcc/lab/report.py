@@ -16,6 +16,7 @@ import torch
 from jinja2 import Environment, FileSystemLoader
 from rich.progress import track
 
+from ..files import whole_file
 from ..version import __version__
 from .bootstrap import REPEATS, bootstrap, interval
 from .pictures import plot_disagreement, plot_samples
@@ -211,7 +212,8 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row],
             study, differences(study, rows, samples))
     for name, table in tables.items():
         paths.append(folder / f'{name}.md')
-        paths[-1].write_text(markdown_table(*table) + '\n')
+        with whole_file(paths[-1]) as unfinished:
+            unfinished.write_text(markdown_table(*table) + '\n')
     paths.append(plot_study(study, rows, samples, folder / 'plot.png'))
     images = [
         plot_study(study, rows, samples, folder / 'plot.svg'),
@@ -225,20 +227,20 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row],
                               names,
                               folder / 'disagreement.png'))
     page = folder / 'index.html'
-    page.write_text(
-        Environment(
-            loader=FileSystemLoader(Path(__file__).parent),
-            autoescape=True).get_template('page.html').render(
-                study=study,
-                tables={**tables, 'all': flat_table(rows)},
-                images={path.stem: _embed(path) for path in images},
-                compared=names,
-                command=' '.join(map(shlex.quote, ['python', *sys.argv])),
-                date=date.today().isoformat(),
-                machine=_machine(),
-                version=__version__,
-                repeats=REPEATS),
-        encoding='utf-8')
+    text = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True).get_template('page.html').render(
+            study=study,
+            tables={**tables, 'all': flat_table(rows)},
+            images={path.stem: _embed(path) for path in images},
+            compared=names,
+            command=' '.join(map(shlex.quote, ['python', *sys.argv])),
+            date=date.today().isoformat(),
+            machine=_machine(),
+            version=__version__,
+            repeats=REPEATS)
+    with whole_file(page) as unfinished:
+        unfinished.write_text(text, encoding='utf-8')
     return [page, *paths, *images]
 
 

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from rich.console import Console
 from tabulate import tabulate
 
+from ..files import whole_file
 from .errors import LabError
 
 # MMPose's names of COCO's metrics and the papers'
@@ -118,11 +119,14 @@ def write_tables(rows: List[Row], folder: Path) -> List[Path]:
     """
     header, cells = flat_table(rows)
     paths = [folder / f'table.{suffix}' for suffix in ('md', 'csv', 'json')]
-    paths[0].write_text(markdown_table(header, cells) + '\n')
-    with open(paths[1], 'w', newline='') as file:
+    with whole_file(paths[0]) as unfinished:
+        unfinished.write_text(markdown_table(header, cells) + '\n')
+    with whole_file(paths[1]) as unfinished, open(
+            unfinished, 'w', newline='') as file:
         csv.writer(file).writerows([header, *cells])
-    paths[2].write_text(
-        json.dumps([asdict(row) for row in rows], indent=1) + '\n')
+    with whole_file(paths[2]) as unfinished:
+        unfinished.write_text(
+            json.dumps([asdict(row) for row in rows], indent=1) + '\n')
     return paths
 
 

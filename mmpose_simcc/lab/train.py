@@ -6,6 +6,7 @@
 import argparse
 import os
 
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
 
@@ -21,7 +22,21 @@ def main():
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
+    if args.launcher == 'pytorch' and not torch.cuda.is_available():
+        _use_gloo(cfg)
     Runner.from_cfg(cfg).train()
+
+
+def _use_gloo(cfg: Config) -> None:
+    """Several processes on CPUs, where MMEngine would ask for GPUs."""
+    torch.distributed.init_process_group('gloo')
+    cfg.model_wrapper_cfg = dict(
+        dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False)),
+        **cfg.get('model_wrapper_cfg') or {},
+        device_ids=None)
 
 
 if __name__ == '__main__':

@@ -78,7 +78,9 @@ def _training_config(run: Run, folder: Path) -> Config:
     checkpoint itself. It continues from the last checkpoint in ``folder``."""
     cfg = copy.deepcopy(run.cfg)
     cfg.work_dir = str(folder.resolve())
-    cfg.resume = True
+    cfg.resume = (folder / 'last_checkpoint').is_file()
+    if cfg.resume:  # MMEngine would resume from the file that it names
+        cfg.load_from = None
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
     cfg.train_cfg.pop('val_interval', None)
@@ -86,7 +88,9 @@ def _training_config(run: Run, folder: Path) -> Config:
         'checkpoint', dict(type='CheckpointHook'))
     checkpoint.pop('save_best', None)
     checkpoint.pop('rule', None)
-    checkpoint['max_keep_ckpts'] = 1
+    # MMEngine removes one before it saves the next: with a single one, a
+    # training that is killed there would have none
+    checkpoint['max_keep_ckpts'] = 2
     return cfg
 
 

@@ -22,7 +22,9 @@ class SimCCKLLoss(nn.Module):
     keypoints, as the published code does with equal label smoothing.
     A stock MMPose config moves over by renaming ``KLDiscretLoss``: as soon as
     one of stock's arguments is given, the values are stock's, which averages
-    over the bins and sums over the samples.
+    over the bins and sums over the samples. Distributed training takes the
+    mean of the processes' gradients: with ``'paper'`` those of the global
+    batch, with ``'stock'`` the sum over it divided by their number.
 
     Args:
         beta (float, optional): Factor of the logits. 1 by default.

@@ -1,0 +1,37 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Files that are whole or not there."""
+import contextlib
+from pathlib import Path
+from typing import Iterator, Union
+
+
+@contextlib.contextmanager
+def whole_file(path: Union[str, Path]) -> Iterator[Path]:
+    """Write a file that takes its place only when it is whole: on a full disk
+    an earlier one stays, and nothing that is damaged is found later.
+
+    Args:
+        path (str | Path): The file.
+
+    Yields:
+        Path: Where to write it, beside it, with the same suffix.
+
+    Raises:
+        OSError: It cannot be written; the error names it.
+
+    Example:
+        >>> with whole_file('table.md') as unfinished:
+        ...     unfinished.write_text('...')
+    """
+    path = Path(path)
+    unfinished = path.with_name(f'.unfinished-{path.name}')
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        # an error of writing knows no name
+        raise OSError(error.errno, error.strerror or str(error),
+                      str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()

@@ -1,0 +1,154 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Full disks and read-only folders: one clear error, and what was there
+before stays."""
+import csv
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import pyplot as plt
+
+from mmpose_simcc.convert.checkpoint import save_checkpoint
+from mmpose_simcc.convert.official import OfficialModel
+from mmpose_simcc.files import whole_file
+from mmpose_simcc.lab.plots import save
+from mmpose_simcc.lab.tables import Row, write_tables
+
+
+def fill(folder, left):
+    """Fill a disk but for some bytes."""
+    with open(folder / 'filler', 'wb', buffering=0) as file:
+        for size in (4096, 1):
+            try:
+                while file.write(bytes(size)) == size:
+                    pass
+            except OSError:
+                pass
+    with open(folder / 'filler', 'r+b') as file:
+        file.truncate(max(0, file.seek(0, 2) - left))
+
+
+def make_rows(number):
+    return [
+        Row(f'config {i}', 'SimCC', 'argmax', (64, 64), 1., 1., 1., 1., 1.,
+            {'coco/AP': 0.5}, 'a.pth', f'results/{i}') for i in range(number)
+    ]
+
+
+class TestWholeFile:
+
+    def test_takes_its_place_when_whole(self, tmp_path):
+        path = tmp_path / 'a.txt'
+        path.write_text('before')
+        with whole_file(path) as unfinished:
+            assert unfinished.suffix == path.suffix
+            unfinished.write_text('after')
+            assert path.read_text() == 'before'
+        assert path.read_text() == 'after'
+        assert list(tmp_path.iterdir()) == [path]
+
+    @pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
+    def test_other_errors_pass(self, tmp_path, error):
+        path = tmp_path / 'a.txt'
+        path.write_text('before')
+        with pytest.raises(error, match='why'), \
+                whole_file(path) as unfinished:
+            unfinished.write_text('half')
+            raise error('why')
+        assert path.read_text() == 'before'
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_limit_of_file_size(self, tmp_path):
+        """Needs no rights: writing beyond the limit is an error as on a full
+        disk."""
+        path = tmp_path / 'a.txt'
+        path.write_text('before')
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        try:
+            with pytest.raises(OSError, match=r'File too large: .*a\.txt'), \
+                    whole_file(path) as unfinished:
+                unfinished.write_text('x' * 2000)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_text() == 'before'
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_folder_is_a_file(self, tmp_path):
+        (tmp_path / 'a').write_text('')
+        with pytest.raises(OSError, match='Not a directory: .*a/b.txt'), \
+                whole_file(tmp_path / 'a' / 'b.txt') as unfinished:
+            unfinished.write_text('')
+
+
+class TestFullDisk:
+
+    def test_tables(self, small_disk):
+        paths = write_tables(make_rows(2), small_disk)
+        before = [path.read_bytes() for path in paths]
+        fill(small_disk, left=5000)
+        with pytest.raises(OSError, match='No space left on device: '
+                           '.*small_disk/table'):
+            write_tables(make_rows(200), small_disk)
+        assert [path.read_bytes() for path in paths] == before
+        with open(paths[1]) as file:
+            assert len(list(csv.reader(file))) == 3
+        assert len(list(small_disk.iterdir())) == 4  # and the filler
+
+    @pytest.mark.parametrize('suffix', ['png', 'svg'])
+    def test_plots(self, small_disk, suffix):
+        path = small_disk / f'plot.{suffix}'
+        path.write_bytes(b'before')
+        fill(small_disk, left=5000)
+        figure, axes = plt.subplots()
+        axes.plot(np.random.default_rng(0).random(500))
+        with pytest.raises(OSError, match=f'No space.*plot.{suffix}'):
+            save(figure, path)
+        plt.close(figure)
+        assert path.read_bytes() == b'before'
+
+    def test_checkpoint(self, small_disk):
+        path = small_disk / 'a.pth'
+        path.write_bytes(b'before')
+        fill(small_disk, left=5000)
+        official = OfficialModel('a', {}, True, lambda *entry: entry)
+        with pytest.raises(OSError, match='No space left.*a.pth'):
+            save_checkpoint(path, dict(a=torch.zeros(10000)), official)
+        assert path.read_bytes() == b'before'
+
+    def test_read_only(self, small_disk, read_only):
+        paths = write_tables(make_rows(2), small_disk)
+        before = [path.read_bytes() for path in paths]
+        read_only()
+        with pytest.raises(OSError, match='Read-only file system: '
+                           '.*table.md'):
+            write_tables(make_rows(3), small_disk)
+        assert [path.read_bytes() for path in paths] == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('where', ['a file', 'a read-only disk'])
+def test_compare_says_where_it_cannot_write(where, request, tmp_path,
+                                            repo_root):
+    """Before anything is trained."""
+    if where == 'a file':
+        folder = tmp_path / 'file'
+        folder.write_text('')
+    else:
+        folder = request.getfixturevalue('read_only')()
+    done = subprocess.run(
+        [
+            sys.executable, repo_root / 'tools/compare.py', '--data',
+            tmp_path, '--work-dir', folder / 'work'
+        ],
+        cwd=tmp_path,
+        env=dict(PYTHONPATH=str(repo_root)),
+        capture_output=True,
+        text=True)
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith('compare: ') and str(folder) in last
