@@ -51,7 +51,7 @@ ENVIRONMENTS = dict(
     oldest=Environment(
         '3.9', ('torch==2.1.0', 'torchvision==0.16.0', 'mmengine==0.8.0',
                 'mmcv-lite==2.0.0', 'mmpose==1.2.0', 'numpy<1.25', 'six',
-                *TEST_PACKAGES)),
+                'yapf<0.40.2', *TEST_PACKAGES)),
     reference=Environment('3.11', PINNED),
     newest=Environment(
         '3.12',

@@ -100,6 +100,13 @@ def _check_companions() -> None:
         _refuse(
             f'cannot use torch {torch}, which is built for numpy 1, with '
             f'numpy {numpy}', 'pip install "numpy<2", or torch>=2.3')
+    mmengine, yapf = _version('mmengine', 'mmengine-lite'), _version('yapf')
+    if (mmengine and yapf and _numbers(mmengine) < (0, 8, 5)
+            and _numbers(yapf) >= (0, 40, 2)):
+        _refuse(
+            f'cannot train with mmengine {mmengine}, which does not write '
+            f'configs with yapf {yapf}', 'pip install "yapf<0.40.2", or '
+            '"mmengine>=0.8.5,<1"')
 
 
 def _check_binaries() -> None:

@@ -109,6 +109,15 @@ def test_torch_for_numpy_1(installed, fails_with):
     assert 'pip install "numpy<2"' in message
 
 
+def test_yapf_of_early_mmengine(installed, fails_with):
+    installed('mmengine', '0.8.4')
+    installed('yapf', '0.40.2')
+    message = fails_with()
+    assert 'mmengine 0.8.4, which does not write configs with yapf 0.40.2' in (
+        message)
+    assert 'pip install "yapf<0.40.2"' in message
+
+
 @pytest.mark.parametrize('module, error, install', [
     ('xtcocotools/_mask', 'ValueError("numpy.dtype size changed")',
      'pip install "numpy<2"'),
