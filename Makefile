@@ -2,6 +2,8 @@
 #   make compare            compare heads and decoders on toy data
 #   make compare DATA=...   the same on COCO (a folder in COCO's layout)
 #   make test               the whole test suite
+#   make test-dist          the suite against the built wheel and sdist
+#   make test-matrix        the suite with old, new and compiled dependencies
 #   make venv               the install alone
 PYTHON ?= python3
 VENV := .venv
@@ -10,13 +12,21 @@ STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.8
 DATA ?=
 
-.PHONY: compare test lint venv
+.PHONY: compare test test-dist test-matrix lint venv
 
 compare: venv
 	$(BIN)/python tools/compare.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+# Both run outside the repository, in environments of their own in .matrix;
+# ARGS go to pytest.
+test-dist: venv
+	$(BIN)/python .ci/matrix.py reference sdist -- $(ARGS)
+
+test-matrix: venv
+	$(BIN)/python .ci/matrix.py -- $(ARGS)
 
 lint: venv
 	$(BIN)/ruff check .

@@ -59,7 +59,7 @@ setup(
         'numpy',
         'rich',
         'tabulate',
-        'torch>=2.0.0',
+        'torch>=2.1.0',
         'tqdm',
     ],
     extras_require={
@@ -73,6 +73,7 @@ setup(
         'Programming Language :: Python :: 3.9',
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
     zip_safe=False)

@@ -136,23 +136,9 @@ def mend_checkpoint_loading() -> bool:
     return True
 
 
-def _require(module: str, hint: str) -> None:
-    if importlib.util.find_spec(module) is None:
-        raise ImportError(f'mmpose_simcc needs {module}, which is not '
-                          f'installed: {hint}')
-
-
 def apply() -> None:
     """Mend what needs mending in this environment, and say once what was
-    done. Called when ``mmpose_simcc`` is imported.
-
-    Raises:
-        ImportError: MMPose or mmcv is missing; the message says what to
-            install.
-    """
-    _require('mmcv', 'pip install mmcv-lite==2.1.0, or compiled ops with '
-             'mim install "mmcv>=2.0.0,<2.2.0"')
-    _require('mmpose', 'pip install "mmpose>=1.2,<1.4"')
+    done. Called when ``mmpose_simcc`` is imported."""
     done = []
     if mend_mmcv_ops():
         done.append('mmcv.ops is a stand-in (mmcv-lite; heads that need '

@@ -32,10 +32,16 @@ from .codecs.base import TensorCodec
 HEATMAP_HEAD_DECONVS = 3  # stock HeatmapHead's default
 
 
+def _type_name(cfg: dict) -> str:
+    """``type`` as text configs name it; pure-Python configs hold a class."""
+    type_ = cfg.get('type')
+    return getattr(type_, '__name__', type_)
+
+
 def _dicts_of_type(node, type_name: str) -> Iterator[dict]:
     """Every dict with this ``type`` anywhere in a config."""
     if isinstance(node, dict):
-        if node.get('type') == type_name:
+        if _type_name(node) == type_name:
             yield node
         node = node.values()
     elif not isinstance(node, (list, tuple)):
@@ -50,7 +56,7 @@ def _complete(codec: dict, base: dict) -> dict:
     codec.setdefault('input_size', tuple(base['input_size']))
     is_heatmap, was_heatmap = (
         name not in ('SimCCCodec', 'SimCCLabel')
-        for name in (codec['type'], base['type']))
+        for name in (_type_name(codec), _type_name(base)))
     if is_heatmap == was_heatmap and 'sigma' in base:
         codec.setdefault('sigma', base['sigma'])
     if is_heatmap and was_heatmap:
@@ -126,13 +132,13 @@ def set_representation(cfg: dict,
     affines = list(_dicts_of_type(cfg, 'TopdownAffine'))
     if (not isinstance(base_codec, dict) or 'input_size' not in base_codec
             or not affines):
-        raise invalid('cfg', cfg.get('model', {}).get('type'),
+        raise invalid('cfg', _type_name(cfg.get('model', {})),
                       'the config of a top-down model whose head has one '
                       'codec as its `decoder`')
     codec = _complete(codec, base_codec)
     built = KEYPOINT_CODECS.build(codec)
     if not isinstance(built, TensorCodec):
-        raise invalid('codec', codec['type'], 'a codec of mmpose_simcc')
+        raise invalid('codec', _type_name(codec), 'a codec of mmpose_simcc')
 
     base_head = copy.deepcopy(dict(base_head))
     base_head.pop('_scope_', None)
@@ -141,8 +147,8 @@ def set_representation(cfg: dict,
     if head is None:
         if is_simcc != was_simcc:
             raise invalid(
-                'head', head, f"given: {base_head['type']} does not fit "
-                f"{codec['type']}")
+                'head', head, f'given: {_type_name(base_head)} does not '
+                f'fit {_type_name(codec)}')
         new_head = base_head
         if was_simcc:
             new_head['in_featuremap_size'] = _featuremap_size(
@@ -154,7 +160,7 @@ def set_representation(cfg: dict,
             in_channels=base_head['in_channels'],
             out_channels=base_head['out_channels'])
         new_head.update(copy.deepcopy(dict(head)))
-        if new_head['type'] == 'SimCCClassifierHead':
+        if _type_name(new_head) == 'SimCCClassifierHead':
             new_head.setdefault(
                 'in_featuremap_size',
                 _featuremap_size(codec['input_size'], base_head, base_codec))

@@ -1,11 +1,13 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-import mmpose_simcc  # noqa: F401  (registers, and mends the environment)
+import mmpose_simcc  # registers, and mends the environment
 
 
 def pytest_collection_modifyitems(items):
@@ -13,7 +15,29 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.get_closest_marker('slow') is not None)
 
 
-ROOT = Path(__file__).resolve().parent.parent
+BESIDE_TESTS = Path(__file__).resolve().parent.parent
+IN_CHECKOUT = (BESIDE_TESTS / 'mmpose_simcc').is_dir()
+# Configs and tools; out of the repository those of the installed package.
+ROOT = BESIDE_TESTS if IN_CHECKOUT else Path(
+    mmpose_simcc.__file__).parent / '.mim'
+
+
+def run(*command, cwd=None, fails=False):
+    """A command as a user types it; its output."""
+    command = [str(word) for word in command]
+    command[0] = str(Path(sys.executable).parent / command[0])
+    env = dict(os.environ)
+    if IN_CHECKOUT:  # mim does not find editable installs by itself
+        env['PYTHONPATH'] = str(ROOT)
+    result = subprocess.run(
+        command,
+        cwd=cwd,
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT)
+    assert (result.returncode != 0) == fails, result.stdout[-4000:]
+    return result.stdout
 
 
 @pytest.fixture(scope='session')
@@ -29,7 +53,7 @@ def golden_dir() -> Path:
 @pytest.fixture(scope='session')
 def shared_dir() -> Path:
     """Real pictures and large golden files kept beside the checkout."""
-    path = ROOT.parent / 'shared'
+    path = BESIDE_TESTS.parent / 'shared'
     if not path.is_dir():
         pytest.skip('../shared is not here')
     return path

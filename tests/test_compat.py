@@ -73,18 +73,6 @@ class TestOpsStandIn:
         needed = not compat._has_compiled_ops() or SAFE_LOADING
         assert len(said) == int(needed)
 
-    def test_names_what_to_install(self):
-        result = run_python('''
-            import importlib.util
-            find_spec = importlib.util.find_spec
-            importlib.util.find_spec = (
-                lambda name, *a: None if name == 'mmpose'
-                else find_spec(name, *a))
-            import mmpose_simcc
-        ''')
-        assert result.returncode != 0
-        assert 'pip install "mmpose>=1.2,<1.4"' in result.stderr
-
 
 class Exploit:
     """Unpickling this creates the file."""

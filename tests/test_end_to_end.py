@@ -1,12 +1,11 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What a user types: mim train, mim test, and MMPose's inference APIs."""
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import run
 from mmengine.config import Config
 from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
 
@@ -31,20 +30,6 @@ train_cfg = dict(max_epochs=1, val_interval=1)
 param_scheduler = []
 randomness = dict(seed=0)
 '''
-
-
-def run(*command, cwd=None):
-    """A command as a user types it; its output."""
-    command = [str(word) for word in command]
-    command[0] = str(Path(sys.executable).parent / command[0])
-    result = subprocess.run(
-        command,
-        cwd=cwd,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT)
-    assert result.returncode == 0, result.stdout[-4000:]
-    return result.stdout
 
 
 @pytest.fixture(scope='module')

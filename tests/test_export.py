@@ -1,4 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import inspect
 import json
 import re
 import runpy
@@ -42,6 +43,7 @@ from mmpose_simcc.export.graph import (  # noqa: E402
     relative_heights,
     relative_probabilities,
 )
+from mmpose_simcc.export.onnx_file import typed_where  # noqa: E402
 
 STOCK = ('mmpose::body_2d_keypoint/topdown_heatmap/coco/'
          'td-hm_res50_8xb64-210e_coco-256x192.py')
@@ -279,17 +281,19 @@ class TestImageInput:
 def run_traced(module, arrays, path):
     """Outputs of a traced module for batches of sizes other than traced."""
     names = [f'in{i}' for i in range(len(arrays))]
-    options = dict(dynamo=False) if torch.__version__ >= '2.5' else {}
-    torch.onnx.export(
-        module,
-        tuple(torch.from_numpy(array[:2]) for array in arrays),
-        str(path),
-        opset_version=17,
-        input_names=names,
-        output_names=['a', 'b'],
-        dynamic_axes={name: {0: 'B'}
-                      for name in (*names, 'a', 'b')},
-        **options)
+    parameters = inspect.signature(torch.onnx.export).parameters
+    options = dict(dynamo=False) if 'dynamo' in parameters else {}
+    with typed_where():
+        torch.onnx.export(
+            module,
+            tuple(torch.from_numpy(array[:2]) for array in arrays),
+            str(path),
+            opset_version=17,
+            input_names=names,
+            output_names=['a', 'b'],
+            dynamic_axes={name: {0: 'B'}
+                          for name in (*names, 'a', 'b')},
+            **options)
     session = ort.InferenceSession(str(path))
     for batch_size in (1, 3, len(arrays[0])):
         batch = [array[:batch_size] for array in arrays]

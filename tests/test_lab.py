@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from mmengine.utils import digit_version
@@ -34,7 +35,7 @@ from mmpose_simcc.lab.runs import (
 from mmpose_simcc.lab.tables import flat_table, write_tables
 from mmpose_simcc.toy import make_toy_coco
 
-CONFIGS = Path(__file__).resolve().parent.parent / 'configs/body_2d_keypoint'
+CONFIGS = ROOT / 'configs' / 'body_2d_keypoint'
 HEATMAP = str(CONFIGS / 'topdown_heatmap/toy_coco' /
               'td-hm_res18_1xb8-4e_toy-coco-64x64.py')
 DARK = HEATMAP.replace('res18_', 'res18_dark-')

@@ -2,10 +2,10 @@
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from test_lab import HEATMAP, SIMCC, with_random_weights
 
 from mmpose_simcc.lab import LabError, Study, load_study, study_runs
@@ -16,8 +16,7 @@ from mmpose_simcc.lab.study import expand_decoders, run_study
 from mmpose_simcc.lab.tables import Row, study_table
 from mmpose_simcc.toy import make_toy_coco
 
-STUDIES = sorted((Path(__file__).resolve().parent.parent /
-                  'configs/studies').glob('*.yml'))
+STUDIES = sorted((ROOT / 'configs' / 'studies').glob('*.yml'))
 
 
 def make_row(ap, **factors):

@@ -40,6 +40,26 @@ def describe(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
+def _name_types(node):
+    """Types of MMPose and of this package by their registered names."""
+    if isinstance(node, dict):
+        node = {key: _name_types(value) for key, value in node.items()}
+        if str(node.get('type')).startswith(('mmpose.', 'mmpose_simcc.')):
+            node['type'] = node['type'].rpartition('.')[2]
+        return node
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(_name_types, node))
+    return node
+
+
+def _as_text_config(cfg: Config) -> Config:
+    """A pure-Python config, which holds types as classes, as the text config
+    that means the same."""
+    content = _name_types(cfg.to_dict())
+    content['default_scope'] = content.get('default_scope') or 'mmpose'
+    return Config(content, filename=cfg.filename)
+
+
 def load_config(name: str) -> Config:
     """Read the config of a top-down model.
 
@@ -48,7 +68,7 @@ def load_config(name: str) -> Config:
             installed package brings, as in ``_base_``.
 
     Returns:
-        Config: The config.
+        Config: The config; a pure-Python one with types by name.
 
     Raises:
         ValueError: There is no such config, it cannot be read, or its model
@@ -59,6 +79,8 @@ def load_config(name: str) -> Config:
         raise ValueError(f'config {name}: {package} is not installed')
     try:
         cfg = get_config(name) if package else Config.fromfile(name)
+        if getattr(cfg, '_imported_names', None):
+            cfg = _as_text_config(cfg)
     except Exception as error:  # a config is a program: anything may happen
         raise ValueError(f'config {name}: {describe(error)}') from error
     if 'model' not in cfg:

@@ -18,7 +18,7 @@ from ..checks import invalid
 from ..version import __version__
 from .graph import OUTPUTS, DeployModel
 
-# The newest that torch 2.0 writes; onnxruntime >= 1.12 runs it.
+# The newest that torch 2.1 writes; onnxruntime >= 1.12 runs it.
 OPSET = 17
 
 
@@ -96,6 +96,28 @@ def _quiet():
 
 
 @torch.no_grad()
+def _where(g, condition, *values):
+    """``torch.where`` with Python numbers in float32."""
+    return g.op('Where', condition, *(
+        g.op('Cast', value, to_i=onnx.TensorProto.FLOAT)
+        if value.type().scalarType() == 'Double' else value
+        for value in values))
+
+
+@contextlib.contextmanager
+def typed_where():
+    """Early exporters write Python numbers in ``torch.where`` as float64
+    beside float32 tensors, which no runtime accepts."""
+    needed = tuple(map(int, torch.__version__.split('.')[:2])) < (2, 2)
+    if needed:
+        torch.onnx.register_custom_op_symbolic('aten::where', _where, OPSET)
+    try:
+        yield
+    finally:
+        if needed:
+            torch.onnx.unregister_custom_op_symbolic('aten::where', OPSET)
+
+
 def to_onnx(model: nn.Module, description: Dict[str, Any]) -> onnx.ModelProto:
     """Trace a model and check the graph.
 
@@ -114,7 +136,7 @@ def to_onnx(model: nn.Module, description: Dict[str, Any]) -> onnx.ModelProto:
     if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
         options['dynamo'] = False
     buffer = io.BytesIO()
-    with _quiet():
+    with _quiet(), typed_where():
         torch.onnx.export(
             model, (model.input.example(model.input_size, 2), ),
             buffer,

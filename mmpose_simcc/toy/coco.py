@@ -3,12 +3,13 @@
 import json
 import os
 from functools import partial
+from multiprocessing import Pool
 from pathlib import Path
 from typing import Optional
 
 import cv2
 import numpy as np
-from mmengine.utils import track_progress_rich
+from rich.progress import track
 
 from .figure import KEYPOINTS
 from .scene import Person, draw_scene
@@ -85,12 +86,15 @@ def _write_split(out: Path, split: str, number: int, seed: int,
                  workers: int) -> None:
     folder = out / f'{split}2017'
     folder.mkdir(parents=True, exist_ok=True)
-    entries = track_progress_rich(
-        partial(write_image, folder, split, seed),
-        range(number),
-        nproc=workers,
-        chunksize=8,
-        description=f'Drawing {folder}') if number else []
+    with Pool(workers) as pool:
+        entries = list(
+            track(
+                pool.imap(
+                    partial(write_image, folder, split, seed),
+                    range(number),
+                    chunksize=8),
+                total=number,
+                description=f'Drawing {folder}'))
     content = dict(
         info=dict(
             description='Drawn people in the format of COCO keypoints',

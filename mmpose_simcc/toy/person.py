@@ -236,7 +236,7 @@ class _Painter:
     def face(self) -> None:
         skin, hair, iris = self.outfit[:3]
         white = np.float32([235, 240, 240])
-        light = float(self.shade(self.figure.head[:, 2]))
+        light = self.shade(self.figure.head[:, 2]).item()
         for side in ('left', 'right'):
             if self.shows(f'{side}_ear'):
                 self.mark(f'{side}_ear', (0.42, 0.36), skin * 0.85 * light)
