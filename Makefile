@@ -2,6 +2,7 @@
 #   make compare            compare heads and decoders on toy data
 #   make compare DATA=...   the same on COCO (a folder in COCO's layout)
 #   make test               the whole test suite
+#   make docs               the documentation, in docs/_build/html
 #   make venv               the install alone
 PYTHON ?= python3
 VENV := .venv
@@ -10,13 +11,16 @@ STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.8
 DATA ?=
 
-.PHONY: compare test lint venv
+.PHONY: compare test docs lint venv
 
 compare: venv
 	$(BIN)/python tools/compare.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: venv
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+
+docs: venv
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 
 lint: venv
 	$(BIN)/ruff check .
