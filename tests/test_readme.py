@@ -64,7 +64,7 @@ ELSEWHERE = {'python tools/model_size.py --papers': 'tests/test_analysis.py'}
 QUICK = [
     'model.backbone.depth=18', 'model.backbone.init_cfg=None',
     'model.head.in_channels=512', 'train_cfg.max_epochs=1',
-    'train_dataloader.batch_size=2', *(
+    'default_hooks.checkpoint=None', 'train_dataloader.batch_size=2', *(
         f'{split}_dataloader.{option}' for split in ('train', 'val', 'test')
         for option in ('num_workers=0', 'persistent_workers=False')),
     'val_dataloader.dataset.bbox_file=', 'test_dataloader.dataset.bbox_file='
