@@ -4,6 +4,7 @@
 #   make test               the whole test suite
 #   make test-dist          the suite against the built wheel and sdist
 #   make test-matrix        the suite with old, new and compiled dependencies
+#   make docs               the documentation, in docs/_build/html
 #   make venv               the install alone
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.8
 DATA ?=
 
-.PHONY: compare test test-dist test-matrix lint venv
+.PHONY: compare test test-dist test-matrix docs lint venv
 
 compare: venv
 	$(BIN)/python tools/compare.py $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -27,6 +28,9 @@ test-dist: venv
 
 test-matrix: venv
 	$(BIN)/python .ci/matrix.py -- $(ARGS)
+
+docs: venv
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 
 lint: venv
 	$(BIN)/ruff check .

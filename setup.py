@@ -63,6 +63,7 @@ setup(
         'tqdm',
     ],
     extras_require={
+        'docs': ['furo', 'myst-nb', 'sphinx'],
         'onnx': ['onnx>=1.14', 'onnxruntime>=1.15', 'opencv-python'],
     },
     classifiers=[

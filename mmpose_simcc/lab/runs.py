@@ -230,7 +230,10 @@ def _by_content(node: dict) -> dict:
 def _network_identity(cfg: Config) -> dict:
     """The network, without what only decodes its output."""
     model = cfg.to_dict()['model']
-    model['head'].pop('decoder')
+    decoder = model['head'].pop('decoder')
+    for name in ('input_size', 'simcc_split_ratio'):
+        if name in decoder:  # by default the head's are the codec's
+            model['head'].setdefault(name, decoder[name])
     model.pop('test_cfg', None)
     for node in _dicts(model):
         node.pop('_scope_', None)
