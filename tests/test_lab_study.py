@@ -11,7 +11,7 @@ from test_lab import HEATMAP, SIMCC, with_random_weights
 from mmpose_simcc.lab import LabError, Study, load_study, study_runs
 from mmpose_simcc.lab.decoders import decoders_of
 from mmpose_simcc.lab.report import differences, write_report
-from mmpose_simcc.lab.runs import training_identity
+from mmpose_simcc.lab.runs import network_identity, training_identity
 from mmpose_simcc.lab.study import expand_decoders, run_study
 from mmpose_simcc.lab.tables import Row, study_table
 from mmpose_simcc.toy import make_toy_coco
@@ -59,6 +59,25 @@ class TestReadyStudies:
                 runs = study_runs(load_study(str(path)), str(root))
                 trainings.update(map(training_identity, runs))
         assert len(trainings) == 2  # biased and unbiased labels
+
+
+    def test_studies_of_simcc_share_the_standard_training(self, tmp_path):
+        """A value that is the default, written out, is the same."""
+        root = tmp_path / 'toy'
+        make_toy_coco(root, train=2, val=2, workers=1)
+        plain, = study_runs(
+            Study([dict(name='plain', config=SIMCC)]), str(root))
+        table5 = next(p for p in STUDIES if p.stem.startswith('simcc_table5'))
+        same = [
+            run for run in study_runs(load_study(str(table5)), str(root))
+            if training_identity(run) == training_identity(plain)
+        ]
+        assert [run.factors['label_smoothing'] for run in same] == ['gaussian']
+
+    def test_complexities_of_input_sizes_are_not_shared(self):
+        figure3 = next(p for p in STUDIES if 'figure3' in p.stem)
+        runs = study_runs(load_study(str(figure3)))
+        assert len(set(map(network_identity, runs))) == len(runs) == 4
 
 
 class TestStudyFile:
