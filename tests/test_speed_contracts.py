@@ -145,7 +145,7 @@ class TestBinLabels:
         torch.manual_seed(0)
         logits = (8 * torch.randn(3, 5, 40)).requires_grad_()
         bins = torch.randint(40, (3, 5))
-        dense = F.simcc_equal(bins.float(), 40, smoothing)
+        dense, = F.simcc_equal(bins[..., None].float(), (40, ), smoothing)
         expected = F.kl_divergence(logits, dense)
         actual = F.kl_divergence_equal(logits, bins, smoothing)
         torch.testing.assert_close(actual, expected, atol=2e-5, rtol=1e-5)
@@ -176,7 +176,7 @@ class TestBinLabels:
         pred = torch.randn(4, 17, 384), torch.randn(4, 17, 512)
         bins = torch.randint(384, (4, 17)), torch.randint(512, (4, 17))
         dense = tuple(
-            F.simcc_equal(b.float(), p.shape[-1], 0.1)
+            F.simcc_equal(b[..., None].float(), p.shape[2:], 0.1)[0]
             for b, p in zip(bins, pred))
         weights = torch.rand(4, 17)
         for kwargs in (dict(), dict(beta=2.), dict(mask=[1, 2])):

@@ -50,12 +50,20 @@ def look_up(table: np.ndarray, index: Array) -> Array:
     return table.take(index, 0)  # twice as fast as table[index]
 
 
-def arange(start: int, stop: int, like: Array, step: int = 1) -> Array:
-    """Integers from start to before stop, of the kind and on the device of
+def arange(start: int, stop: int, like: Array) -> Array:
+    """Integers from start to stop - 1, of the kind and on the device of
     ``like``."""
     if isinstance(like, Tensor):
-        return torch.arange(start, stop, step, device=like.device)
-    return np.arange(start, stop, step)
+        return torch.arange(start, stop, device=like.device)
+    return np.arange(start, stop)
+
+
+def multiples(number: int, step: int, like: Array) -> Array:
+    """The first multiples of a step, from 0, of the kind and on the device of
+    ``like``."""
+    if isinstance(like, Tensor):  # exported with an unknown number
+        return torch.arange(number, device=like.device) * step
+    return np.arange(0, number * step, step)
 
 
 def softmax(logits: Array) -> Array:

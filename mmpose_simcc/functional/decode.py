@@ -21,6 +21,7 @@ from .arrays import (
     crops,
     is_double,
     look_up,
+    multiples,
     namespace,
     stack,
 )
@@ -38,7 +39,8 @@ def vector_at(vectors: Array, locs: Array) -> Array:
     Returns:
         Array: Shape (...).
     """
-    start = arange(0, math.prod(vectors.shape), vectors, vectors.shape[-1])
+    *shape, L = vectors.shape
+    start = multiples(math.prod(shape), L, like=vectors)
     return vectors.reshape(-1)[start.reshape(locs.shape) + locs]
 
 
@@ -108,6 +110,13 @@ def _between(size: int, low: int, high: int) -> np.ndarray:
     return (positions >= low) & (positions < size - high)
 
 
+def _map_size(heatmaps: Array) -> Tuple[int, int]:
+    """Height and width as the numbers for which there are tables. While a
+    graph is traced for export, torch gives them as tensors."""
+    H, W = heatmaps.shape[-2:]
+    return int(H), int(W)
+
+
 def _window(heatmaps: Array, x: Array, y: Array, radius: int) -> Array:
     """The cells around each maximum, moved to lie on the map.
 
@@ -121,9 +130,10 @@ def _window(heatmaps: Array, x: Array, y: Array, radius: int) -> Array:
         Array: Shape (M, h, w) with h and w = 2 radius + 1, or the size of a
         smaller map. They start where :func:`_window_starts` says.
     """
-    M, H, W = heatmaps.shape
+    M = heatmaps.shape[0]
+    H, W = _map_size(heatmaps)
     start = (
-        arange(0, M * H * W, heatmaps, step=H * W) +
+        multiples(M, H * W, like=heatmaps) +
         look_up(_window_starts(H, radius, W), y) +
         look_up(_window_starts(W, radius, 1), x))
     height, width = min(2 * radius + 1, H), min(2 * radius + 1, W)
@@ -190,7 +200,7 @@ def _blurred_window(heatmaps: Array, x: Array, y: Array, radius: int,
         Array: Shape (M, S, S) with S = 2 radius + 1, the maximum in its
         middle.
     """
-    H, W = heatmaps.shape[-2:]
+    H, W = _map_size(heatmaps)
     values = _window(heatmaps, x, y, radius + (kernel_size - 1) // 2)
     dtype = 'float64' if is_double(values) else 'float32'
     blur_y = _blur_matrices(H, radius, kernel_size, dtype, transposed=False)
@@ -212,10 +222,10 @@ def shift_quarter(heatmaps: Array, locs: Array) -> Array:
     Returns:
         Array: Coordinates (x, y) in cells, shape (..., 2).
     """
-    H, W = heatmaps.shape[-2:]
+    H, W = _map_size(heatmaps)
     maps, x, y = _flatten(heatmaps, locs)
-    M = len(x)
-    index = arange(0, M * H * W, maps, step=H * W) + y * W + x
+    M = maps.shape[0]
+    index = multiples(M, H * W, like=maps) + y * W + x
     # right, below, left, above; on another map where it is not used
     near = stack([index + 1, index + W, index - 1, index - W])
     near = maps.reshape(-1)[near.clip(0, M * H * W - 1)]
@@ -288,7 +298,7 @@ def refine_dark(heatmaps: Array, locs: Array, blur_kernel_size: int) -> Array:
         Array: Coordinates (x, y) in cells, shape (..., 2).
     """
     xp = namespace(heatmaps)
-    H, W = heatmaps.shape[-2:]
+    H, W = _map_size(heatmaps)
     maps, x, y = _flatten(heatmaps, locs)
     window = _blurred_window(maps, x, y, 2, blur_kernel_size)
     log = xp.log(window.clip(LOWEST, None)).reshape(-1, 25)
@@ -387,7 +397,7 @@ def decode_daec(heatmaps: Array,
         Array: Coordinates (x, y) in cells, shape (..., 2).
     """
     xp = namespace(heatmaps)
-    H, W = heatmaps.shape[-2:]
+    H, W = _map_size(heatmaps)
     maps, x, y = _flatten(heatmaps, locs)
     radius = daec_radius(sigma)
     reach = _daec_reach(radius, delta)
@@ -429,7 +439,7 @@ def refine_dark_1d(vectors: Array, locs: Array,
         Array: Coordinates in bins, shape (...).
     """
     xp = namespace(vectors)
-    L = vectors.shape[-1]
+    L = int(vectors.shape[-1])
     x = locs.reshape(-1)
     values = _window(
         vectors.reshape(-1, 1, L), x, 0 * x, 2 + (blur_kernel_size - 1) // 2)
@@ -465,7 +475,7 @@ def decode_daec_1d(vectors: Array,
         Array: Coordinates in bins, shape (...).
     """
     xp = namespace(vectors)
-    L = vectors.shape[-1]
+    L = int(vectors.shape[-1])
     x = locs.reshape(-1)
     radius = daec_radius(sigma)
     reach = _daec_reach(radius, delta)
