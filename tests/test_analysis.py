@@ -224,8 +224,8 @@ class TestConfigErrors:
         ('missing.py', 'No such file'),
         ('mmpose::body_2d_keypoint/missing.py', 'does not exist'),
         ('no_such_package::a/b.py', 'no_such_package is not installed'),
-        ('mmpose::body_2d_keypoint/rtmo/coco/rtmo-s_8xb32-600e_coco-640x640'
-         '.py', 'not a TopdownPoseEstimator'),
+        ('mmpose::body_2d_keypoint/dekr/coco/dekr_hrnet-w32_8xb10-140e_coco-'
+         '512x512.py', 'not a TopdownPoseEstimator'),
     ])
     def test_stock(self, name, message):
         with pytest.raises(ValueError, match=message) as error:

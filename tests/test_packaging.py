@@ -18,7 +18,8 @@ register_all_modules()
 pytestmark = pytest.mark.slow
 NAME = 'simcc_res18_1xb8-4e_toy-coco-64x64.py'
 CONFIG = ROOT / 'configs' / 'body_2d_keypoint' / 'simcc' / 'toy_coco' / NAME
-QUICK = ('--cfg-options', 'train_cfg.max_epochs=1', 'randomness.seed=0',
+QUICK = ('--cfg-options', 'train_cfg.max_epochs=1',
+         'train_cfg.val_interval=1', 'randomness.seed=0',
          'default_hooks.logger.interval=1', 'train_dataloader.num_workers=0',
          'train_dataloader.persistent_workers=False',
          'val_dataloader.num_workers=0',
