@@ -56,8 +56,8 @@ ENVIRONMENTS = dict(
     newest=Environment(
         '3.12',
         ('torch', 'torchvision', 'mmengine', 'mmcv-lite<2.2', 'mmpose',
-         'mmdet', 'numpy>=2', *TEST_PACKAGES),
-        build_requirements=('setuptools<81', 'wheel', 'pip', 'numpy>=2',
+         'mmdet', 'numpy>=2,<2.4', *TEST_PACKAGES),
+        build_requirements=('setuptools<81', 'wheel', 'pip', 'numpy>=2,<2.4',
                             'cython'),
         compiled=('xtcocotools', )),
     compiled=Environment(

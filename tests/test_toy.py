@@ -282,6 +282,9 @@ class TestCoco:
             make_toy_coco(tmp_path / 'out', **{name: -1})
         assert not (tmp_path / 'out').exists()
 
+    @pytest.mark.skipif(
+        np.__version__ >= '2',
+        reason='xtcocotools decodes no masks with numpy 2')
     def test_layout_and_masks(self, data):
         """The official API reads the file and the masks."""
         for split, number in (('train', 9), ('val', 4)):
