@@ -5,9 +5,11 @@ import subprocess
 
 import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 from test_lab import HEATMAP, SIMCC, with_random_weights
 
+from mmpose_simcc.analysis import build_model
 from mmpose_simcc.lab import LabError, Study, load_study, study_runs
 from mmpose_simcc.lab.decoders import decoders_of
 from mmpose_simcc.lab.report import differences, write_report
@@ -73,6 +75,16 @@ class TestReadyStudies:
             if training_identity(run) == training_identity(plain)
         ]
         assert [run.factors['label_smoothing'] for run in same] == ['gaussian']
+
+    @pytest.mark.parametrize('full', [False, True])
+    def test_deconvolutions_are_where_the_study_says(self, full):
+        path = next(p for p in STUDIES if 'deconvolution' in p.stem)
+        for run in study_runs(load_study(str(path), full)):
+            model = build_model(run.cfg)
+            has = any(
+                isinstance(module, torch.nn.ConvTranspose2d)
+                for module in model.head.modules())
+            assert has == (run.factors['deconvolution'] == 'yes'), run.name
 
     def test_complexities_of_input_sizes_are_not_shared(self):
         figure3 = next(p for p in STUDIES if 'figure3' in p.stem)
