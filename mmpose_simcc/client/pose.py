@@ -35,14 +35,15 @@ def _rows(rows, width: int, low: int, high: float) -> bool:
         for row in rows)
 
 
-def _damaged(text: dict) -> List[str]:
-    """Which of the metadata are not what tools/export_onnx.py writes."""
+def _parse_metadata(text: dict) -> Tuple[dict, List[str]]:
+    """The metadata, and the names of those that are not what
+    tools/export_onnx.py writes."""
     values = {}
     for name, value in text.items():
         try:
             values[name] = json.loads(value)
         except ValueError:
-            return [name]
+            return values, [name]
     names, links = values['keypoint_names'], values['skeleton']
     K = len(names) if isinstance(names, list) else 0
     size = values['input_size']
@@ -65,7 +66,7 @@ def _damaged(text: dict) -> List[str]:
     if values['output'] == 'simcc':
         ratio = values.get('simcc_split_ratio')
         fine['simcc_split_ratio'] = _numbers([ratio], 1) and ratio >= 1
-    return [name for name, is_fine in fine.items() if not is_fine]
+    return values, [name for name, is_fine in fine.items() if not is_fine]
 
 
 def open_session(path: Union[str, Path]):
@@ -120,14 +121,10 @@ class PoseSession:
             raise ClientError(
                 f'{path} is another model than tools/export_onnx.py writes: '
                 f'its metadata have no {", ".join(missing)}')
-        damaged = _damaged(text)
+        self.metadata, damaged = _parse_metadata(text)
         if damaged:
             raise ClientError(
                 f'{path}: the metadata are damaged: {", ".join(damaged)}')
-        self.metadata = {
-            name: json.loads(value)
-            for name, value in text.items()
-        }
         self.keypoint_names = self.metadata['keypoint_names']
         self.skeleton = self.metadata['skeleton']
         self.input_size = tuple(self.metadata['input_size'])

@@ -8,7 +8,12 @@ from mmpose.codecs.base import BaseKeypointCodec
 from torch import Tensor
 
 from ..checks import invalid
-from ..functional.arrays import Array, is_double, is_floating
+from ..functional.arrays import (
+    Array,
+    is_double,
+    is_floating,
+    precision,
+)
 
 # Of a label, in cells or bins. Far below, float32 has no number for its
 # variance; far above, it is flat on any map.
@@ -198,6 +203,5 @@ def check_maps(name: str, maps: Array, shape: Tuple[int, ...]) -> Array:
         raise invalid(name, maps.dtype, 'a floating-point tensor')
     if isinstance(maps, np.ndarray):
         # contiguous, since windows are cut out of the flat memory
-        return np.ascontiguousarray(
-            maps, dtype=np.float64 if is_double(maps) else np.float32)
+        return np.ascontiguousarray(maps, dtype=precision(maps))
     return maps if is_double(maps) else maps.float()

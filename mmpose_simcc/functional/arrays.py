@@ -95,6 +95,11 @@ def is_double(array: Array) -> bool:
     return array.dtype == namespace(array).float64
 
 
+def precision(array: Array) -> str:
+    """In which of ``'float32'`` and ``'float64'`` to compute with it."""
+    return 'float64' if is_double(array) else 'float32'
+
+
 def whole(values: Array, low: int, high: Union[int, Array]) -> Array:
     """The whole part of numbers as int64, moved into [low, high]; NaN goes to
     ``low``. An array of upper bounds has the dtype of ``values``."""

@@ -19,10 +19,10 @@ from .arrays import (
     arange,
     as_array,
     crops,
-    is_double,
     look_up,
     multiples,
     namespace,
+    precision,
     stack,
 )
 
@@ -202,7 +202,7 @@ def _blurred_window(heatmaps: Array, x: Array, y: Array, radius: int,
     """
     H, W = _map_size(heatmaps)
     values = _window(heatmaps, x, y, radius + (kernel_size - 1) // 2)
-    dtype = 'float64' if is_double(values) else 'float32'
+    dtype = precision(values)
     blur_y = _blur_matrices(H, radius, kernel_size, dtype, transposed=False)
     blur_x = _blur_matrices(W, radius, kernel_size, dtype, transposed=True)
     return look_up(blur_y, y) @ values @ look_up(blur_x, x)
@@ -443,7 +443,7 @@ def refine_dark_1d(vectors: Array, locs: Array,
     x = locs.reshape(-1)
     values = _window(
         vectors.reshape(-1, 1, L), x, 0 * x, 2 + (blur_kernel_size - 1) // 2)
-    dtype = 'float64' if is_double(values) else 'float32'
+    dtype = precision(values)
     blur = _blur_matrices(L, 2, blur_kernel_size, dtype, transposed=True)
     blurred = (values @ look_up(blur, x))[:, 0]
     log = xp.log(blurred.clip(LOWEST, None))

@@ -1,3 +1,4 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Labels: keypoint coordinates to heatmaps and to SimCC vectors.
 
 Pure functions, batched over every leading dimension, of torch tensors on
@@ -18,10 +19,10 @@ from .arrays import (
     as_array,
     crops,
     exp_,
-    is_double,
     look_up,
     namespace,
     place,
+    precision,
     whole,
 )
 
@@ -135,8 +136,9 @@ def _corners_in_reach(number: int, size: int, sigma: float,
                       center: int) -> np.ndarray:
     """:func:`heatmap_in_reach` along one axis, for the first row or column
     that a biased heatmap takes from the large one. Shape (number,)."""
-    cells = center - np.arange(number)
-    return (cells < size + 3 * sigma) & (cells >= -3 * sigma - 1)
+    cells = center - np.arange(float(number))
+    return heatmap_in_reach(
+        np.stack([cells, cells], axis=-1), (size, size), sigma)
 
 
 def _biased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
@@ -146,10 +148,9 @@ def _biased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
     reach = int(3 * sigma)
     lowest = -reach - 2  # here, or at `center`, a Gaussian is not seen
     center = max(W, H) + reach + 2
-    dtype = 'float64' if is_double(keypoints) else 'float32'
-    large = as_array(_large_heatmap(center, sigma, dtype), like=keypoints)
-    # int64 is what `round_to_cell` truncates to
-    corners = center - whole(keypoints + 0.5, lowest, center)
+    large = as_array(
+        _large_heatmap(center, sigma, precision(keypoints)), like=keypoints)
+    corners = center - whole(round_to_cell(keypoints), lowest, center)
     left, top = corners[..., 0], corners[..., 1]
     number = center - lowest + 1
     in_reach = (
@@ -212,11 +213,12 @@ def simcc_equal(coords: Array, num_bins: Sequence[int],
     xp = namespace(coords)
     labels = []
     for axis, number in enumerate(num_bins):
-        nearest = _offsets(coords[..., axis].round(), number) == 0
+        center = coords[..., axis]
+        nearest = _offsets(center.round(), number) == 0
         values = as_array(
             xp.where(nearest, 1. - smoothing, smoothing / (number - 1)),
             coords)
-        values *= (coords[..., axis] == coords[..., axis])[..., None]  # NaN
+        values *= (center == center)[..., None]  # 0 for NaN
         labels.append(values)
     return tuple(labels)
 
