@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from mmpose_simcc import (
@@ -168,6 +168,9 @@ class TestHeatmapDecoders:
         delta=st.integers(-2, 8),
         dtype=st.sampled_from(['float32', 'float64']),
         batched=st.booleans())
+    # a map of one number and -inf
+    @example(seed=1, W=1, H=2, refine='second_max', sigma=1, kernel=1,
+             delta=0, dtype='float32', batched=False)
     def test_equal_the_formulas(self, seed, W, H, refine, sigma, kernel,
                                 delta, dtype, batched):
         if refine == 'second_max' and W * H == 1:

@@ -244,6 +244,8 @@ def shift_second_max(heatmaps: Array, locs: Array) -> Array:
 
     .. math:: p = m + 0.25 \frac{s - m}{\lVert s - m \rVert_2}
 
+    Where every other cell is -inf, the maximum itself.
+
     Args:
         heatmaps (Array): Shape (..., H, W), at least two cells.
         locs (Array): Cells (x, y) of the maxima m, int64, shape (..., 2).
@@ -259,7 +261,9 @@ def shift_second_max(heatmaps: Array, locs: Array) -> Array:
     second, _ = heatmap_argmax(others)
     towards = as_array(second - locs, heatmaps)
     distance = xp.sqrt((towards * towards).sum(-1))[..., None]
-    return as_array(locs, heatmaps) + 0.25 * towards / distance
+    # no other cell above -inf
+    shift = xp.where(distance > 0, 0.25 * towards / distance, 0.)
+    return as_array(locs, heatmaps) + shift
 
 
 @lru_cache(maxsize=1)
