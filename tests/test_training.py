@@ -38,6 +38,7 @@ PEOPLE, BATCH = 22, 8
 
 # Runner.test in each of torchrun's processes
 EVALUATE = '''
+import json
 import sys
 import torch
 import mmpose_simcc
@@ -48,7 +49,11 @@ cfg = Config.fromfile(sys.argv[1])
 cfg.launcher = 'pytorch'
 cfg.model_wrapper_cfg = dict(
     type='MMDistributedDataParallel', device_ids=None)
-Runner.from_cfg(cfg).test()
+metrics = Runner.from_cfg(cfg).test()
+# the log's own file is written by both processes at once
+if torch.distributed.get_rank() == 0:
+    with open(sys.argv[2], 'w') as file:
+        json.dump(metrics, file)
 '''
 
 
@@ -178,13 +183,13 @@ class TestTwoProcesses:
             cfg.work_dir = str(tmp_path / name)
             cfg.test_evaluator.outfile_prefix = str(tmp_path / name / 'found')
             if name == 'one':
-                start(cfg, tmp_path / name).test()
+                metrics = start(cfg, tmp_path / name).test()
             else:
                 cfg.dump(tmp_path / 'config.py')
                 (tmp_path / 'evaluate.py').write_text(EVALUATE)
-                torchrun(repo_root, tmp_path, 'evaluate.py', 'config.py')
-            metrics, = (tmp_path / name).glob('*/*.json')
-            metrics = json.loads(metrics.read_text())
+                torchrun(repo_root, tmp_path, 'evaluate.py', 'config.py',
+                         'metrics.json')
+                metrics = json.loads((tmp_path / 'metrics.json').read_text())
             found = json.loads(
                 (tmp_path / name / 'found.keypoints.json').read_text())
             results[name] = (
