@@ -6,8 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import mmpose_simcc  # registers, and mends the environment
+
+# The same cases in every run of a commit; others with
+# --hypothesis-profile=explore.
+settings.register_profile('repeatable', derandomize=True)
+settings.register_profile('explore', derandomize=False)
+settings.load_profile('repeatable')
 
 
 def pytest_collection_modifyitems(items):

@@ -352,11 +352,23 @@ class TestSimCC:
             y)
         assert score.item() == pytest.approx(0.6, abs=0.02)
 
+    @pytest.mark.parametrize('smoothing', ['none', 'equal'])
+    @pytest.mark.parametrize('k', [1, 1.5, 2, 3, 4])
+    def test_scores_do_not_fall_with_k(self, smoothing, k):
+        """A network that is uncertain by a pixel spreads its probability
+        over more bins where they are finer."""
+        codec = SimCCCodec((192, 256), k, smoothing)
+        logits = (-(np.arange(n) / k - 90)[None]**2 / 2
+                  for n in codec.num_bins)
+        _, score = codec.decode(*logits)
+        assert 0.7 < score.item() <= 1
+
     def test_score_is_the_smaller_axis(self):
         codec = SimCCCodec((192, 256), 2, 'none')
         x, y = np.zeros((1, 384), np.float32), np.zeros((1, 512), np.float32)
         x[0, 10], y[0, 20] = 20., 8.
-        expected = np.exp(8) / (np.exp(8) + 511)
+        # a pixel on both sides of the peak counts
+        expected = (np.exp(8) + 4) / (np.exp(8) + 511)
         assert codec.decode(x, y)[1].item() == pytest.approx(expected)
 
     def test_logit_scores_are_stocks(self):

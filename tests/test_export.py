@@ -39,7 +39,6 @@ from mmpose_simcc.export import (  # noqa: E402
 from mmpose_simcc.export.graph import (  # noqa: E402
     Decode,
     ImageInput,
-    perfect_stock_peaks,
     relative_heights,
     relative_probabilities,
 )
@@ -201,7 +200,7 @@ class TestRelativeProbabilities:
         generator = torch.Generator().manual_seed(seed)
         logits = torch.randn(
             4, 96, generator=generator) * 10**log_scale + offset
-        values = relative_probabilities(logits, peak)
+        values = relative_probabilities(logits, 2, peak)
         assert torch.equal(values.argmax(-1), logits.argmax(-1))
         assert (values.amax(-1) > 0).all() and (values.amax(-1) <= 1).all()
         assert (values >= 0).all()
@@ -209,16 +208,17 @@ class TestRelativeProbabilities:
     def test_a_perfect_prediction_scores_1(self):
         codec = build_codec(SIMCC)
         encoded = codec.encode(np.full((1, 17, 2), 24, np.float32))
-        for axis, peak in zip('xy', codec.perfect_peak):
+        for axis, mass in zip('xy', codec.perfect_mass):
             label = torch.from_numpy(encoded[f'keypoint_{axis}_labels'])
-            values = relative_probabilities(label.clamp(min=1e-30).log(), peak)
+            values = relative_probabilities(
+                label.clamp(min=1e-30).log(), codec.peak_radius, mass)
             torch.testing.assert_close(
                 values.amax(-1), torch.ones(1, 17), atol=1e-4, rtol=0)
 
     def test_neighbours_that_rounding_makes_equal(self):
         logits = torch.zeros(8)
         logits[5] = 1e-9  # exp() of both differences is 1 in float32
-        assert relative_probabilities(logits, 0.5).argmax() == 5
+        assert relative_probabilities(logits, 1, 0.5).argmax() == 5
 
     @pytest.mark.parametrize('heights', [(-3., -2.), (0., 0.5), (0.2, 7.)])
     def test_heights(self, heights):
@@ -229,7 +229,7 @@ class TestRelativeProbabilities:
         torch.testing.assert_close(values[:, 1], torch.full((5, ), expected))
 
 
-class TestPerfectStockPeaks:
+class TestPerfectStockMasses:
 
     @pytest.mark.parametrize('name', ['stock_simcc', 'rtmpose'])
     def test_the_loss_is_least_where_the_score_is_1(self, name):
@@ -237,9 +237,7 @@ class TestPerfectStockPeaks:
         decode = Decode(head, 'simcc')
         point = np.array([[[32, 24]]], np.float32)
         label = head.decoder.encode(point, np.ones((1, 1), np.float32))
-        for axis, peak in zip('xy',
-                              perfect_stock_peaks(head.decoder,
-                                                  head.loss_module)):
+        for axis, mass in zip('xy', decode.codec.perfect_mass):
             label_axis = torch.from_numpy(label[f'keypoint_{axis}_labels'])
             logits = label_axis[0].clone().log().clamp(
                 min=-20).requires_grad_()
@@ -250,7 +248,8 @@ class TestPerfectStockPeaks:
                 label_axis[0].sum())
             loss.sum().backward()
             assert logits.grad.abs().max() < 1e-5
-            score = relative_probabilities(logits.detach() * decode.beta, peak)
+            score = relative_probabilities(logits.detach() * decode.beta,
+                                           decode.codec.peak_radius, mass)
             assert score.max().item() == pytest.approx(1, abs=1e-3)
 
 

@@ -329,26 +329,30 @@ def make_vectors(seed, L, per_kind=3):
     return np.stack([vectors[i] for i in rng.permutation(len(vectors))])
 
 
-def plain_peak(smoothing, sigma, num_bins):
-    """The largest probability of a perfect prediction in the middle of an
-    axis of twice the length."""
+def plain_perfect_mass(smoothing, sigma, num_bins, radius):
+    """The probability around the peak of a perfect prediction in the middle
+    of an axis of twice the length."""
     offsets = np.arange(-num_bins, num_bins + 1)
+    label = np.where(offsets == 0, 0.9, 0.1 / (2 * num_bins))
     if smoothing == 'gaussian':
-        return 1 / np.exp(-offsets**2 / (2 * sigma**2)).sum()
-    if smoothing == 'laplace':
-        return 1 / np.exp(-abs(offsets) / sigma).sum()
-    return 0.9 if smoothing == 'equal' else 1.
+        label = np.exp(-offsets**2 / (2 * sigma**2))
+    elif smoothing == 'laplace':
+        label = np.exp(-abs(offsets) / sigma)
+    elif smoothing == 'none':
+        label = offsets == 0
+    return label[abs(offsets) <= radius].sum() / label.sum()
 
 
-def plain_vector(values, peak):
+def plain_vector(values, radius, perfect):
     """Bin and score along one axis; score None where it cannot be decoded."""
     best = max(values)
     if not math.isfinite(best) or np.isnan(values).any() \
             or min(values) == best:
         return None, None
     probabilities = np.exp(values - best)
-    return int(np.argmax(values)), min(
-        1, 1 / probabilities.sum() / peak)
+    at = int(np.argmax(values))
+    mass = probabilities[max(0, at - radius):at + radius + 1].sum()
+    return at, min(1, mass / probabilities.sum() / perfect)
 
 
 class TestSimCCDecoder:
@@ -379,10 +383,14 @@ class TestSimCCDecoder:
         assert (points >= 0).all()
         assert (points <= (np.array(codec.num_bins) - 1) / k + 1e-4).all()
         assert (scores >= 0).all() and (scores <= 1).all()
-        peaks = [plain_peak(smoothing, sigma, n) for n in codec.num_bins]
+        radius = math.ceil(k)
+        masses = [
+            plain_perfect_mass(smoothing, sigma, n, radius)
+            for n in codec.num_bins
+        ]
         for i in range(len(x)):
-            bins, found = zip(*(plain_vector(v[i].astype(float), peak)
-                                for v, peak in zip((x, y), peaks)))
+            bins, found = zip(*(plain_vector(v[i].astype(float), radius, mass)
+                                for v, mass in zip((x, y), masses)))
             if None in bins:
                 assert scores[0, i] == 0
             else:

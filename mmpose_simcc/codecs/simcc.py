@@ -60,12 +60,10 @@ class SimCCCodec(TensorCodec):
             in ``.json``, to read what ``tools/calibrate_daec.py`` learned.
             Defaults to 0, a symmetric window.
         score (str): ``'softmax'`` gives scores in [0, 1] that mean the same
-            for every smoothing: the peak of the softmax divided by the peak
-            of a perfect prediction, the smaller of the two axes. After
-            ``'none'`` and ``'equal'`` with k above 2 it falls below the
-            threshold of 0.2 of MMPose's ``CocoMetric``, at a cost in AP.
-            ``'logit'`` gives stock MMPose's: the smaller of the largest
-            logits, unbounded. Defaults to ``'softmax'``.
+            for every smoothing and k: the probability within a pixel of the
+            peak, relative to a perfect prediction's, the smaller of the two
+            axes. ``'logit'`` gives stock MMPose's: the smaller of the
+            largest logits, unbounded. Defaults to ``'softmax'``.
         dense_labels (bool): Whether labels are vectors. With False they are
             the nearest bins, from which :class:`SimCCKLLoss` has the same
             value for ``'none'`` and ``'equal'``. Defaults to True.
@@ -122,7 +120,9 @@ class SimCCCodec(TensorCodec):
         if min(self.num_bins) < 2:
             raise invalid('input_size', input_size,
                           'at least 2 bins wide and high')
-        self.perfect_peak = self._perfect_peaks()
+        self.peak_radius = math.ceil(self.simcc_split_ratio)  # a pixel
+        self.perfect_peak = self._perfect_mass(0)
+        self.perfect_mass = self._perfect_mass(self.peak_radius)
 
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array
                        ) -> Tuple[Array, Array, Array]:
@@ -170,15 +170,16 @@ class SimCCCodec(TensorCodec):
         """What labels that are bins leave to the other bins."""
         return self.smoothing if self.label_smoothing == 'equal' else 0.
 
-    def _perfect_peaks(self) -> Tuple[float, ...]:
-        """The largest probability in a perfect prediction along each axis:
-        that of a label centred on a bin, far from the ends, normalised to
-        1."""
-        center = np.array(self.num_bins, dtype=np.float64)
+    def _perfect_mass(self, radius: int) -> Tuple[float, ...]:
+        """The probability within some bins of the peak of a perfect
+        prediction, along each axis: that of a label centred on a bin, far
+        from the ends, normalised to 1."""
+        center = np.array(self.num_bins)
         width = [2 * number + 1 for number in self.num_bins]
         return tuple(
-            float(label.max() / label.sum())
-            for label in self._dense_labels(center, width))
+            float(F.peak_mass(label, at, radius) / label.sum())
+            for label, at in zip(
+                self._dense_labels(center.astype(np.float64), width), center))
 
     def encode_batch(self, keypoints: Array,
                      keypoints_visible: Array) -> Dict[str, Array]:
@@ -246,10 +247,10 @@ class SimCCCodec(TensorCodec):
             coords = self._refine(probabilities, locs, axis)
         if self.score == 'logit':
             return coords, peak
-        L = logits.shape[-1]
+        mass = F.peak_mass(probabilities, locs, self.peak_radius)
+        score = (mass / self.perfect_mass[axis]).clip(None, 1)
         top = F.vector_at(probabilities, locs)
-        score = (top / self.perfect_peak[axis]).clip(None, 1)
-        informative = top > (1 + 1e-6) / L  # not all logits equal
+        informative = top > (1 + 1e-6) / logits.shape[-1]  # not all equal
         return coords, namespace(logits).where(informative, score, math.nan)
 
     def _refine(self, probabilities: Array, locs: Array,

@@ -12,6 +12,7 @@ from ..checks import check_choice, invalid
 from ..client import RTMLIB_MEAN, RTMLIB_STD
 from ..codecs import DARKCodec, HeatmapCodec, SimCCCodec
 from ..codecs.base import TensorCodec
+from ..functional.decode import peak_mass
 from ..models import Heatmap1DHead
 
 INPUTS = ('float', 'bgr', 'uint8')
@@ -76,27 +77,30 @@ def preprocessor_statistics(
         for statistic in (preprocessor.mean, preprocessor.std))
 
 
-def relative_probabilities(logits: Tensor, perfect_peak: float) -> Tensor:
+def relative_probabilities(logits: Tensor, radius: int,
+                           perfect_mass: float) -> Tensor:
     """Softmax relative to a perfect prediction, for clients that read the
     score off the maximum.
 
-    The largest value of a vector is its score, in (0, 1]. Where the softmax
-    exceeds that of a perfect prediction, the whole vector is scaled down
-    instead of clipped, so that its argmax stays.
+    The largest value of a vector is its score as
+    :class:`~mmpose_simcc.codecs.SimCCCodec` defines it, in (0, 1].
 
     Args:
         logits (Tensor): Shape (..., L).
-        perfect_peak (float): The largest probability in a perfect
-            prediction.
+        radius (int): Bins on both sides of the peak that count.
+        perfect_mass (float): The probability there in a perfect prediction.
 
     Returns:
-        Tensor: float32 in [0, 1], shape (..., L).
+        Tensor: float32 in [0, 1], shape (..., L), with the argmax of the
+        logits.
     """
     logits = logits.float()
-    peak = logits.amax(dim=-1, keepdim=True)
-    relative = (logits - peak).exp()
-    score = 1 / (relative.sum(dim=-1, keepdim=True) * perfect_peak)
-    return _below_the_peak(relative, logits < peak) * score.clamp(max=1)
+    peak, locs = logits.max(dim=-1)
+    is_below = logits < peak.unsqueeze(-1)
+    relative = (logits - peak.unsqueeze(-1)).exp()
+    mass = peak_mass(relative, locs, radius) / relative.sum(dim=-1)
+    score = (mass / perfect_mass).clamp(max=1)
+    return _below_the_peak(relative, is_below) * score.unsqueeze(-1)
 
 
 def relative_heights(vectors: Tensor) -> Tensor:
@@ -123,20 +127,22 @@ def _below_the_peak(values: Tensor, is_below: Tensor) -> Tensor:
     return values * torch.where(is_below, 1 - 1e-6, 1.)
 
 
-def perfect_stock_peaks(codec: SimCCLabel, loss: nn.Module) -> Tuple:
-    """The largest probabilities, along x and y, in a perfect prediction of a
-    stock SimCC model: the label's, as its loss normalises it."""
+def perfect_stock_masses(codec: SimCCLabel, loss: nn.Module,
+                         radius: int) -> Tuple:
+    """The probability around the peak, along x and y, in a perfect prediction
+    of a stock SimCC model: the label's, as its loss normalises it."""
     center = np.array(codec.input_size, np.float32) // 2
     encoded = codec.encode(center[None, None], np.ones((1, 1), np.float32))
-    peaks = []
+    masses = []
     for axis in 'xy':
         label = torch.from_numpy(encoded[f'keypoint_{axis}_labels']).double()
         if getattr(loss, 'label_softmax', False):
             # MMPose < 1.3 has one temperature for both
             beta = getattr(loss, 'label_beta', loss.beta)
             label = (label * beta).softmax(-1)
-        peaks.append(float(label.max() / label.sum()))
-    return tuple(peaks)
+        label = label[0] / label.sum()
+        masses.append(float(peak_mass(label, label.argmax(-1), radius)))
+    return tuple(masses)
 
 
 class Decode(nn.Module):
@@ -188,7 +194,8 @@ class Decode(nn.Module):
         if isinstance(codec, SimCCLabel) and not codec.use_dark:
             same = SimCCCodec(
                 tuple(map(int, codec.input_size)), codec.simcc_split_ratio)
-            same.perfect_peak = perfect_stock_peaks(codec, head.loss_module)
+            same.perfect_mass = perfect_stock_masses(
+                codec, head.loss_module, same.peak_radius)
             return same
         raise invalid(
             'model.head.decoder',
@@ -205,8 +212,8 @@ class Decode(nn.Module):
         if not self.is_logits:
             return tuple(relative_heights(heights) for heights in responses)
         return tuple(
-            relative_probabilities(logits, peak)
-            for logits, peak in zip(responses, self.codec.perfect_peak))
+            relative_probabilities(logits, self.codec.peak_radius, mass)
+            for logits, mass in zip(responses, self.codec.perfect_mass))
 
 
 class Network(nn.Module):

@@ -59,6 +59,25 @@ def vector_argmax(vectors: Array) -> Tuple[Array, Array]:
     return locs, vector_at(vectors, locs)
 
 
+def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:
+    """The sum around an index of every vector.
+
+    Args:
+        vectors (Array): Shape (..., L).
+        locs (Array): Indices, int64, shape (...).
+        radius (int): Farthest entries from the index to add.
+
+    Returns:
+        Array: Shape (...).
+    """
+    *shape, L = vectors.shape
+    index = locs[..., None] + arange(-radius, radius + 1, like=locs)
+    start = multiples(math.prod(shape), L, like=vectors)
+    values = vectors.reshape(-1)[start.reshape(*locs.shape, 1) +
+                                 index.clip(0, L - 1)]
+    return (values * ((index >= 0) & (index < L))).sum(-1)
+
+
 def heatmap_argmax(heatmaps: Array) -> Tuple[Array, Array]:
     """The maximum of every heatmap: "standard decoding" (DAEC, Section 2.2),
     "no shifting" (DARK, Table 1).
