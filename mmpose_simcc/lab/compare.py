@@ -11,6 +11,7 @@ from mmengine.device import get_device
 
 from ..analysis import build_model, count_complexity, model_input_size
 from ..files import whole_file
+from ..version import __version__
 from .decoders import Decoder, decoders_of
 from .evaluation import evaluate, load_model
 from .runs import (
@@ -64,7 +65,8 @@ def compare(runs: Sequence[Run],
             if run.checkpoint else training_identity(run))
         forward = forward_identity(run, weights)
         prefixes.append({
-            name: work_dir / 'results' / digest([forward, _by_content(codec)])
+            name: work_dir / 'results' /
+            digest([__version__, forward, _by_content(codec)])
             for name, codec in of_run.items()
         })
     todo = [{
