@@ -15,7 +15,7 @@ from ..checks import (
 )
 from ..functional import decode as F
 from ..functional import labels
-from ..functional.arrays import Array, as_array, namespace
+from ..functional.arrays import Array, as_array, constants, namespace
 from .base import SIGMA_RANGE, TensorCodec, check_maps
 
 
@@ -61,6 +61,7 @@ class BaseHeatmapCodec(TensorCodec):
                                           blur_kernel_size)
         self.scale_factor = (np.array(self.input_size) /
                              self.heatmap_size).astype(np.float32)
+        self._scale = tuple(self.scale_factor.tolist())
 
     def encode_tensors(self, keypoints: Array,
                        keypoints_visible: Array) -> Tuple[Array, Array]:
@@ -77,13 +78,13 @@ class BaseHeatmapCodec(TensorCodec):
             - keypoint_weights (Array): Shape (..., K): the visibility, or 0
               where the Gaussian does not reach into the map.
         """
-        cells = keypoints / as_array(self.scale_factor, like=keypoints)
-        labelled = keypoints_visible >= 0.5
-        cells[~labelled] = math.nan  # gives a heatmap of zeros
+        cells = keypoints / constants(self._scale, like=keypoints)
+        unlabelled = keypoints_visible < constants(0.5, keypoints_visible)
+        cells[unlabelled] = math.nan  # gives a heatmap of zeros
         heatmaps, in_reach = labels.gaussian_heatmaps(
             cells, self.heatmap_size, self.sigma, self.unbiased)
-        # `>=` of bools: in reach, or not labelled
-        weights = keypoints_visible * (in_reach >= labelled)
+        weights = keypoints_visible * as_array(in_reach | unlabelled,
+                                               like=keypoints_visible)
         return heatmaps, weights
 
     def encode_batch(self, keypoints: Array,
@@ -91,23 +92,23 @@ class BaseHeatmapCodec(TensorCodec):
         """Labels of a batch by their names, on its device.
 
         Args:
-            keypoints (Array): Input-image pixels, shape (B, N, K, 2).
-            keypoints_visible (Array): Shape (B, N, K).
+            keypoints (Array): Input-image pixels, shape (..., N, K, 2).
+            keypoints_visible (Array): Shape (..., N, K).
 
         Returns:
             dict:
-            - heatmaps (Array): In [0, 1], shape (B, K, H, W), the maximum
+            - heatmaps (Array): In [0, 1], shape (..., K, H, W), the maximum
               over the N instances.
-            - keypoint_weights (Array): Shape (B, N, K).
+            - keypoint_weights (Array): Shape (..., N, K).
         """
         heatmaps, weights = self.encode_tensors(keypoints, keypoints_visible)
-        N = keypoints.shape[1]
+        N = keypoints.shape[-3]
         if N == 1:
-            heatmaps = heatmaps[:, 0]
+            heatmaps = heatmaps[..., 0, :, :, :]
         elif N == 0:
-            heatmaps = heatmaps.sum(1)
+            heatmaps = heatmaps.sum(-4)
         else:
-            heatmaps = namespace(heatmaps).amax(heatmaps, 1)
+            heatmaps = namespace(heatmaps).amax(heatmaps, -4)
         return dict(heatmaps=heatmaps, keypoint_weights=weights)
 
     def decode_tensors(self, heatmaps: Array) -> Tuple[Array, Array]:

@@ -15,7 +15,14 @@ from ..checks import (
 )
 from ..functional import decode as F
 from ..functional import labels
-from ..functional.arrays import Array, as_array, namespace, softmax, whole
+from ..functional.arrays import (
+    Array,
+    as_array,
+    constants,
+    namespace,
+    softmax,
+    whole,
+)
 from .base import SIGMA_RANGE, TensorCodec, check_maps
 from .learned import load_learned_delta
 
@@ -142,12 +149,12 @@ class SimCCCodec(TensorCodec):
               where the keypoint lies outside the image. Labels that are not
               used are all zeros.
         """
-        bins = keypoints * self.simcc_split_ratio
+        bins = keypoints * constants(self.simcc_split_ratio, keypoints)
         inside = labels.simcc_inside(bins, self.num_bins)
-        labelled = keypoints_visible >= 0.5
-        # `>=` of bools: inside, or not labelled
-        weights = keypoints_visible * (inside >= labelled)
-        bins[~(inside & labelled)] = math.nan  # gives labels of zeros
+        unlabelled = keypoints_visible < constants(0.5, keypoints_visible)
+        weights = keypoints_visible * as_array(inside | unlabelled,
+                                               like=keypoints_visible)
+        bins[unlabelled | ~inside] = math.nan  # gives labels of zeros
         if self.dense_labels:
             return (*self._dense_labels(bins, self.num_bins), weights)
         x_bins, y_bins = (
@@ -186,15 +193,16 @@ class SimCCCodec(TensorCodec):
         """Labels of a batch by their names, on its device.
 
         Args:
-            keypoints (Array): Input-image pixels, shape (B, N, K, 2).
-            keypoints_visible (Array): Shape (B, N, K).
+            keypoints (Array): Input-image pixels, shape (..., N, K, 2).
+            keypoints_visible (Array): Shape (..., N, K).
 
         Returns:
             dict:
-            - keypoint_x_labels (Array): Shape (B, N, K, w * k), or (B, N, K)
-              without dense labels.
-            - keypoint_y_labels (Array): Shape (B, N, K, h * k), or (B, N, K).
-            - keypoint_weights (Array): Shape (B, N, K), 0 for a keypoint
+            - keypoint_x_labels (Array): Shape (..., N, K, w * k), or
+              (..., N, K) without dense labels.
+            - keypoint_y_labels (Array): Shape (..., N, K, h * k), or
+              (..., N, K).
+            - keypoint_weights (Array): Shape (..., N, K), 0 for a keypoint
               outside the image.
         """
         x_labels, y_labels, weights = self.encode_tensors(

@@ -7,7 +7,6 @@ stay on their device and can be exported; for arrays on the CPU numpy is the
 faster one: an operation on the few numbers of one sample costs it a third of
 torch's time, and its argmax reads at memory speed.
 """
-import itertools
 import math
 from functools import lru_cache
 from types import ModuleType
@@ -32,6 +31,35 @@ def as_array(values: Any, like: Array) -> Array:
         return torch.as_tensor(values, dtype=like.dtype).to(
             like.device, non_blocking=True)
     return np.asarray(values, dtype=like.dtype)
+
+
+@lru_cache(maxsize=256)
+def _constants(values: Union[float, Tuple], shape: Tuple[int, ...],
+               dtype: np.dtype) -> np.ndarray:
+    array = np.empty(shape, dtype)
+    array[...] = values
+    array.setflags(write=False)
+    return array
+
+
+def constants(values: Union[float, Tuple], like: Array) -> Union[Array, float]:
+    """Numbers for an operation with an array.
+
+    Args:
+        values (float | tuple): One number, or nested tuples of what
+            broadcasts with the array's last axes.
+        like (Array): The array.
+
+    Returns:
+        Array | float: What broadcasts with the array, on its device.
+    """
+    if isinstance(like, Tensor):
+        return as_array(values, like) if isinstance(values, tuple) else values
+    if like.size > 8192:
+        return np.array(values, like.dtype)
+    # Kept, in the array's own shape: numpy takes three times as long for
+    # operands that it has to convert or to broadcast.
+    return _constants(values, like.shape, like.dtype)
 
 
 def look_up(table: np.ndarray, index: Array) -> Array:
@@ -100,9 +128,10 @@ def precision(array: Array) -> str:
     return 'float64' if is_double(array) else 'float32'
 
 
-def whole(values: Array, low: int, high: Union[int, Array]) -> Array:
+def whole(values: Array, low: Union[int, Array],
+          high: Union[int, Array]) -> Array:
     """The whole part of numbers as int64, moved into [low, high]; NaN goes to
-    ``low``. An array of upper bounds has the dtype of ``values``."""
+    ``low``. Arrays of bounds have the dtype of ``values``."""
     if isinstance(values, Tensor):
         values = values.nan_to_num(low).clamp(min=low)
         return values.clamp(max=high).long()
@@ -116,7 +145,7 @@ def exp_(exponents: Array, lowest: float) -> Array:
     others."""
     if isinstance(exponents, Tensor):
         return exponents.nan_to_num_(lowest).clamp_(min=lowest).exp_()
-    np.fmax(exponents, lowest, out=exponents)
+    np.fmax(exponents, constants(lowest, exponents), out=exponents)
     return np.exp(exponents, out=exponents)
 
 
@@ -149,11 +178,15 @@ def crops(cells: Array, start: Array, height: int, width: int,
     return cells[start[..., None, None] + rows + arange(0, width, cells)]
 
 
-@lru_cache(maxsize=16)
-def _line_starts(M: int, lengths: Tuple[int, ...]) -> np.ndarray:
-    """Where each of M lines begins on each axis, shape (M, A)."""
-    lengths = np.array(lengths)
-    return np.arange(M)[:, None] * lengths + M * (lengths.cumsum() - lengths)
+@lru_cache(maxsize=64)
+def _lines(M: int, lengths: Tuple[int, ...]) -> Tuple[np.ndarray, Tuple]:
+    """Where each of M lines begins on each axis, shape (M, A), and where each
+    axis begins and ends."""
+    sizes = np.array(lengths)
+    ends = M * sizes.cumsum()
+    starts = np.arange(M)[:, None] * sizes + ends - M * sizes
+    return starts, tuple(map(slice, (ends - M * sizes).tolist(),
+                             ends.tolist()))
 
 
 def place(values: Array, start: Array,
@@ -173,22 +206,21 @@ def place(values: Array, start: Array,
     """
     *shape, A, width = values.shape
     M = math.prod(shape)
-    ends = [M * end for end in itertools.accumulate(lengths)]
-    index = start.reshape(M, A) + as_array(
-        _line_starts(M, tuple(lengths)), like=start)
+    starts, axes = _lines(M, tuple(lengths))
+    size = axes[-1].stop
+    index = start.reshape(M, A) + as_array(starts, like=start)
     values = values.reshape(M, A, width)
     if isinstance(values, Tensor):
-        cells = values.new_zeros(ends[-1])
+        cells = values.new_zeros(size)
         cells[index[..., None] + arange(0, width, index)] = values
     else:
         # as in `crops`
-        cells = np.zeros(ends[-1], values.dtype)
-        size = values.itemsize
-        view = np.ndarray((max(0, cells.size - width + 1), width),
+        cells = np.zeros(size, values.dtype)
+        view = np.ndarray((max(0, size - width + 1), width),
                           values.dtype,
                           buffer=cells,
-                          strides=(size, size))
+                          strides=(values.itemsize, values.itemsize))
         view[index] = values
     return tuple(
-        cells[end - M * length:end].reshape(*shape, length)
-        for end, length in zip(ends, lengths))
+        cells[axis].reshape(*shape, length)
+        for axis, length in zip(axes, lengths))

@@ -8,16 +8,18 @@ coordinates in bins (pixel ``x`` lies at bin ``x * k``). NaN coordinates give
 labels of zeros.
 """
 import math
-from functools import lru_cache
-from typing import Sequence, Tuple, Union
+import operator
+from functools import lru_cache, reduce
+from typing import Sequence, Tuple
 
 import numpy as np
+import torch
 
 from .arrays import (
     Array,
     arange,
     as_array,
-    crops,
+    constants,
     exp_,
     look_up,
     namespace,
@@ -31,9 +33,30 @@ from .arrays import (
 REACH = 9  # sigma
 
 
+@lru_cache(maxsize=64)
+def _positions(size: int, dtype: np.dtype) -> np.ndarray:
+    return np.arange(size, dtype=dtype)
+
+
 def _offsets(centers: Array, size: int) -> Array:
     """Distances of ``size`` positions from each centre, shape (..., size)."""
+    if isinstance(centers, np.ndarray):
+        return _positions(size, centers.dtype) - centers[..., None]
     return as_array(arange(0, size, centers), centers) - centers[..., None]
+
+
+def _outer(columns: Array, rows: Array) -> Array:
+    """Products of lines along y, shape (..., H), and along x, shape (..., W).
+
+    Returns:
+        Array: Shape (..., H, W).
+    """
+    columns, rows = columns[..., None], rows[..., None, :]
+    if isinstance(columns, np.ndarray):
+        # three times as fast as numpy's product
+        return torch.mul(torch.from_numpy(columns),
+                         torch.from_numpy(rows)).numpy()
+    return columns * rows
 
 
 def round_to_cell(keypoints: Array) -> Array:
@@ -62,8 +85,9 @@ def heatmap_in_reach(centers: Array, heatmap_size: Tuple[int, int],
     """
     W, H = heatmap_size
     radius = 3 * sigma
-    limits = as_array((W + radius, H + radius), like=centers)
-    touches = (centers < limits) & (centers >= -radius - 1)
+    limits = constants((W + radius, H + radius), like=centers)
+    touches = centers < limits
+    touches &= centers >= constants(-radius - 1, centers)
     return touches[..., 0] & touches[..., 1]
 
 
@@ -105,60 +129,46 @@ def _unbiased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
     # exp(a + b) = exp(a) exp(b): W + H exponentials a keypoint, not W * H
     W, H = heatmap_size
     in_reach = heatmap_in_reach(keypoints, heatmap_size, sigma)
-    lines = _gaussian(_offsets(keypoints, max(W, H)), -0.5 / sigma**2)
-    rows = lines[..., 0, :W] * in_reach[..., None]
-    columns = lines[..., 1, :H]
-    if namespace(lines) is np:
-        # half again as fast as numpy's product of both
-        return np.einsum('...h,...w->...hw', columns, rows), in_reach
-    return columns[..., None] * rows[..., None, :], in_reach
-
-
-def _gaussian(offsets: Array, exponent: Union[float, Array]) -> Array:
-    """exp(exponent d^2) of offsets d, in place, for an exponent of -1 /
-    (2 sigma^2); further out than ``REACH`` sigma, or NaN, its value there."""
+    offsets = _offsets(keypoints, max(W, H))
     offsets *= offsets
-    offsets *= exponent
-    return exp_(offsets, -0.5 * REACH**2)
+    offsets *= constants(-0.5 / sigma**2, offsets)
+    lines = exp_(offsets, -0.5 * REACH**2)
+    lines[~in_reach] = 0
+    return _outer(lines[..., 1, :H], lines[..., 0, :W]), in_reach
 
 
 @lru_cache(maxsize=16)
-def _large_heatmap(center: int, sigma: float, dtype: str) -> np.ndarray:
-    """A biased Gaussian in the middle of a square map of 2 center + 1 cells,
-    of which every biased heatmap is a part."""
-    offsets = np.arange(-center, center + 1.)
-    line = np.exp(-0.5 * (offsets / sigma)**2) * (abs(offsets) <= 3 * sigma)
-    return np.outer(line, line).astype(dtype)
-
-
-@lru_cache(maxsize=16)
-def _corners_in_reach(number: int, size: int, sigma: float,
-                      center: int) -> np.ndarray:
-    """:func:`heatmap_in_reach` along one axis, for the first row or column
-    that a biased heatmap takes from the large one. Shape (number,)."""
-    cells = center - np.arange(float(number))
-    return heatmap_in_reach(
-        np.stack([cells, cells], axis=-1), (size, size), sigma)
+def _biased_lines(lowest: int, highest: int, heatmap_size: Tuple[int, int],
+                  sigma: float, dtype: str) -> np.ndarray:
+    """For each cell from lowest to highest, and then for those below 0, a
+    line along an axis: a Gaussian around it, cut at 3 sigma, and whether it
+    is in reach on the x and on the y axis."""
+    centers = np.roll(np.arange(lowest, highest + 1.), lowest)
+    offsets = np.arange(max(heatmap_size)) - centers[:, None]
+    lines = np.exp(-0.5 * (offsets / sigma)**2) * (abs(offsets) <= 3 * sigma)
+    in_reach = [
+        heatmap_in_reach(np.stack([centers] * 2, -1), (size, size), sigma)
+        for size in heatmap_size
+    ]
+    return np.column_stack([lines, *in_reach]).astype(dtype)
 
 
 def _biased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
                      sigma: float) -> Tuple[Array, Array]:
-    # nothing is computed, only copied
+    # nothing is computed but the product: lines are looked up
     W, H = heatmap_size
-    reach = int(3 * sigma)
-    lowest = -reach - 2  # here, or at `center`, a Gaussian is not seen
-    center = max(W, H) + reach + 2
-    large = as_array(
-        _large_heatmap(center, sigma, precision(keypoints)), like=keypoints)
-    corners = center - whole(round_to_cell(keypoints), lowest, center)
-    left, top = corners[..., 0], corners[..., 1]
-    number = center - lowest + 1
-    in_reach = (
-        look_up(_corners_in_reach(number, W, sigma, center), left)
-        & look_up(_corners_in_reach(number, H, sigma, center), top))
-    pitch = 2 * center + 1
-    heatmaps = crops(large.reshape(-1), top * pitch + left, H, W, pitch)
-    return heatmaps, in_reach
+    lowest = -int(3 * sigma) - 2  # a Gaussian here is not seen
+    highest = max(W, H) - lowest
+    table = _biased_lines(lowest, highest, heatmap_size, sigma,
+                          precision(keypoints))
+    # an index below 0 counts from the end
+    cells = whole(
+        keypoints + constants(0.5, keypoints), constants(lowest, keypoints),
+        constants(highest, keypoints))
+    lines = look_up(table, cells)
+    in_reach = lines[..., 0, -2] * lines[..., 1, -1]
+    in_reach = in_reach > constants(0, in_reach)
+    return _outer(lines[..., 1, :H], lines[..., 0, :W]), in_reach
 
 
 def simcc_inside(coords: Array, num_bins: Sequence[int]) -> Array:
@@ -173,9 +183,11 @@ def simcc_inside(coords: Array, num_bins: Sequence[int]) -> Array:
         Array: Bool, shape (...): no coordinate is negative, and each is
         nearest to one of the bins. False for NaN.
     """
-    limits = as_array([number - 0.5 for number in num_bins], like=coords)
-    inside = (coords >= 0) & (coords < limits)
-    return inside.all(-1)
+    limits = tuple([number - 0.5 for number in num_bins])
+    inside = coords < constants(limits, coords)
+    inside &= coords >= constants(0, coords)
+    # for two axes twice as fast as inside.all(-1)
+    return reduce(operator.and_, [inside[..., i] for i in range(len(limits))])
 
 
 def simcc_one_hot(coords: Array, num_bins: Sequence[int]) -> Tuple[Array, ...]:
@@ -247,14 +259,17 @@ def simcc_gaussian(coords: Array, num_bins: Sequence[int],
             [0] for axis, (number, scale) in enumerate(zip(num_bins, sigma)))
     # all axes together, and only what is not 0: a window on each axis
     width = min(width, num_bins[0])
-    last = as_array([number - width for number in num_bins], like=coords)
-    start = whole(coords - width // 2, 0, last)
-    exponents = as_array([[-0.5 / scale**2] for scale in sigma], coords)
-    values = _gaussian(
-        _offsets(coords - as_array(start, coords), width), exponents)
-    peaks = as_array([1 / (scale * math.sqrt(2 * math.pi)) for scale in sigma],
-                     coords)
-    values *= ((coords == coords) * peaks)[..., None]  # 0 for NaN
+    last = constants(tuple(number - width for number in num_bins), coords)
+    start = whole(coords - constants(width // 2, coords),
+                  constants(0, coords), last)
+    values = _offsets(coords - as_array(start, coords), width)
+    values *= values
+    values *= constants(tuple((-0.5 / scale**2, ) for scale in sigma), values)
+    values = exp_(values, -0.5 * REACH**2)
+    values *= constants(
+        tuple((1 / (scale * math.sqrt(2 * math.pi)), ) for scale in sigma),
+        values)
+    values[coords != coords] = 0  # NaN
     return place(values, start, num_bins)
 
 
