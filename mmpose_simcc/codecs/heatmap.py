@@ -129,10 +129,10 @@ class BaseHeatmapCodec(TensorCodec):
         heatmaps = check_maps('heatmaps', heatmaps, self.heatmap_size[::-1])
         xp = namespace(heatmaps)
         locs, scores = F.heatmap_argmax(heatmaps)
-        usable = (scores > 0) & xp.isfinite(scores)
+        usable = (scores > constants(0, scores)) & xp.isfinite(scores)
         keypoints = xp.where(usable[..., None], self._refine(heatmaps, locs),
                              as_array(locs, like=heatmaps))
-        keypoints = keypoints * as_array(self.scale_factor, like=keypoints)
+        keypoints = keypoints * constants(self._scale, keypoints)
         return keypoints, xp.where(usable, scores, 0.)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:

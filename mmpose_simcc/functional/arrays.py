@@ -86,12 +86,17 @@ def arange(start: int, stop: int, like: Array) -> Array:
     return np.arange(start, stop)
 
 
+@lru_cache(maxsize=64)
+def _multiples(number: int, step: int) -> np.ndarray:
+    return np.arange(0, number * step, step)
+
+
 def multiples(number: int, step: int, like: Array) -> Array:
     """The first multiples of a step, from 0, of the kind and on the device of
     ``like``."""
     if isinstance(like, Tensor):  # exported with an unknown number
         return torch.arange(number, device=like.device) * step
-    return np.arange(0, number * step, step)
+    return _multiples(number, step)
 
 
 def softmax(logits: Array) -> Array:
@@ -137,6 +142,14 @@ def whole(values: Array, low: Union[int, Array],
         return values.clamp(max=high).long()
     # other than np.clip, these take the bound for NaN
     return np.fmin(np.fmax(values, low), high).astype(np.int64)
+
+
+def at_least(values: Array, lowest: float) -> Array:
+    """max(v, lowest); NaN stays."""
+    if isinstance(values, Tensor):
+        return values.clamp(min=lowest)
+    # a third of the time of np.clip
+    return np.maximum(values, constants(lowest, values))
 
 
 def exp_(exponents: Array, lowest: float) -> Array:

@@ -18,6 +18,7 @@ from .arrays import (
     Array,
     arange,
     as_array,
+    at_least,
     crops,
     look_up,
     multiples,
@@ -97,9 +98,19 @@ def heatmap_argmax(heatmaps: Array) -> Tuple[Array, Array]:
     """
     *shape, H, W = heatmaps.shape
     index, vals = vector_argmax(heatmaps.reshape(math.prod(shape), H * W))
-    y = index // W
-    locs = stack([index - y * W, y]).T
+    if isinstance(index, np.ndarray):  # as in the tables below
+        locs = look_up(_cells(H, W), index)
+    else:
+        y = index // W
+        locs = stack([index - y * W, y]).T
     return locs.reshape(*shape, 2), vals.reshape(shape)
+
+
+@lru_cache(maxsize=8)
+def _cells(H: int, W: int) -> np.ndarray:
+    """(x, y) of the cells of a map, row by row. Shape (H * W, 2), int64."""
+    y, x = np.divmod(np.arange(H * W), W)
+    return np.column_stack([x, y])
 
 
 def _flatten(heatmaps: Array, locs: Array) -> Tuple[Array, Array, Array]:
@@ -324,7 +335,7 @@ def refine_dark(heatmaps: Array, locs: Array, blur_kernel_size: int) -> Array:
     H, W = _map_size(heatmaps)
     maps, x, y = _flatten(heatmaps, locs)
     window = _blurred_window(maps, x, y, 2, blur_kernel_size)
-    log = xp.log(window.clip(LOWEST, None)).reshape(-1, 25)
+    log = xp.log(at_least(window, LOWEST)).reshape(-1, 25)
     dx, dy, dxx, dxy, dyy = as_array(_derivative_matrix(), like=log) @ log.T
     det = dxx * dyy - dxy * dxy
     step = stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy]) / det
@@ -440,7 +451,7 @@ def decode_daec(heatmaps: Array,
     moments_x = _daec_moments(columns, W, x, deltas[:, 0], radius, upper_x)
     moments_y = _daec_moments(rows, H, y, deltas[:, 1], radius, upper_y)
     # [[sum, sum x], [sum y, sum xy]] over the window in two products
-    sums = moments_y @ window.clip(LOWEST, None) @ moments_x.swapaxes(1, 2)
+    sums = moments_y @ at_least(window, LOWEST) @ moments_x.swapaxes(1, 2)
     mean = stack([sums[:, 0, 1], sums[:, 1, 0]]) / sums[:, 0, 0]
     mean = xp.where(xp.isfinite(mean), mean, 0.)
     return as_array(locs, mean) + mean.T.reshape(locs.shape)
@@ -469,7 +480,7 @@ def refine_dark_1d(vectors: Array, locs: Array,
     dtype = precision(values)
     blur = _blur_matrices(L, 2, blur_kernel_size, dtype, transposed=True)
     blurred = (values @ look_up(blur, x))[:, 0]
-    log = xp.log(blurred.clip(LOWEST, None))
+    log = xp.log(at_least(blurred, LOWEST))
     first = 0.5 * (log[:, 3] - log[:, 1])
     second = 0.25 * (log[:, 4] - 2 * log[:, 2] + log[:, 0])
     peak = as_array(x, like=log)
@@ -507,7 +518,7 @@ def decode_daec_1d(vectors: Array,
     bins = left[:, None] + arange(0, values.shape[-1], x)
     deltas = xp.broadcast_to(as_array(delta, like=values), locs.shape)
     moments = _daec_moments(bins, L, x, deltas.reshape(-1), radius, cut_upper)
-    sums = (moments * values.clip(LOWEST, None)).sum(-1)
+    sums = (moments * at_least(values, LOWEST)).sum(-1)
     mean = sums[:, 1] / sums[:, 0]
     mean = xp.where(xp.isfinite(mean), mean, 0.)
     return as_array(locs, mean) + mean.reshape(locs.shape)
