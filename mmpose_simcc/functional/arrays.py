@@ -55,7 +55,7 @@ def constants(values: Union[float, Tuple], like: Array) -> Union[Array, float]:
     """
     if isinstance(like, Tensor):
         return as_array(values, like) if isinstance(values, tuple) else values
-    if like.size > 8192:
+    if like.size > 16384:
         return np.array(values, like.dtype)
     # Kept, in the array's own shape: numpy takes three times as long for
     # operands that it has to convert or to broadcast.
@@ -178,15 +178,17 @@ def crops(cells: Array, start: Array, height: int, width: int,
         Array: Shape (..., height, width).
     """
     if not isinstance(cells, Tensor):
-        # A view in which every cell starts a rectangle: indexing it copies
-        # whole rows, several times as fast as a list of all cells.
+        # A view in which every cell starts a rectangle, and whose items are
+        # whole rows: numpy copies each at once, several times as fast as cell
+        # by cell.
         size = cells.itemsize
         number = cells.size - (height - 1) * pitch - width + 1
-        view = np.ndarray((max(0, number), height, width),
-                          cells.dtype,
+        view = np.ndarray((max(0, number), height),
+                          f'V{width * size}',
                           buffer=cells,
-                          strides=(size, pitch * size, size))
-        return view[start]
+                          strides=(size, pitch * size))
+        return view[start].view(cells.dtype).reshape(
+            *start.shape, height, width)
     rows = arange(0, height, cells).unsqueeze(-1) * pitch
     return cells[start[..., None, None] + rows + arange(0, width, cells)]
 
@@ -229,11 +231,12 @@ def place(values: Array, start: Array,
     else:
         # as in `crops`
         cells = np.zeros(size, values.dtype)
-        view = np.ndarray((max(0, size - width + 1), width),
-                          values.dtype,
+        piece = f'V{width * values.itemsize}'
+        view = np.ndarray((max(0, size - width + 1), ),
+                          piece,
                           buffer=cells,
-                          strides=(values.itemsize, values.itemsize))
-        view[index] = values
+                          strides=(values.itemsize, ))
+        view[index] = values.view(piece)[..., 0]
     return tuple(
         cells[axis].reshape(*shape, length)
         for axis, length in zip(axes, lengths))
