@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Codecs of this package against stock MMPose's."""
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 import numpy as np
@@ -10,12 +11,14 @@ from mmpose.codecs.base import BaseKeypointCodec
 from mmpose.utils.tensor_utils import to_numpy
 
 from ..codecs import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
+from . import published
 from .timing import OURS, Comparison
 
 BATCH = 32
 KEYPOINTS = 17
 STOCK = 'stock'
 UDP = 'stock UDP'
+LOOPS = 'loops'  # over keypoints, as in the papers' code
 FLOOR = 'argmax'  # numpy's, over the same maps: one read of them
 FILL = 'fill'  # one write of the labels
 READ = 'read'  # on a GPU: the sum of the same maps
@@ -150,13 +153,14 @@ def _agree(name: str,
 
 
 def _decode(method: str, setting: Setting, ours: BaseKeypointCodec,
-            peers: Dict[str, Peer],
+            peers: Dict[str, Peer], loops: Optional[Callable],
             responses: Tuple[np.ndarray, ...],
             device: str) -> List[Comparison]:
     """Decode one sample and a batch.
 
     Args:
         peers (dict): Stock codecs by name.
+        loops (callable, optional): From heatmaps to cells, by loops.
     """
     outputs = tuple(torch.from_numpy(item).to(device) for item in responses)
     sample = tuple(item[0] for item in responses)
@@ -173,6 +177,9 @@ def _decode(method: str, setting: Setting, ours: BaseKeypointCodec,
     for name, peer in peers.items():
         one[name] = _stock_decode(peer.codec, tuple(o[:1] for o in outputs))
         batch[name] = _stock_decode(peer.codec, outputs)
+    if loops and device == 'cpu':
+        one[LOOPS] = lambda: loops(responses[0][:1])
+        batch[LOOPS] = lambda: loops(responses[0])
 
     def check(functions) -> Callable:
 
@@ -182,6 +189,12 @@ def _decode(method: str, setting: Setting, ours: BaseKeypointCodec,
                 _agree(f'{method}, {name}', expected,
                        peer.factor * _answers(functions[name]()),
                        peer.tolerance, peer.share)
+            if LOOPS in functions:
+                _agree(f'{method}, {LOOPS}', expected,
+                       functions[LOOPS]() * ours.scale_factor,
+                       1e-3 * ours.scale_factor[0],
+                       # HRNet's rule at the border is not MMPose's
+                       0.9 if method == 'quarter' else 1.)
 
         return run
 
@@ -212,11 +225,13 @@ def _set_aim(comparison: Comparison, setting: Setting) -> None:
 
 
 def _encode(method: str, setting: Setting, ours: BaseKeypointCodec,
-            peers: Dict[str, BaseKeypointCodec], grid: Optional[float],
-            rng: np.random.Generator) -> Comparison:
+            peers: Dict[str, BaseKeypointCodec], loops: Callable,
+            grid: Optional[float], rng: np.random.Generator) -> Comparison:
     """Encode one sample, as the data workers do.
 
     Args:
+        peers (dict): Stock codecs by name.
+        loops (callable): From keypoints (K, 2) to labels, by loops.
         grid (float, optional): Pixels to whose multiples keypoints are
             rounded, where a peer rounds them itself.
     """
@@ -238,7 +253,11 @@ def _encode(method: str, setting: Setting, ours: BaseKeypointCodec,
             labels = functions[name]()
             for key, values in expected.items():
                 _agree(f'{method}, {name}, {key}', values, labels[key], 1e-6)
+        for array, label in zip(arrays, functions[LOOPS]()):
+            _agree(f'{method}, {LOOPS}', array.reshape(label.shape), label,
+                   1e-6)
 
+    functions[LOOPS] = lambda: loops(keypoints[0])
     functions[FILL] = lambda: [np.ones_like(array) for array in arrays]
     comparison = Comparison(
         'encode',
@@ -289,25 +308,43 @@ def codec_comparisons(device: str = 'cpu',
         stock_simcc = SimCCLabel(**setting.simcc)
         maps = _responses(dark, setting, BATCH, rng)
         vectors = _responses(simcc, setting, BATCH, rng)
-        for method, ours, peers, responses in (
-            ('argmax', HeatmapCodec(**heatmap, refine='none'), {}, maps),
-            ('quarter', quarter, {STOCK: Peer(stock_quarter)}, maps),
-            ('DARK', dark, {STOCK: stock_dark, UDP: udp}, maps),
-            ('DAEC', DAECCodec(**heatmap), {}, maps),
-            ('SimCC', simcc, {STOCK: Peer(stock_simcc)}, vectors),
-            ('SimCC, DARK', simcc_dark, {STOCK: stock_simcc_dark},
+        daec = DAECCodec(**heatmap)
+        dark_loops = partial(published.decode_dark, blur_kernel_size=kernel)
+        daec_loops = partial(
+            published.decode_daec,
+            sigma=setting.sigma,
+            delta=int(setting.sigma + 2))
+        for method, ours, peers, loops, responses in (
+            ('argmax', HeatmapCodec(**heatmap, refine='none'), {}, None, maps),
+            ('quarter', quarter, {STOCK: Peer(stock_quarter)},
+             published.decode_quarter, maps),
+            ('DARK', dark, {STOCK: stock_dark, UDP: udp}, dark_loops, maps),
+            ('DAEC', daec, {}, daec_loops, maps),
+            ('SimCC', simcc, {STOCK: Peer(stock_simcc)}, None, vectors),
+            ('SimCC, DARK', simcc_dark, {STOCK: stock_simcc_dark}, None,
              vectors),
         ):
-            comparisons += _decode(method, setting, ours, peers, responses,
-                                   device)
+            comparisons += _decode(method, setting, ours, peers, loops,
+                                   responses, device)
         if device == 'cpu':
-            pixel = 1 / setting.simcc_split_ratio
+            k = setting.simcc_split_ratio
+            gaussian = dict(
+                cell=quarter.scale_factor,
+                heatmap_size=setting.heatmap_size,
+                sigma=setting.sigma)
+            biased = partial(published.encode_biased, **gaussian)
+            unbiased = partial(published.encode_unbiased, **gaussian)
+            vector = partial(
+                published.encode_simcc,
+                simcc_split_ratio=k,
+                num_bins=simcc.num_bins,
+                sigma=setting.simcc_sigma)
             comparisons += [
                 _encode('heatmap, biased', setting, quarter,
-                        {STOCK: stock_quarter}, None, rng),
+                        {STOCK: stock_quarter}, biased, None, rng),
                 _encode('heatmap, unbiased', setting, dark,
-                        {STOCK: stock_unbiased}, None, rng),
+                        {STOCK: stock_unbiased}, unbiased, None, rng),
                 _encode('SimCC, Gaussian', setting, simcc,
-                        {STOCK: stock_simcc}, pixel, rng),
+                        {STOCK: stock_simcc}, vector, 1 / k, rng),
             ]
     return comparisons

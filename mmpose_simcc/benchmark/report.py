@@ -6,20 +6,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Dict, List
 
-import matplotlib
 import mmpose
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from .codecs import FILL, FLOOR, READ, STOCK, UDP
+from .codecs import FILL, FLOOR, LOOPS, READ, STOCK, UDP
 from .timing import OURS, Result
 
-matplotlib.use('Agg')  # writes files, shows nothing
-
-from matplotlib import pyplot as plt  # noqa: E402
-
-PEERS = (STOCK, UDP, FLOOR, FILL, READ)
+PEERS = (STOCK, UDP, LOOPS, FLOOR, FILL, READ)
 
 
 def machine(device: str, threads: int) -> Dict[str, str]:
@@ -123,7 +119,8 @@ def plot_benchmark(results: List[Result], path: Path) -> None:
     sizes = list(dict.fromkeys(r.size for r in rows if r.task != 'loss'))
     names = list(
         dict.fromkeys((r.task, r.method) for r in rows if r.task != 'loss'))
-    figure, axes = plt.subplots(figsize=(7, 0.34 * len(names) + 1))
+    figure = Figure(figsize=(7, 0.34 * len(names) + 1))
+    axes = figure.subplots()
     height = 0.8 / len(sizes)
     for index, (size, color) in enumerate(
             zip(sizes, ('#0072B2', '#E69F00', '#009E73'))):
@@ -145,4 +142,3 @@ def plot_benchmark(results: List[Result], path: Path) -> None:
         axes.spines[side].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150, bbox_inches='tight')
-    plt.close(figure)

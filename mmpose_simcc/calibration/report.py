@@ -3,19 +3,15 @@
 from pathlib import Path
 from typing import Any, List, Optional
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-matplotlib.use('Agg')  # writes files, shows nothing
-
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.axes import Axes  # noqa: E402
-
-from ..files import whole_file  # noqa: E402
-from .calibrate import Calibration, Choice  # noqa: E402
+from ..files import whole_file
+from .calibrate import Calibration, Choice
 
 ALSO_SHOWN = ('AP', 'AP .75', 'PCK', 'PCK@0.1')
 # distinct also for colour-blind readers (Okabe and Ito)
@@ -146,8 +142,8 @@ def plot_calibration(calibration: Calibration, path: Path) -> Path:
     Returns:
         Path: The picture.
     """
-    figure, (left, middle, right) = plt.subplots(
-        1, 3, figsize=(14, 4.2), constrained_layout=True)
+    figure = Figure(figsize=(14, 4.2), layout='constrained')
+    left, middle, right = figure.subplots(1, 3)
     setting = calibration.chosen.setting
     is_heatmap = calibration.representation == 'heatmap'
     rule = 'empirical' if is_heatmap else 'symmetric'
@@ -208,5 +204,4 @@ def plot_calibration(calibration: Calibration, path: Path) -> Path:
         axes.spines[['top', 'right']].set_visible(False)
     with whole_file(path) as unfinished:
         figure.savefig(unfinished, dpi=150)
-    plt.close(figure)
     return path

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from mmcv import imread
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
@@ -152,7 +154,7 @@ def _center(person: Person) -> np.ndarray:
 def _legend(figure, names: Sequence[str]) -> None:
     colors = (TRUTH, *PREDICTIONS)[:len(names)]
     figure.legend(
-        [plt.Line2D([], [], color=c, linewidth=3) for c in colors],
+        [Line2D([], [], color=c, linewidth=3) for c in colors],
         names,
         loc='lower center',
         bbox_to_anchor=(0.5, 0.98),
@@ -177,10 +179,10 @@ def plot_samples(rows: List[Row],
     """
     data = load_people(runs[0])
     chosen = _choose(data.people, number)
-    figure, grid = plt.subplots(
+    figure = Figure(figsize=(2 * len(chosen), 2 * len(runs)))
+    grid = figure.subplots(
         len(runs),
         len(chosen),
-        figsize=(2 * len(chosen), 2 * len(runs)),
         squeeze=False,
         gridspec_kw=dict(
             wspace=0.03, hspace=0.03, left=0, right=1, bottom=0, top=0.98))
@@ -230,10 +232,10 @@ def plot_disagreement(rows: Sequence[Row],
                           pair))
     cases.sort(key=lambda case: -case[0])
     cases = cases[:number]
-    figure, grid = plt.subplots(
+    figure = Figure(figsize=(2 * len(cases), 4.2))
+    grid = figure.subplots(
         2,
         len(cases),
-        figsize=(2 * len(cases), 4.2),
         squeeze=False,
         gridspec_kw=dict(
             wspace=0.03, hspace=0.03, left=0, right=1, bottom=0, top=0.98))
@@ -245,7 +247,7 @@ def plot_disagreement(rows: Sequence[Row],
         center = (points.min(0) + points.max(0)) / 2
         radius = max(0.06 * person.size, 0.7 * np.ptp(points, axis=0).max())
         whole.add_patch(
-            plt.Rectangle(
+            Rectangle(
                 center - radius,
                 2 * radius,
                 2 * radius,

@@ -3,18 +3,15 @@
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
-import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-matplotlib.use('Agg')  # writes files, shows nothing
-
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
-
-from ..files import whole_file  # noqa: E402
-from .bootstrap import interval  # noqa: E402
-from .study import Study  # noqa: E402
-from .tables import Row, metric_key, percent  # noqa: E402
+from ..files import whole_file
+from .bootstrap import interval
+from .study import Study
+from .tables import Row, metric_key, percent
 
 # distinct also for colour-blind readers (Okabe and Ito)
 COLORS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9',
@@ -24,7 +21,6 @@ COLORS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9',
 def save(figure: Figure, path: Path) -> Path:
     with whole_file(path) as unfinished:
         figure.savefig(unfinished, dpi=150, bbox_inches='tight')
-    plt.close(figure)
     return path
 
 
@@ -51,13 +47,15 @@ def plot_study(study: Study, rows: List[Row],
         series.setdefault(name, []).append(
             (row.factors.get(form['x']), value, reach))
     colors = dict(zip(series, COLORS * len(series)))
+    # figures of their own: pyplot's state is the user's
+    figure = Figure()
+    axes = figure.subplots()
     draw = _bars if form['kind'] == 'bars' else _lines
-    figure = draw(study, form, series, colors)
-    axes = figure.axes[0]
+    draw(axes, study, form, series, colors)
     axes.set_ylabel(f'{study.value} (%)')
     axes.spines[['top', 'right']].set_visible(False)
     axes.legend(
-        [plt.Line2D([], [], color=c, linewidth=6) for c in colors.values()],
+        [Line2D([], [], color=c, linewidth=6) for c in colors.values()],
         colors,
         title=study.title_of(form['series']),
         loc='upper left',
@@ -66,14 +64,15 @@ def plot_study(study: Study, rows: List[Row],
     return save(figure, path)
 
 
-def _bars(study: Study, form: dict, series: dict, colors: dict) -> Figure:
+def _bars(axes: Axes, study: Study, form: dict, series: dict,
+          colors: dict) -> None:
     groups: Dict[str, list] = {}
     for name, points in series.items():
         for x, value, reach in points:
             label = study.label(form['x'], x)
             groups.setdefault(label, []).append((name, value, reach))
     bars = sum(len(group) + 1 for group in groups.values())
-    figure, axes = plt.subplots(figsize=(1 + 0.62 * bars, 3.8))
+    axes.figure.set_size_inches(1 + 0.62 * bars, 3.8)
     place, centers = 0., []
     for group in groups.values():
         centers.append(place + (len(group) - 1) / 2)
@@ -98,16 +97,16 @@ def _bars(study: Study, form: dict, series: dict, colors: dict) -> Figure:
     axes.set_ylim(bottom=0)
     if len(groups) > 1:
         axes.set_xlabel(study.title_of(form['x']))
-    return figure
 
 
 def _wrap(name: str) -> str:
     return name.replace('_', '\n').replace(', ', ',\n')
 
 
-def _lines(study: Study, form: dict, series: dict, colors: dict) -> Figure:
-    figure, axes = plt.subplots(figsize=(5.5, 3.8))
-    ticks = {}
+def _lines(axes: Axes, study: Study, form: dict, series: dict,
+           colors: dict) -> None:
+    axes.figure.set_size_inches(5.5, 3.8)
+    ticks, marked = {}, 0
     for name, points in series.items():
         points = sorted(points, key=lambda point: np.prod(point[0]))
         # an input size has the place of its width
@@ -133,13 +132,14 @@ def _lines(study: Study, form: dict, series: dict, colors: dict) -> Figure:
             axes.axvline(
                 mark, color=colors[name], linestyle='--', linewidth=1)
             axes.annotate(
-                form.get('mark_label', ''), (mark, 1), (3, -2),
+                form.get('mark_label', ''), (mark, 1),
+                (3, -2 - 11 * marked),
                 xycoords=axes.get_xaxis_transform(),
                 textcoords='offset points',
                 color=colors[name],
                 va='top',
                 fontsize=8)
+            marked += 1  # a line of its own for each label
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xlabel(study.title_of(form['x']))
     axes.grid(alpha=0.3)
-    return figure
