@@ -18,6 +18,7 @@ from ..functional import labels
 from ..functional.arrays import (
     Array,
     as_array,
+    at_most,
     constants,
     namespace,
     softmax,
@@ -239,7 +240,8 @@ class SimCCCodec(TensorCodec):
         xp = namespace(simcc_x)
         x, x_scores = self._decode_axis(simcc_x, 0)
         y, y_scores = self._decode_axis(simcc_y, 1)
-        keypoints = xp.stack([x, y], -1) / self.simcc_split_ratio
+        keypoints = xp.stack([x, y], -1)
+        keypoints = keypoints / constants(self.simcc_split_ratio, keypoints)
         scores = xp.minimum(x_scores, y_scores)
         return keypoints, xp.where(xp.isfinite(scores), scores, 0.)
 
@@ -256,9 +258,10 @@ class SimCCCodec(TensorCodec):
         if self.score == 'logit':
             return coords, peak
         mass = F.peak_mass(probabilities, locs, self.peak_radius)
-        score = (mass / self.perfect_mass[axis]).clip(None, 1)
+        score = at_most(mass / constants(self.perfect_mass[axis], mass), 1.)
         top = F.vector_at(probabilities, locs)
-        informative = top > (1 + 1e-6) / logits.shape[-1]  # not all equal
+        # not all equal
+        informative = top > constants((1 + 1e-6) / logits.shape[-1], top)
         return coords, namespace(logits).where(informative, score, math.nan)
 
     def _refine(self, probabilities: Array, locs: Array,

@@ -152,6 +152,13 @@ def at_least(values: Array, lowest: float) -> Array:
     return np.maximum(values, constants(lowest, values))
 
 
+def at_most(values: Array, highest: float) -> Array:
+    """min(v, highest); NaN stays."""
+    if isinstance(values, Tensor):
+        return values.clamp(max=highest)
+    return np.minimum(values, constants(highest, values))
+
+
 def exp_(exponents: Array, lowest: float) -> Array:
     """exp(max(e, lowest)), in place, also where e is NaN. Below -87 results
     are subnormal in float32, and cost a processor a hundred times as much as

@@ -72,11 +72,22 @@ def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:
         Array: Shape (...).
     """
     *shape, L = vectors.shape
-    index = locs[..., None] + arange(-radius, radius + 1, like=locs)
+    index, inside = (
+        look_up(table, locs)
+        for table in _indices_around(int(L), radius, precision(vectors)))
     start = multiples(math.prod(shape), L, like=vectors)
-    values = vectors.reshape(-1)[start.reshape(*locs.shape, 1) +
-                                 index.clip(0, L - 1)]
-    return (values * ((index >= 0) & (index < L))).sum(-1)
+    values = vectors.reshape(-1)[start.reshape(*locs.shape, 1) + index]
+    return (values * inside).sum(-1)
+
+
+@lru_cache(maxsize=64)
+def _indices_around(L: int, radius: int,
+                    dtype: str) -> Tuple[np.ndarray, np.ndarray]:
+    """The indices around each index of a vector, moved to lie on it, and 1 or
+    0 for those that did or did not. Shapes (L, 2 radius + 1)."""
+    index = np.arange(L)[:, None] + np.arange(-radius, radius + 1)
+    inside = (index >= 0) & (index < L)
+    return index.clip(0, L - 1), inside.astype(dtype)
 
 
 def heatmap_argmax(heatmaps: Array) -> Tuple[Array, Array]:
