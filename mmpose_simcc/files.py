@@ -1,8 +1,11 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Files that are whole or not there."""
 import contextlib
+import io
 from pathlib import Path
 from typing import Iterator, Union
+
+import numpy as np
 
 
 @contextlib.contextmanager
@@ -35,3 +38,20 @@ def whole_file(path: Union[str, Path]) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             unfinished.unlink()
+
+
+def save_arrays(path: Union[str, Path], **arrays: np.ndarray) -> None:
+    """Write arrays in numpy's ``.npz`` format.
+
+    Args:
+        path (str | Path): The file.
+        arrays (np.ndarray): Arrays by their names.
+
+    Raises:
+        OSError: It cannot be written; the error names it.
+    """
+    # in memory: numpy reports a full disk twice, the second time unasked
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(content.getbuffer())

@@ -721,6 +721,19 @@ class TestTool:
             calibrate(toy[0], str(path), tmp_path)
 
     @pytest.mark.slow
+    def test_full_disk(self, repo_root, toy, small_disk):
+        out = small_disk / 'delta.json'
+        out.write_text('earlier')
+        result = run_tool(repo_root, *toy[1:], '--work-dir', small_disk,
+                          '--out', out)
+        assert result.returncode == 1
+        assert 'Traceback' not in result.stderr
+        assert 'No space left on device' in result.stderr.splitlines()[-1]
+        assert '.npz' in result.stderr.splitlines()[-1]
+        assert out.read_text() == 'earlier'
+        assert [p for p in small_disk.rglob('*') if p.is_file()] == [out]
+
+    @pytest.mark.slow
     def test_two_processes_equal_one(self, repo_root, tmp_path):
         toy = make_toy(tmp_path, repo_root, train=230)
         arguments = [*toy[1:], '--step', '0.5', '--work-dir']

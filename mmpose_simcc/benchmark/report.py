@@ -12,6 +12,7 @@ import torch
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
+from ..files import whole_file
 from .codecs import FILL, FLOOR, LOOPS, READ, STOCK, UDP
 from .timing import OURS, Result
 
@@ -110,7 +111,9 @@ def save_benchmark(results: List[Result], about: Dict[str, str],
         row['reached'] = result.reached()
         rows.append(row)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(dict(about=about, results=rows), indent=1))
+    with whole_file(path) as unfinished:
+        unfinished.write_text(
+            json.dumps(dict(about=about, results=rows), indent=1))
 
 
 def plot_benchmark(results: List[Result], path: Path) -> None:
@@ -141,4 +144,5 @@ def plot_benchmark(results: List[Result], path: Path) -> None:
     for side in ('top', 'right'):
         axes.spines[side].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, bbox_inches='tight')
+    with whole_file(path) as unfinished:
+        figure.savefig(unfinished, dpi=150, bbox_inches='tight')

@@ -37,6 +37,7 @@ from torch.utils.data import DataLoader
 
 from ..analysis import build_model
 from ..checks import invalid
+from ..files import save_arrays
 from ..inference import load_weights, network_outputs
 from .records import Arrays, reference_keypoints
 
@@ -344,14 +345,11 @@ def _run(model, dataset, shards: List[tuple], batch_size: int,
         for path, indices in shards:
             parts = list(_record(outputs, len(indices), records, progress,
                                  task))
-            merged = {
-                name: np.concatenate([part[name] for part in parts])
-                for name in parts[0]
-            }
-            unfinished = path.with_suffix('.part')
-            with open(unfinished, 'wb') as file:
-                np.savez(file, **merged)
-            unfinished.replace(path)
+            save_arrays(
+                path, **{
+                    name: np.concatenate([part[name] for part in parts])
+                    for name in parts[0]
+                })
 
 
 def _record(outputs: Iterator, number: int, records, progress: Progress,

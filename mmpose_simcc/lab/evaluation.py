@@ -19,6 +19,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from rich.progress import track
 
 from ..analysis import build_model
+from ..files import save_arrays
 from ..inference import load_weights, network_outputs
 from .errors import LabError
 from .runs import Run
@@ -154,7 +155,7 @@ def _pck_distances(evaluator: Evaluator) -> Dict[str, np.ndarray]:
 def _save_predictions(prefix: Path, predictions: List[tuple],
                       distances: Dict[str, np.ndarray]) -> None:
     ids, img_ids, keypoints, scores = zip(*predictions)
-    np.savez(
+    save_arrays(
         f'{prefix}.npz',
         ids=np.array(ids),
         img_ids=np.array(img_ids),

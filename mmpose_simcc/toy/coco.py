@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from rich.progress import track
 
+from ..files import whole_file
 from .figure import KEYPOINTS
 from .scene import Person, draw_scene
 
@@ -112,9 +113,8 @@ def _write_split(out: Path, split: str, number: int, seed: int,
         ])
     path = _annotation_file(out, split)
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_suffix('.part')
-    unfinished.write_text(json.dumps(content, separators=(',', ':')))
-    unfinished.replace(path)  # there only when it is whole
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, separators=(',', ':')))
 
 
 def _annotation_file(out: Path, split: str) -> Path:
