@@ -1,5 +1,4 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-import math
 from typing import Dict, Optional, Tuple
 
 import numpy as np
@@ -15,7 +14,7 @@ from ..checks import (
 )
 from ..functional import decode as F
 from ..functional import labels
-from ..functional.arrays import Array, as_array, constants, namespace
+from ..functional.arrays import Array, as_array, constant, namespace
 from .base import SIGMA_RANGE, TensorCodec, check_maps
 
 
@@ -78,12 +77,12 @@ class BaseHeatmapCodec(TensorCodec):
             - keypoint_weights (Array): Shape (..., K): the visibility, or 0
               where the Gaussian does not reach into the map.
         """
-        cells = keypoints / constants(self._scale, like=keypoints)
-        unlabelled = keypoints_visible < constants(0.5, keypoints_visible)
-        cells[unlabelled] = math.nan  # gives a heatmap of zeros
+        cells = keypoints / constant(self._scale, like=keypoints)
+        labelled = keypoints_visible >= constant(0.5, keypoints_visible)
         heatmaps, in_reach = labels.gaussian_heatmaps(
-            cells, self.heatmap_size, self.sigma, self.unbiased)
-        weights = keypoints_visible * as_array(in_reach | unlabelled,
+            cells, self.heatmap_size, self.sigma, self.unbiased, labelled)
+        # `>=` of bools: in reach, or not labelled
+        weights = keypoints_visible * as_array(in_reach >= labelled,
                                                like=keypoints_visible)
         return heatmaps, weights
 
@@ -129,10 +128,10 @@ class BaseHeatmapCodec(TensorCodec):
         heatmaps = check_maps('heatmaps', heatmaps, self.heatmap_size[::-1])
         xp = namespace(heatmaps)
         locs, scores = F.heatmap_argmax(heatmaps)
-        usable = (scores > constants(0, scores)) & xp.isfinite(scores)
+        usable = (scores > constant(0, scores)) & xp.isfinite(scores)
         keypoints = xp.where(usable[..., None], self._refine(heatmaps, locs),
                              as_array(locs, like=heatmaps))
-        keypoints = keypoints * constants(self._scale, keypoints)
+        keypoints = keypoints * constant(self._scale, keypoints)
         return keypoints, xp.where(usable, scores, 0.)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:

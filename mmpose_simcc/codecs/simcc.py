@@ -19,7 +19,7 @@ from ..functional.arrays import (
     Array,
     as_array,
     at_most,
-    constants,
+    constant,
     namespace,
     softmax,
     whole,
@@ -150,28 +150,32 @@ class SimCCCodec(TensorCodec):
               where the keypoint lies outside the image. Labels that are not
               used are all zeros.
         """
-        bins = keypoints * constants(self.simcc_split_ratio, keypoints)
+        bins = keypoints * constant(self.simcc_split_ratio, keypoints)
         inside = labels.simcc_inside(bins, self.num_bins)
-        unlabelled = keypoints_visible < constants(0.5, keypoints_visible)
-        weights = keypoints_visible * as_array(inside | unlabelled,
+        labelled = keypoints_visible >= constant(0.5, keypoints_visible)
+        # `>=` of bools: inside, or not labelled
+        weights = keypoints_visible * as_array(inside >= labelled,
                                                like=keypoints_visible)
-        bins[unlabelled | ~inside] = math.nan  # gives labels of zeros
+        drawn = inside & labelled
         if self.dense_labels:
-            return (*self._dense_labels(bins, self.num_bins), weights)
+            return (*self._dense_labels(bins, self.num_bins, drawn), weights)
+        bins[~drawn] = 0
         x_bins, y_bins = (
             whole(bins[..., axis].round(), 0, number - 1)
             for axis, number in enumerate(self.num_bins))
         return x_bins, y_bins, weights
 
-    def _dense_labels(self, bins: Array,
-                      num_bins: Sequence[int]) -> Tuple[Array, Array]:
+    def _dense_labels(self,
+                      bins: Array,
+                      num_bins: Sequence[int],
+                      drawn: Optional[Array] = None) -> Tuple[Array, Array]:
         if self.label_smoothing == 'gaussian':
-            return labels.simcc_gaussian(bins, num_bins, self.sigma)
+            return labels.simcc_gaussian(bins, num_bins, self.sigma, drawn)
         if self.label_smoothing == 'laplace':
-            return labels.simcc_laplace(bins, num_bins, self.sigma)
+            return labels.simcc_laplace(bins, num_bins, self.sigma, drawn)
         if self.label_smoothing == 'equal':
-            return labels.simcc_equal(bins, num_bins, self.smoothing)
-        return labels.simcc_one_hot(bins, num_bins)
+            return labels.simcc_equal(bins, num_bins, self.smoothing, drawn)
+        return labels.simcc_one_hot(bins, num_bins, drawn)
 
     @property
     def bin_smoothing(self) -> float:
@@ -241,7 +245,7 @@ class SimCCCodec(TensorCodec):
         x, x_scores = self._decode_axis(simcc_x, 0)
         y, y_scores = self._decode_axis(simcc_y, 1)
         keypoints = xp.stack([x, y], -1)
-        keypoints = keypoints / constants(self.simcc_split_ratio, keypoints)
+        keypoints = keypoints / constant(self.simcc_split_ratio, keypoints)
         scores = xp.minimum(x_scores, y_scores)
         return keypoints, xp.where(xp.isfinite(scores), scores, 0.)
 
@@ -258,10 +262,10 @@ class SimCCCodec(TensorCodec):
         if self.score == 'logit':
             return coords, peak
         mass = F.peak_mass(probabilities, locs, self.peak_radius)
-        score = at_most(mass / constants(self.perfect_mass[axis], mass), 1.)
+        score = at_most(mass / constant(self.perfect_mass[axis], mass), 1.)
         top = F.vector_at(probabilities, locs)
         # not all equal
-        informative = top > constants((1 + 1e-6) / logits.shape[-1], top)
+        informative = top > constant((1 + 1e-6) / logits.shape[-1], top)
         return coords, namespace(logits).where(informative, score, math.nan)
 
     def _refine(self, probabilities: Array, locs: Array,

@@ -33,33 +33,42 @@ def as_array(values: Any, like: Array) -> Array:
     return np.asarray(values, dtype=like.dtype)
 
 
-@lru_cache(maxsize=256)
-def _constants(values: Union[float, Tuple], shape: Tuple[int, ...],
-               dtype: np.dtype) -> np.ndarray:
-    array = np.empty(shape, dtype)
-    array[...] = values
-    array.setflags(write=False)
-    return array
+@lru_cache(maxsize=128)
+def _constants(values: Tuple, shape: Tuple[int, ...],
+               dtype: np.dtype) -> Tuple[np.ndarray, ...]:
+    arrays = tuple(np.empty(shape, dtype) for _ in values)
+    for array, value in zip(arrays, values):
+        array[...] = value
+        array.setflags(write=False)
+    return arrays
 
 
-def constants(values: Union[float, Tuple], like: Array) -> Union[Array, float]:
-    """Numbers for an operation with an array.
+def constants(values: Tuple[Union[float, Tuple], ...],
+              like: Array) -> Tuple[Union[Array, float], ...]:
+    """Numbers for operations with an array.
 
     Args:
-        values (float | tuple): One number, or nested tuples of what
-            broadcasts with the array's last axes.
+        values (tuple[float | tuple]): Each is one number, or nested tuples of
+            what broadcasts with the array's last axes.
         like (Array): The array.
 
     Returns:
-        Array | float: What broadcasts with the array, on its device.
+        tuple[Array | float]: Each broadcasts with the array, on its device.
     """
     if isinstance(like, Tensor):
-        return as_array(values, like) if isinstance(values, tuple) else values
+        return tuple(
+            as_array(value, like) if isinstance(value, tuple) else value
+            for value in values)
     if like.size > 16384:
-        return np.array(values, like.dtype)
+        return tuple(np.array(value, like.dtype) for value in values)
     # Kept, in the array's own shape: numpy takes three times as long for
     # operands that it has to convert or to broadcast.
     return _constants(values, like.shape, like.dtype)
+
+
+def constant(value: Union[float, Tuple], like: Array) -> Union[Array, float]:
+    """One of :func:`constants`."""
+    return constants((value, ), like)[0]
 
 
 def look_up(table: np.ndarray, index: Array) -> Array:
@@ -149,24 +158,30 @@ def at_least(values: Array, lowest: float) -> Array:
     if isinstance(values, Tensor):
         return values.clamp(min=lowest)
     # a third of the time of np.clip
-    return np.maximum(values, constants(lowest, values))
+    return np.maximum(values, constant(lowest, values))
 
 
 def at_most(values: Array, highest: float) -> Array:
     """min(v, highest); NaN stays."""
     if isinstance(values, Tensor):
         return values.clamp(max=highest)
-    return np.minimum(values, constants(highest, values))
+    return np.minimum(values, constant(highest, values))
 
 
-def exp_(exponents: Array, lowest: float) -> Array:
-    """exp(max(e, lowest)), in place, also where e is NaN. Below -87 results
-    are subnormal in float32, and cost a processor a hundred times as much as
-    others."""
+def exp_(exponents: Array, lowest: Union[float, Array]) -> Array:
+    """exp(max(e, lowest)), in place, for one of :func:`constants`. Below -87
+    results are subnormal in float32, and cost a processor a hundred times as
+    much as others."""
     if isinstance(exponents, Tensor):
-        return exponents.nan_to_num_(lowest).clamp_(min=lowest).exp_()
-    np.fmax(exponents, constants(lowest, exponents), out=exponents)
+        return exponents.clamp_(min=lowest).exp_()
+    np.maximum(exponents, lowest, out=exponents)
     return np.exp(exponents, out=exponents)
+
+
+@lru_cache(maxsize=64)
+def _piece(size: int) -> np.dtype:
+    """An item of some bytes, which numpy copies at once."""
+    return np.dtype(f'V{size}')
 
 
 def crops(cells: Array, start: Array, height: int, width: int,
@@ -191,7 +206,7 @@ def crops(cells: Array, start: Array, height: int, width: int,
         size = cells.itemsize
         number = cells.size - (height - 1) * pitch - width + 1
         view = np.ndarray((max(0, number), height),
-                          f'V{width * size}',
+                          _piece(width * size),
                           buffer=cells,
                           strides=(size, pitch * size))
         return view[start].view(cells.dtype).reshape(
@@ -238,7 +253,7 @@ def place(values: Array, start: Array,
     else:
         # as in `crops`
         cells = np.zeros(size, values.dtype)
-        piece = f'V{width * values.itemsize}'
+        piece = _piece(width * values.itemsize)
         view = np.ndarray((max(0, size - width + 1), ),
                           piece,
                           buffer=cells,

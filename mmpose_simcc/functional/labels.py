@@ -4,13 +4,12 @@
 Pure functions, batched over every leading dimension, of torch tensors on
 their own device or of numpy arrays; what goes in comes out. Heatmap
 coordinates are in cells (cell ``i`` lies at pixel ``i * stride``), SimCC
-coordinates in bins (pixel ``x`` lies at bin ``x * k``). NaN coordinates give
-labels of zeros.
+coordinates in bins (pixel ``x`` lies at bin ``x * k``). NaN coordinates, and
+points that are not ``drawn``, give labels of zeros.
 """
 import math
-import operator
-from functools import lru_cache, reduce
-from typing import Sequence, Tuple
+from functools import lru_cache
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from .arrays import (
     Array,
     arange,
     as_array,
+    constant,
     constants,
     exp_,
     look_up,
@@ -28,9 +28,10 @@ from .arrays import (
     whole,
 )
 
-# A Gaussian is cut here, at 2e-18 of its peak: further out float32 holds
-# subnormal numbers, which cost a processor a hundred times as much as others.
-REACH = 9  # sigma
+# A Gaussian is cut here, at 7e-10 of its peak, a hundredth of what float32
+# tells apart from it. Far out it would hold subnormal numbers, which cost a
+# processor a hundred times as much as others.
+REACH = 6.5  # sigma
 
 
 @lru_cache(maxsize=64)
@@ -85,16 +86,18 @@ def heatmap_in_reach(centers: Array, heatmap_size: Tuple[int, int],
     """
     W, H = heatmap_size
     radius = 3 * sigma
-    limits = constants((W + radius, H + radius), like=centers)
-    touches = centers < limits
-    touches &= centers >= constants(-radius - 1, centers)
+    low, high = constants(
+        (-radius - 1, (W + radius, H + radius)), like=centers)
+    touches = centers < high
+    touches &= centers >= low
     return touches[..., 0] & touches[..., 1]
 
 
 def gaussian_heatmaps(keypoints: Array,
                       heatmap_size: Tuple[int, int],
                       sigma: float,
-                      unbiased: bool = True) -> Tuple[Array, Array]:
+                      unbiased: bool = True,
+                      drawn: Optional[Array] = None) -> Tuple[Array, Array]:
     r"""Gaussian heatmaps with a peak of 1 (DARK, Section 3.2, Eq. 14).
 
     .. math::
@@ -109,6 +112,8 @@ def gaussian_heatmaps(keypoints: Array,
             and the whole Gaussian. Otherwise the centre is rounded to a cell
             and the Gaussian is cut at 3 sigma, as the standard (biased)
             encoding does.
+        drawn (Array, optional): Which keypoints are drawn, bool, shape (...).
+            All by default.
 
     Returns:
         tuple:
@@ -121,19 +126,21 @@ def gaussian_heatmaps(keypoints: Array,
         torch.Size([1, 4, 5])
     """
     draw = _unbiased_heatmaps if unbiased else _biased_heatmaps
-    return draw(keypoints, heatmap_size, sigma)
+    return draw(keypoints, heatmap_size, sigma, drawn)
 
 
 def _unbiased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
-                       sigma: float) -> Tuple[Array, Array]:
+                       sigma: float,
+                       drawn: Optional[Array]) -> Tuple[Array, Array]:
     # exp(a + b) = exp(a) exp(b): W + H exponentials a keypoint, not W * H
     W, H = heatmap_size
     in_reach = heatmap_in_reach(keypoints, heatmap_size, sigma)
     offsets = _offsets(keypoints, max(W, H))
     offsets *= offsets
-    offsets *= constants(-0.5 / sigma**2, offsets)
-    lines = exp_(offsets, -0.5 * REACH**2)
-    lines[~in_reach] = 0
+    exponent, lowest = constants((-0.5 / sigma**2, -0.5 * REACH**2), offsets)
+    offsets *= exponent
+    lines = exp_(offsets, lowest)
+    lines[~(in_reach if drawn is None else in_reach & drawn)] = 0
     return _outer(lines[..., 1, :H], lines[..., 0, :W]), in_reach
 
 
@@ -154,7 +161,8 @@ def _biased_lines(lowest: int, highest: int, heatmap_size: Tuple[int, int],
 
 
 def _biased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
-                     sigma: float) -> Tuple[Array, Array]:
+                     sigma: float,
+                     drawn: Optional[Array]) -> Tuple[Array, Array]:
     # nothing is computed but the product: lines are looked up
     W, H = heatmap_size
     lowest = -int(3 * sigma) - 2  # a Gaussian here is not seen
@@ -162,12 +170,12 @@ def _biased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
     table = _biased_lines(lowest, highest, heatmap_size, sigma,
                           precision(keypoints))
     # an index below 0 counts from the end
-    cells = whole(
-        keypoints + constants(0.5, keypoints), constants(lowest, keypoints),
-        constants(highest, keypoints))
-    lines = look_up(table, cells)
+    half, low, high = constants((0.5, lowest, highest), keypoints)
+    lines = look_up(table, whole(keypoints + half, low, high))
     in_reach = lines[..., 0, -2] * lines[..., 1, -1]
-    in_reach = in_reach > constants(0, in_reach)
+    in_reach = in_reach > constant(0, in_reach)
+    if drawn is not None:
+        lines[~drawn] = 0
     return _outer(lines[..., 1, :H], lines[..., 0, :W]), in_reach
 
 
@@ -183,30 +191,56 @@ def simcc_inside(coords: Array, num_bins: Sequence[int]) -> Array:
         Array: Bool, shape (...): no coordinate is negative, and each is
         nearest to one of the bins. False for NaN.
     """
-    limits = tuple([number - 0.5 for number in num_bins])
-    inside = coords < constants(limits, coords)
-    inside &= coords >= constants(0, coords)
-    # for two axes twice as fast as inside.all(-1)
-    return reduce(operator.and_, [inside[..., i] for i in range(len(limits))])
+    low, high = constants(_bin_limits(tuple(num_bins)), coords)
+    axes = coords < high
+    axes &= coords >= low
+    inside = axes[..., 0]
+    for i in range(1, axes.shape[-1]):  # twice as fast as axes.all(-1)
+        inside = inside & axes[..., i]
+    return inside
 
 
-def simcc_one_hot(coords: Array, num_bins: Sequence[int]) -> Tuple[Array, ...]:
+@lru_cache(maxsize=64)
+def _bin_limits(num_bins: Tuple[int, ...]) -> Tuple:
+    return 0, tuple(number - 0.5 for number in num_bins)
+
+
+@lru_cache(maxsize=64)
+def _density(sigma: Tuple[float, ...]) -> Tuple:
+    """Of the normal density on each axis: the factor of a squared distance in
+    the exponent, the lowest exponent, and the peak."""
+    return (tuple((-0.5 / scale**2, ) for scale in sigma), -0.5 * REACH**2,
+            tuple((1 / (scale * math.sqrt(2 * math.pi)), ) for scale in sigma))
+
+
+def _undrawn(coords: Array, drawn: Optional[Array]) -> Array:
+    """Which labels are zeros."""
+    return coords != coords if drawn is None else ~drawn
+
+
+def simcc_one_hot(coords: Array,
+                  num_bins: Sequence[int],
+                  drawn: Optional[Array] = None) -> Tuple[Array, ...]:
     """One at the nearest bin (SimCC, Section 3, without label smoothing).
 
     Args:
         coords (Array): Coordinates in bins, shape (..., A), inside each of
             the A axes.
         num_bins (sequence[int]): Number of bins of each axis.
+        drawn (Array, optional): Which points get a label, bool, shape (...).
+            All by default.
 
     Returns:
         tuple[Array]: A label for each axis that sums to 1, shape
         (..., num_bins).
     """
-    return simcc_equal(coords, num_bins, smoothing=0.)
+    return simcc_equal(coords, num_bins, smoothing=0., drawn=drawn)
 
 
-def simcc_equal(coords: Array, num_bins: Sequence[int],
-                smoothing: float) -> Tuple[Array, ...]:
+def simcc_equal(coords: Array,
+                num_bins: Sequence[int],
+                smoothing: float,
+                drawn: Optional[Array] = None) -> Tuple[Array, ...]:
     """Equal label smoothing (SimCC, Section 3 "Label smoothing").
 
     ``1 - smoothing`` at the nearest bin and ``smoothing / (num_bins - 1)`` at
@@ -217,6 +251,8 @@ def simcc_equal(coords: Array, num_bins: Sequence[int],
             the A axes.
         num_bins (sequence[int]): Number of bins of each axis, at least 2.
         smoothing (float): The part given to the other bins, in [0, 1).
+        drawn (Array, optional): Which points get a label, bool, shape (...).
+            All by default.
 
     Returns:
         tuple[Array]: A label for each axis that sums to 1, shape
@@ -230,24 +266,28 @@ def simcc_equal(coords: Array, num_bins: Sequence[int],
         values = as_array(
             xp.where(nearest, 1. - smoothing, smoothing / (number - 1)),
             coords)
-        values *= (center == center)[..., None]  # 0 for NaN
+        values[_undrawn(center, drawn)] = 0
         labels.append(values)
     return tuple(labels)
 
 
-def simcc_gaussian(coords: Array, num_bins: Sequence[int],
-                   sigma: Sequence[float]) -> Tuple[Array, ...]:
+def simcc_gaussian(coords: Array,
+                   num_bins: Sequence[int],
+                   sigma: Sequence[float],
+                   drawn: Optional[Array] = None) -> Tuple[Array, ...]:
     r"""Gaussian label smoothing (SimCC, Section 3 "Label smoothing").
 
     The density of :math:`\mathcal{N}(c, \sigma)` at every bin; the centre is
-    not rounded. Sums to 1 but for what lies outside the axis. 0 from about 9
-    sigma on.
+    not rounded. Sums to 1 but for what lies outside the axis. 0 from about
+    6.5 sigma on.
 
     Args:
         coords (Array): Coordinates c in bins, shape (..., A), one for each
             axis.
         num_bins (sequence[int]): Number of bins of each of the A axes.
         sigma (sequence[float]): Standard deviation in bins on each axis.
+        drawn (Array, optional): Which points get a label, bool, shape (...).
+            All by default.
 
     Returns:
         tuple[Array]: A label for each axis, shape (..., num_bins).
@@ -255,26 +295,29 @@ def simcc_gaussian(coords: Array, num_bins: Sequence[int],
     width = 2 * math.ceil(REACH * max(sigma)) + 1
     if len(num_bins) > 1 and width > min(num_bins):
         return tuple(
-            simcc_gaussian(coords[..., axis:axis + 1], (number, ), (scale, ))
-            [0] for axis, (number, scale) in enumerate(zip(num_bins, sigma)))
+            simcc_gaussian(coords[..., axis:axis + 1], (number, ), (scale, ),
+                           drawn)[0]
+            for axis, (number, scale) in enumerate(zip(num_bins, sigma)))
     # all axes together, and only what is not 0: a window on each axis
     width = min(width, num_bins[0])
-    last = constants(tuple(number - width for number in num_bins), coords)
-    start = whole(coords - constants(width // 2, coords),
-                  constants(0, coords), last)
+    half, first, last = constants(
+        (width // 2, 0, tuple([number - width for number in num_bins])),
+        coords)
+    start = whole(coords - half, first, last)
     values = _offsets(coords - as_array(start, coords), width)
     values *= values
-    values *= constants(tuple((-0.5 / scale**2, ) for scale in sigma), values)
-    values = exp_(values, -0.5 * REACH**2)
-    values *= constants(
-        tuple((1 / (scale * math.sqrt(2 * math.pi)), ) for scale in sigma),
-        values)
-    values[coords != coords] = 0  # NaN
+    exponent, lowest, peak = constants(_density(tuple(sigma)), values)
+    values *= exponent
+    values = exp_(values, lowest)
+    values *= peak
+    values[_undrawn(coords, drawn)] = 0
     return place(values, start, num_bins)
 
 
-def simcc_laplace(coords: Array, num_bins: Sequence[int],
-                  sigma: Sequence[float]) -> Tuple[Array, ...]:
+def simcc_laplace(coords: Array,
+                  num_bins: Sequence[int],
+                  sigma: Sequence[float],
+                  drawn: Optional[Array] = None) -> Tuple[Array, ...]:
     r"""Laplace label smoothing (SimCC, Section 3 "Label smoothing").
 
     The density :math:`\exp(-|x-c|/b) / (2b)` at every bin, with b = sigma.
@@ -284,6 +327,8 @@ def simcc_laplace(coords: Array, num_bins: Sequence[int],
             axis.
         num_bins (sequence[int]): Number of bins of each of the A axes.
         sigma (sequence[float]): Scale b in bins on each axis.
+        drawn (Array, optional): Which points get a label, bool, shape (...).
+            All by default.
 
     Returns:
         tuple[Array]: A label for each axis, shape (..., num_bins).
@@ -293,7 +338,8 @@ def simcc_laplace(coords: Array, num_bins: Sequence[int],
         center = coords[..., axis]
         values = abs(_offsets(center, number))
         values *= -1 / scale
-        values = exp_(values, -80)
-        values *= ((center == center) * (0.5 / scale))[..., None]  # 0 for NaN
+        values = exp_(values, constant(-80, values))
+        values *= 0.5 / scale
+        values[_undrawn(center, drawn)] = 0
         labels.append(values)
     return tuple(labels)
