@@ -19,7 +19,7 @@ compare: venv
 	$(BIN)/python tools/compare.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --max-worker-restart 0 $(ARGS)
 
 # Both run outside the repository, in environments of their own in .matrix;
 # ARGS go to pytest.

@@ -194,7 +194,9 @@ def test(name: str, pytest_args) -> dict:
     report = folder / 'report.xml'
     subprocess.run(
         [
-            str(python), '-m', 'pytest', '-n', 'auto', f'--junitxml={report}',
+            str(python), '-m', 'pytest', '-n', 'auto',
+            # a crash ends the run, where xdist might wait for ever
+            '--max-worker-restart=0', f'--junitxml={report}',
             *pytest_args
         ],
         cwd=folder,
