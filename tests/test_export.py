@@ -43,6 +43,7 @@ from mmpose_simcc.export.graph import (  # noqa: E402
     relative_probabilities,
 )
 from mmpose_simcc.export.onnx_file import typed_where  # noqa: E402
+from mmpose_simcc.export.precision import _last_layers  # noqa: E402
 
 STOCK = ('mmpose::body_2d_keypoint/topdown_heatmap/coco/'
          'td-hm_res50_8xb64-210e_coco-256x192.py')
@@ -844,6 +845,21 @@ def exporter(tmp_path, repo_root, monkeypatch, capsys):
         return status, capsys.readouterr().out
 
     return run
+
+
+@pytest.mark.parametrize('name, layers', [('simcc', 2), ('daec', 1)])
+def test_last_layers(name, layers, tmp_path):
+    """Those whose output only the decoder reads."""
+    path = tmp_path / 'a.onnx'
+    export_onnx(build(config_of(name)), config_of(name), path)
+    proto = onnx.load(str(path))
+    found = [node for node in proto.graph.node
+             if node.name in _last_layers(proto)
+             and node.op_type in ('Conv', 'Gemm', 'MatMul')]
+    assert len(found) == layers
+    channels = {tensor.name: tensor.dims for tensor in proto.graph.initializer}
+    for node in found:
+        assert {96, 128, 17} & set(channels[node.input[1]])
 
 
 @pytest.mark.slow
