@@ -179,10 +179,10 @@ def as_keypoints(
 def _as_float32(name: str, values: np.ndarray) -> np.ndarray:
     """Real numbers of any kind; not text, times or complex numbers, which
     numpy would convert."""
+    if isinstance(values, np.ndarray) and values.dtype == np.float32:
+        return values
     try:
         array = np.asarray(values)
-        if array.dtype == np.float32:
-            return array
         if array.dtype.kind in 'biufO':
             return array.astype(np.float32)
     except (TypeError, ValueError):

@@ -68,7 +68,8 @@ def constants(values: Tuple[Union[float, Tuple], ...],
 
 def constant(value: Union[float, Tuple], like: Array) -> Union[Array, float]:
     """One of :func:`constants`."""
-    return constants((value, ), like)[0]
+    number, = constants((value, ), like)
+    return number
 
 
 def look_up(table: np.ndarray, index: Array) -> Array:

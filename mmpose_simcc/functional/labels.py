@@ -42,7 +42,9 @@ def _positions(size: int, dtype: np.dtype) -> np.ndarray:
 def _offsets(centers: Array, size: int) -> Array:
     """Distances of ``size`` positions from each centre, shape (..., size)."""
     if isinstance(centers, np.ndarray):
-        return _positions(size, centers.dtype) - centers[..., None]
+        # numpy subtracts faster along two dimensions than along five
+        offsets = _positions(size, centers.dtype) - centers.reshape(-1, 1)
+        return offsets.reshape(*centers.shape, size)
     return as_array(arange(0, size, centers), centers) - centers[..., None]
 
 
@@ -84,13 +86,16 @@ def heatmap_in_reach(centers: Array, heatmap_size: Tuple[int, int],
     Returns:
         Array: Bool, shape (...). False for NaN coordinates.
     """
-    W, H = heatmap_size
-    radius = 3 * sigma
-    low, high = constants(
-        (-radius - 1, (W + radius, H + radius)), like=centers)
+    low, high = constants(_reach_limits(tuple(heatmap_size), sigma), centers)
     touches = centers < high
     touches &= centers >= low
     return touches[..., 0] & touches[..., 1]
+
+
+@lru_cache(maxsize=64)
+def _reach_limits(heatmap_size: Tuple[int, int], sigma: float) -> Tuple:
+    W, H = heatmap_size
+    return -3 * sigma - 1, (W + 3 * sigma, H + 3 * sigma)
 
 
 def gaussian_heatmaps(keypoints: Array,
