@@ -22,6 +22,7 @@ from ..functional.arrays import (
     constant,
     namespace,
     softmax,
+    stack,
     whole,
 )
 from .base import SIGMA_RANGE, TensorCodec, check_maps
@@ -242,16 +243,22 @@ class SimCCCodec(TensorCodec):
                           f'of the B and K of `simcc_x`, '
                           f'{tuple(simcc_x.shape[:2])}')
         xp = namespace(simcc_x)
-        x, x_scores = self._decode_axis(simcc_x, 0)
-        y, y_scores = self._decode_axis(simcc_y, 1)
-        keypoints = xp.stack([x, y], -1)
+        x, *x_peak = self._decode_axis(simcc_x, 0)
+        y, *y_peak = self._decode_axis(simcc_y, 1)
+        keypoints = stack([x.reshape(-1), y.reshape(-1)]).T
+        keypoints = keypoints.reshape(*x.shape, 2)
         keypoints = keypoints / constant(self.simcc_split_ratio, keypoints)
-        scores = xp.minimum(x_scores, y_scores)
-        return keypoints, xp.where(xp.isfinite(scores), scores, 0.)
+        scores = xp.minimum(x_peak[0], y_peak[0])
+        usable = xp.isfinite(scores)
+        if self.score == 'softmax':
+            scores = at_most(scores, 1.)
+            usable = usable & x_peak[1] & y_peak[1]
+        return keypoints, xp.where(usable, scores, 0.)
 
-    def _decode_axis(self, logits: Array, axis: int) -> Tuple[Array, Array]:
-        """Bins and scores along one axis; a score that is not finite marks a
-        vector that cannot be decoded."""
+    def _decode_axis(self, logits: Array, axis: int) -> Tuple[Array, ...]:
+        """Bins and scores along one axis, and for scores by softmax whether
+        not all logits are equal. The score of a vector that cannot be decoded
+        is not finite."""
         locs, peak = F.vector_argmax(logits)
         coords = as_array(locs, like=logits)
         if self.refine == 'none' and self.score == 'logit':
@@ -262,11 +269,9 @@ class SimCCCodec(TensorCodec):
         if self.score == 'logit':
             return coords, peak
         mass = F.peak_mass(probabilities, locs, self.peak_radius)
-        score = at_most(mass / constant(self.perfect_mass[axis], mass), 1.)
         top = F.vector_at(probabilities, locs)
-        # not all equal
-        informative = top > constant((1 + 1e-6) / logits.shape[-1], top)
-        return coords, namespace(logits).where(informative, score, math.nan)
+        return (coords, mass / constant(self.perfect_mass[axis], mass),
+                top > constant((1 + 1e-6) / logits.shape[-1], top))
 
     def _refine(self, probabilities: Array, locs: Array,
                 axis: int) -> Array:
