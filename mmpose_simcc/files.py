@@ -54,4 +54,4 @@ def save_arrays(path: Union[str, Path], **arrays: np.ndarray) -> None:
     content = io.BytesIO()
     np.savez(content, **arrays)
     with whole_file(path) as unfinished:
-        unfinished.write_bytes(content.getbuffer())
+        unfinished.write_bytes(content.getvalue())

@@ -67,7 +67,7 @@ def save_checkpoint(path: Union[str, os.PathLike],
     content = io.BytesIO()  # torch hides why it cannot write to a file
     torch.save(dict(meta=meta, state_dict=state_dict), content)
     with whole_file(path) as unfinished:
-        unfinished.write_bytes(content.getbuffer())
+        unfinished.write_bytes(content.getvalue())
 
 
 def check_config(config: Union[str, os.PathLike],
