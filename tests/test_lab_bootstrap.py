@@ -16,6 +16,7 @@ from mmpose_simcc.lab.bootstrap import (
     resample,
     weighted_pck,
 )
+from mmpose_simcc.lab.tables import Row, main_metric, metric_key
 
 SIGMAS = np.full(17, 0.08)
 
@@ -54,7 +55,7 @@ def people(rng, images):
     return annotations, detections
 
 
-def coco_eval(annotations, detections, draw):
+def coco_eval(annotations, detections, draw, kind='keypoints'):
     """COCOeval on a set in which image ``draw[i]`` has become image i."""
 
     def copies(items):
@@ -68,17 +69,21 @@ def coco_eval(annotations, detections, draw):
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = dict(
-            images=[dict(id=i, width=200, height=200)
-                    for i in range(len(draw))],
+            images=[
+                dict(id=i, width=200, height=200, crowdIndex=i % 10 / 10)
+                for i in range(len(draw))
+            ],
             categories=[dict(id=1, name='person')],
             annotations=copies(annotations))
         truth.createIndex()
         found = truth.loadRes(copies(detections))
-        evaluation = COCOeval(truth, found, 'keypoints', SIGMAS)
+        evaluation = COCOeval(truth, found, kind, SIGMAS,
+                              kind == 'keypoints')
         evaluation.params.useSegm = None
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
+        if kind == 'keypoints':  # that of crowds reads files again
+            evaluation.summarize()
     return evaluation
 
 
@@ -88,11 +93,13 @@ class TestAveragePrecision:
     def data(self):
         return people(np.random.default_rng(0), 40)
 
-    def test_equals_coco(self, data):
-        evaluation = coco_eval(*data, range(40))
-        assert 0.1 < evaluation.stats[0] < 0.9
+    @pytest.mark.parametrize('kind', ['keypoints', 'keypoints_crowd'])
+    def test_equals_coco(self, data, kind):
+        evaluation = coco_eval(*data, range(40), kind)
+        expected = evaluation.eval['precision'][:, :, 0, 0, -1].mean()
+        assert 0.1 < expected < 0.9
         ap = average_precision(match_coco(evaluation), np.ones(40))
-        assert ap == pytest.approx(evaluation.stats[0], abs=1e-12)
+        assert ap == pytest.approx(expected, abs=1e-12)
 
     @pytest.mark.parametrize('seed', range(8))
     def test_equals_coco_on_resampled_images(self, data, seed):
@@ -141,3 +148,16 @@ def test_interval_of_a_mean():
     means = resample(400, 4000) @ values / 400
     expected = values.mean() + np.array([-1.96, 1.96]) * values.std() / 20
     np.testing.assert_allclose(interval(means), expected, atol=0.03)
+
+
+@pytest.mark.parametrize('metrics, expected', [
+    ({'coco/AR': 0.6, 'coco/AP': 0.5}, 'AP'),
+    ({'crowdpose/AP': 0.5, 'crowdpose/AP(E)': 0.6}, 'AP'),
+    ({'Head PCK': 90., 'PCK': 80., 'PCK@0.1': 30.}, 'PCK'),
+])
+def test_main_metric(metrics, expected):
+    """What studies show where they do not name a metric."""
+    row = Row('a', 'SimCC', 'argmax', (64, 64), 1., 1., 1., 1., 1., metrics,
+              'a.pth', 'results/a')
+    assert main_metric([row]) == expected
+    assert metric_key([row], expected).split('/')[-1] == expected

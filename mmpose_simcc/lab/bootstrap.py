@@ -139,7 +139,8 @@ def bootstrap(row: Row, run: Run, metric: str) -> np.ndarray:
     Args:
         row (Row): The row.
         run (Run): Its run.
-        metric (str): ``'coco/AP'``, ``'PCK'``, ``'PCKh'`` or ``'PCK@0.1'``.
+        metric (str): ``'coco/AP'``, ``'crowdpose/AP'``, ``'PCK'``,
+            ``'PCKh'`` or ``'PCK@0.1'``.
 
     Returns:
         np.ndarray: Shape (REPEATS,), in the metric's own unit. Rows of the
@@ -152,7 +153,7 @@ def bootstrap(row: Row, run: Run, metric: str) -> np.ndarray:
         init_default_scope(run.cfg.get('default_scope', 'mmpose'))
         with quiet():
             built = [METRICS.build(cfg) for cfg in metrics]
-            if metric == 'coco/AP':
+            if metric.endswith('/AP'):
                 coco = next(m for m in built if isinstance(m, CocoMetric))
                 samples = _bootstrap_ap(row, run, coco)
             else:

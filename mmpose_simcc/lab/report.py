@@ -6,7 +6,7 @@ import platform
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -26,6 +26,7 @@ from .study import Study
 from .tables import (
     Row,
     flat_table,
+    main_metric,
     markdown_table,
     metric_key,
     percent,
@@ -202,6 +203,7 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row],
         list[Path]: The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    study = replace(study, value=study.value or main_metric(rows))
     key = metric_key(rows, study.value)
     by_name = {run.name: run for run in runs}
     paths = write_tables(rows, folder)

@@ -44,7 +44,8 @@ class Study:
         evaluator (dict, optional): Metrics in place of the configs' own.
         title (str): What is studied.
         claim (str): What the paper finds.
-        value (str): Metric of plots and of tables with factors in columns.
+        value (str, optional): Metric of plots and of tables with factors in
+            columns. By default AP, or PCK where there is none.
         rows (list[str]): Factors that make the table's rows.
         columns (str | list[str]): Factor whose values are the columns, or
             names of metrics and costs. All metrics by default.
@@ -65,7 +66,7 @@ class Study:
     evaluator: Optional[dict] = None
     title: str = 'Comparison'
     claim: str = ''
-    value: str = 'AP'
+    value: Optional[str] = None
     rows: List[str] = field(default_factory=lambda: ['model', 'decoder'])
     columns: Union[str, List[str], None] = None
     plot: dict = field(default_factory=dict)

@@ -143,6 +143,11 @@ def metric_key(rows: List[Row], name: str) -> str:
     return names[name]
 
 
+def main_metric(rows: List[Row]) -> str:
+    """The metric that tells the best: AP, or PCK where there is none."""
+    return 'AP' if 'AP' in shown_metrics(rows).values() else 'PCK'
+
+
 def percent(row: Row, key: str) -> Optional[float]:
     """A metric in percent, as papers give it."""
     value = row.metrics.get(key)
