@@ -130,22 +130,23 @@ def write_tables(rows: List[Row], folder: Path) -> List[Path]:
     return paths
 
 
-def metric_key(rows: List[Row], name: str) -> str:
-    """MMPose's name of a metric.
+def main_metric(rows: List[Row]) -> str:
+    """The metric that tells the best: AP, or PCK where there is none."""
+    return 'AP' if 'AP' in shown_metrics(rows).values() else 'PCK'
+
+
+def metric_key(rows: List[Row], name: Optional[str] = None) -> str:
+    """MMPose's name of a metric, by default of the main one.
 
     Raises:
         LabError: The rows have no such metric.
     """
+    name = name or main_metric(rows)
     names = {short: key for key, short in shown_metrics(rows).items()}
     if name not in names:
         raise LabError(f'there is no metric {name}; there are '
                        f'{", ".join(names)}')
     return names[name]
-
-
-def main_metric(rows: List[Row]) -> str:
-    """The metric that tells the best: AP, or PCK where there is none."""
-    return 'AP' if 'AP' in shown_metrics(rows).values() else 'PCK'
 
 
 def percent(row: Row, key: str) -> Optional[float]:
