@@ -6,6 +6,7 @@ from .decode import (
                      decode_daec,
                      decode_daec_1d,
                      heatmap_argmax,
+                     peak_mass,
                      refine_dark,
                      refine_dark_1d,
                      shift_quarter,
@@ -16,7 +17,6 @@ from .flip import average_flip_simcc, flip_simcc
 from .labels import (
                      gaussian_heatmaps,
                      heatmap_in_reach,
-                     round_to_cell,
                      simcc_equal,
                      simcc_gaussian,
                      simcc_inside,
@@ -28,8 +28,8 @@ from .losses import kl_divergence, kl_divergence_equal
 __all__ = [
     'average_flip_simcc', 'blur_kernel_size_of', 'daec_radius', 'decode_daec',
     'decode_daec_1d', 'flip_simcc', 'gaussian_heatmaps', 'heatmap_argmax',
-    'heatmap_in_reach', 'kl_divergence', 'kl_divergence_equal', 'refine_dark',
-    'refine_dark_1d', 'round_to_cell', 'shift_quarter', 'shift_second_max',
+    'heatmap_in_reach', 'kl_divergence', 'kl_divergence_equal', 'peak_mass',
+    'refine_dark', 'refine_dark_1d', 'shift_quarter', 'shift_second_max',
     'simcc_equal', 'simcc_gaussian', 'simcc_inside', 'simcc_laplace',
     'simcc_one_hot', 'vector_argmax'
 ]

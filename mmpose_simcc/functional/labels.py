@@ -62,14 +62,6 @@ def _outer(columns: Array, rows: Array) -> Array:
     return columns * rows
 
 
-def round_to_cell(keypoints: Array) -> Array:
-    """The nearest cell: the biased centre (DARK, Section 3.2, Eq. 13).
-
-    Like MMPose, a coordinate in (-1.5, -0.5) cells goes to cell 0.
-    """
-    return namespace(keypoints).trunc(keypoints + 0.5)
-
-
 def heatmap_in_reach(centers: Array, heatmap_size: Tuple[int, int],
                      sigma: float) -> Array:
     """Which centres have a Gaussian that reaches into the heatmap.
@@ -115,8 +107,8 @@ def gaussian_heatmaps(keypoints: Array,
         sigma (float): Standard deviation in cells.
         unbiased (bool): Keep the sub-cell centre (DARK's unbiased encoding)
             and the whole Gaussian. Otherwise the centre is rounded to a cell
-            and the Gaussian is cut at 3 sigma, as the standard (biased)
-            encoding does.
+            (Eq. 13) and the Gaussian is cut at 3 sigma, as the standard
+            (biased) encoding does.
         drawn (Array, optional): Which keypoints are drawn, bool, shape (...).
             All by default.
 
@@ -168,13 +160,15 @@ def _biased_lines(lowest: int, highest: int, heatmap_size: Tuple[int, int],
 def _biased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
                      sigma: float,
                      drawn: Optional[Array]) -> Tuple[Array, Array]:
-    # nothing is computed but the product: lines are looked up
+    # nothing is computed but the product: lines around the nearest cell (DARK,
+    # Section 3.2, Eq. 13) are looked up
     W, H = heatmap_size
     lowest = -int(3 * sigma) - 2  # a Gaussian here is not seen
     highest = max(W, H) - lowest
-    table = _biased_lines(lowest, highest, heatmap_size, sigma,
+    table = _biased_lines(lowest, highest, (W, H), sigma,
                           precision(keypoints))
-    # an index below 0 counts from the end
+    # An index below 0 counts from the end. Like in MMPose, a coordinate in
+    # (-1.5, -0.5) cells goes to cell 0.
     half, low, high = constants((0.5, lowest, highest), keypoints)
     lines = look_up(table, whole(keypoints + half, low, high))
     in_reach = lines[..., 0, -2] * lines[..., 1, -1]
