@@ -177,7 +177,6 @@ class TestTwoProcesses:
         cfg.load_from = learned
         # an odd number of people for two processes
         cfg.test_dataloader.dataset.indices = PEOPLE - 1
-        # rounding depends on the size of a batch
         cfg.test_dataloader.batch_size = 1
         results = {}
         for name in ('one', 'two'):
