@@ -171,6 +171,9 @@ class TestTwoProcesses:
         assert largest_difference(one, learned) > 1e-3
         assert largest_difference(one, two) < 1e-5
 
+    @pytest.mark.skipif(
+        not hasattr(mmengine.dist.dist, 'zip_longest'),
+        reason='this MMEngine loses the last of an odd number of people')
     def test_evaluate_to_the_metrics_of_one(self, toy_config, learned,
                                             repo_root, tmp_path):
         cfg = copy.deepcopy(toy_config)
