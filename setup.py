@@ -10,6 +10,7 @@ MIM = ('configs', 'tools', 'model-index.yml')
 VERSION = {}
 exec((ROOT / 'mmpose_simcc' / 'version.py').read_text(), VERSION)
 
+
 class BuildWithMim(build_py):
     """Adds ``mmpose_simcc/.mim``, where mim looks for configs, tools and the
     model index: copies in a wheel, links in an editable install."""
@@ -26,9 +27,8 @@ class BuildWithMim(build_py):
                 (mim / name).symlink_to(ROOT / name)
             elif (ROOT / name).is_dir():
                 shutil.copytree(
-                    ROOT / name,
-                    mim / name,
-                    ignore=shutil.ignore_patterns('__pycache__'))
+                    ROOT / name, mim / name, ignore=shutil.ignore_patterns('__pycache__')
+                )
             else:
                 shutil.copy2(ROOT / name, mim / name)
 
@@ -77,4 +77,5 @@ setup(
         'Programming Language :: Python :: 3.12',
         'Topic :: Scientific/Engineering :: Image Recognition',
     ],
-    zip_safe=False)
+    zip_safe=False,
+)

@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Settings of Sphinx; `make docs` builds the site in docs/_build/html."""
+
 import mmpose_simcc
 
 project = 'mmpose_simcc'

@@ -4,11 +4,12 @@
 Importing this package registers its codecs, heads, backbones, losses and hook
 into MMPose's registries.
 """
-from . import environment
+
+from .utils import environment
 
 environment.check()  # before anything fails in less telling words
 
-from . import compat  # noqa: E402
+from .utils import compat  # noqa: E402
 
 compat.apply()  # before anything imports mmpose
 

@@ -19,15 +19,16 @@ edits the base before MMEngine merges the file into it::
 MMEngine executes text configs, so the import works there; ``_base_`` has to
 come first, by which MMEngine tells a text config from a pure-Python one.
 """
+
 import copy
 from typing import Iterator, Optional, Tuple
 
 from mmengine.config import Config
 from mmpose.registry import KEYPOINT_CODECS
 
-from .checks import check_choice, invalid
 from .codecs import SimCCCodec
 from .codecs.base import TensorCodec
+from .utils.checks import check_choice, invalid
 
 HEATMAP_HEAD_DECONVS = 3  # stock HeatmapHead's default
 
@@ -55,47 +56,44 @@ def _complete(codec: dict, base: dict) -> dict:
     codec = copy.deepcopy(dict(codec))
     codec.setdefault('input_size', tuple(base['input_size']))
     is_heatmap, was_heatmap = (
-        name not in ('SimCCCodec', 'SimCCLabel')
-        for name in (_type_name(codec), _type_name(base)))
+        name not in ('SimCCCodec', 'SimCCLabel') for name in (_type_name(codec), _type_name(base))
+    )
     if is_heatmap == was_heatmap and 'sigma' in base:
         codec.setdefault('sigma', base['sigma'])
     if is_heatmap and was_heatmap:
         codec.setdefault(
             'heatmap_size',
-            tuple(cells * size // base_size for cells, size, base_size in zip(
-                base['heatmap_size'], codec['input_size'],
-                base['input_size'])))
+            tuple(
+                cells * size // base_size
+                for cells, size, base_size in zip(
+                    base['heatmap_size'], codec['input_size'], base['input_size']
+                )
+            ),
+        )
     elif not is_heatmap and 'simcc_split_ratio' in base:
         codec.setdefault('simcc_split_ratio', base['simcc_split_ratio'])
     return codec
 
 
-def _featuremap_size(input_size: Tuple[int, int], base_head: dict,
-                     base_codec: dict) -> Tuple[int, int]:
+def _featuremap_size(
+    input_size: Tuple[int, int], base_head: dict, base_codec: dict
+) -> Tuple[int, int]:
     """Size of the feature map that enters the head, for another input."""
     size = base_head.get('in_featuremap_size')
     if size is None:
-        deconvs = base_head.get('deconv_out_channels',
-                                (None, ) * HEATMAP_HEAD_DECONVS)
-        size = [
-            cells // 2**len(deconvs or ())
-            for cells in base_codec['heatmap_size']
-        ]
-    strides = [
-        pixels // cells
-        for pixels, cells in zip(base_codec['input_size'], size)
-    ]
+        deconvs = base_head.get('deconv_out_channels', (None,) * HEATMAP_HEAD_DECONVS)
+        size = [cells // 2 ** len(deconvs or ()) for cells in base_codec['heatmap_size']]
+    strides = [pixels // cells for pixels, cells in zip(base_codec['input_size'], size)]
     if any(pixels % stride for pixels, stride in zip(input_size, strides)):
-        raise invalid('codec.input_size', input_size,
-                      f'a multiple of the stride of the features, {strides}')
-    return tuple(
-        pixels // stride for pixels, stride in zip(input_size, strides))
+        raise invalid(
+            'codec.input_size', input_size, f'a multiple of the stride of the features, {strides}'
+        )
+    return tuple(pixels // stride for pixels, stride in zip(input_size, strides))
 
 
-def set_representation(cfg: dict,
-                       codec: dict,
-                       head: Optional[dict] = None,
-                       targets: str = 'worker') -> None:
+def set_representation(
+    cfg: dict, codec: dict, head: Optional[dict] = None, targets: str = 'worker'
+) -> None:
     """Change codec, and head where needed, of a top-down config, in place.
 
     Rewritten are the head's decoder, the encoder of every
@@ -130,11 +128,12 @@ def set_representation(cfg: dict,
     base_head = cfg.get('model', {}).get('head')
     base_codec = (base_head or {}).get('decoder')
     affines = list(_dicts_of_type(cfg, 'TopdownAffine'))
-    if (not isinstance(base_codec, dict) or 'input_size' not in base_codec
-            or not affines):
-        raise invalid('cfg', _type_name(cfg.get('model', {})),
-                      'the config of a top-down model whose head has one '
-                      'codec as its `decoder`')
+    if not isinstance(base_codec, dict) or 'input_size' not in base_codec or not affines:
+        raise invalid(
+            'cfg',
+            _type_name(cfg.get('model', {})),
+            'the config of a top-down model whose head has one codec as its `decoder`',
+        )
     codec = _complete(codec, base_codec)
     built = KEYPOINT_CODECS.build(codec)
     if not isinstance(built, TensorCodec):
@@ -147,36 +146,38 @@ def set_representation(cfg: dict,
     if head is None:
         if is_simcc != was_simcc:
             raise invalid(
-                'head', head, f'given: {_type_name(base_head)} does not '
-                f'fit {_type_name(codec)}')
+                'head', head, f'given: {_type_name(base_head)} does not fit {_type_name(codec)}'
+            )
         new_head = base_head
         if was_simcc:
             new_head['in_featuremap_size'] = _featuremap_size(
-                codec['input_size'], base_head, base_codec)
+                codec['input_size'], base_head, base_codec
+            )
             for name in ('input_size', 'simcc_split_ratio'):
                 new_head[name] = getattr(built, name)
     else:
         new_head = dict(
-            in_channels=base_head['in_channels'],
-            out_channels=base_head['out_channels'])
+            in_channels=base_head['in_channels'], out_channels=base_head['out_channels']
+        )
         new_head.update(copy.deepcopy(dict(head)))
         if _type_name(new_head) == 'SimCCClassifierHead':
             new_head.setdefault(
-                'in_featuremap_size',
-                _featuremap_size(codec['input_size'], base_head, base_codec))
+                'in_featuremap_size', _featuremap_size(codec['input_size'], base_head, base_codec)
+            )
     new_head['decoder'] = copy.deepcopy(codec)
 
     cfg['codec'] = copy.deepcopy(codec)
     cfg['model']['head'] = new_head
     for target in _dicts_of_type(cfg, 'GenerateTarget'):
         if not isinstance(target.get('encoder'), dict):
-            raise invalid('cfg', target, 'a config whose GenerateTarget has '
-                          'one `encoder`')
+            raise invalid('cfg', target, 'a config whose GenerateTarget has one `encoder`')
         target['encoder'] = copy.deepcopy(
-            codec if targets == 'worker' else dict(type='CoordinateCodec'))
+            codec if targets == 'worker' else dict(type='CoordinateCodec')
+        )
     if targets == 'device':
         cfg['model'].setdefault('data_preprocessor', {}).update(
-            type='TargetDataPreprocessor', codec=copy.deepcopy(codec))
+            type='TargetDataPreprocessor', codec=copy.deepcopy(codec)
+        )
     for affine in affines:
         affine['input_size'] = codec['input_size']
         affine.pop('use_udp', None)
@@ -188,5 +189,4 @@ def set_representation(cfg: dict,
         test_cfg.update(flip_mode='heatmap', shift_heatmap=True)
     imports = list(cfg.get('custom_imports', {}).get('imports', []))
     if 'mmpose_simcc' not in imports:
-        cfg['custom_imports'] = dict(
-            imports=imports + ['mmpose_simcc'], allow_failed_imports=False)
+        cfg['custom_imports'] = dict(imports=imports + ['mmpose_simcc'], allow_failed_imports=False)

@@ -25,8 +25,8 @@ def pytest_collection_modifyitems(items):
 BESIDE_TESTS = Path(__file__).resolve().parent.parent
 IN_CHECKOUT = (BESIDE_TESTS / 'mmpose_simcc').is_dir()
 # Configs and tools; out of the repository those of the installed package.
-ROOT = BESIDE_TESTS if IN_CHECKOUT else Path(
-    mmpose_simcc.__file__).parent / '.mim'
+ROOT = BESIDE_TESTS if IN_CHECKOUT else Path(mmpose_simcc.__file__).parent / '.mim'
+sys.path.append(str(ROOT / 'tools'))  # for `benchmark`, which no package holds
 
 
 def run(*command, cwd=None, fails=False):
@@ -37,12 +37,8 @@ def run(*command, cwd=None, fails=False):
     if IN_CHECKOUT:  # mim does not find editable installs by itself
         env['PYTHONPATH'] = str(ROOT)
     result = subprocess.run(
-        command,
-        cwd=cwd,
-        env=env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT)
+        command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert (result.returncode != 0) == fails, result.stdout[-4000:]
     return result.stdout
 
@@ -68,9 +64,8 @@ def shared_dir() -> Path:
 
 def _mount(path: Path, options: str) -> None:
     done = subprocess.run(
-        ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs',
-         str(path)],
-        capture_output=True)
+        ['mount', '-t', 'tmpfs', '-o', options, 'tmpfs', str(path)], capture_output=True
+    )
     if done.returncode:
         pytest.skip('tmpfs cannot be mounted here')
 

@@ -1,17 +1,17 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """The benchmark itself, and the ratios it must keep."""
+
 import json
 import os
 import subprocess
 import sys
 import time
 
+import benchmark
 import numpy as np
 import pytest
 import torch
-
-from mmpose_simcc import benchmark
-from mmpose_simcc.benchmark.timing import Comparison, Result
+from benchmark.timing import Comparison, Result
 
 
 def sleeper(seconds):
@@ -19,7 +19,6 @@ def sleeper(seconds):
 
 
 class TestTiming:
-
     def test_ratios_and_aims(self):
         comparison = Comparison(
             'task',
@@ -28,10 +27,9 @@ class TestTiming:
             dict(ours=sleeper(0.002), stock=sleeper(0.02)),
             dict(ours=1, stock=2),
             aim=10,
-            peer='stock')
-        result, = benchmark.run_comparisons([comparison],
-                                            rounds=3,
-                                            block=0.004)
+            peer='stock',
+        )
+        (result,) = benchmark.run_comparisons([comparison], rounds=3, block=0.004)
         assert 3 < result.ratio('stock') < 6  # 10 ms an item against 2
         assert 0.3 < result.reached() < 0.6
         assert 'stock / ours' in benchmark.benchmark_table([result])
@@ -41,19 +39,19 @@ class TestTiming:
             'task',
             'method',
             'size',
-            dict(ours=np.array([18.]), argmax=np.array([2.])),
+            dict(ours=np.array([18.0]), argmax=np.array([2.0])),
             aim=0.25,
             peer='argmax',
-            slack=10.)
-        assert result.reached() == 1.
+            slack=10.0,
+        )
+        assert result.reached() == 1.0
 
     def test_answers_that_differ_stop_it(self):
 
         def check():
             raise AssertionError('answers differ')
 
-        comparison = Comparison('t', 'm', 's', dict(ours=sleeper(0)),
-                                dict(ours=1), check=check)
+        comparison = Comparison('t', 'm', 's', dict(ours=sleeper(0)), dict(ours=1), check=check)
         with pytest.raises(AssertionError, match='differ'):
             benchmark.run_comparisons([comparison])
 
@@ -67,26 +65,26 @@ def test_all_answers_agree():
 
 
 def test_a_wrong_decoder_is_noticed(monkeypatch):
-    from mmpose_simcc.benchmark import codecs
+    from benchmark import codecs
+
     monkeypatch.setattr(codecs, 'DARKCodec', codecs.HeatmapCodec)
-    comparison = next(c for c in codecs.codec_comparisons()
-                      if c.method == 'DARK')
+    comparison = next(c for c in codecs.codec_comparisons() if c.method == 'DARK')
     with pytest.raises(AssertionError, match='DARK'):
         comparison.check()
 
 
 def test_files(tmp_path):
     comparisons = [
-        c for c in benchmark.codec_comparisons(
-            settings=benchmark.SETTINGS[:1]) if c.task == 'encode'
+        c
+        for c in benchmark.codec_comparisons(settings=benchmark.SETTINGS[:1])
+        if c.task == 'encode'
     ] + benchmark.loss_comparisons()[1:2]
     results = benchmark.run_comparisons(comparisons, rounds=2, block=1e-4)
     benchmark.add_peak_bytes(results)
     peak = results[-1].extra['peak_bytes']
     logits = 4 * 64 * 17 * 512
     assert logits <= peak['ours'] < peak['stock']
-    benchmark.save_benchmark(results, benchmark.machine('cpu', 1),
-                             tmp_path / 'a' / 'b.json')
+    benchmark.save_benchmark(results, benchmark.machine('cpu', 1), tmp_path / 'a' / 'b.json')
     rows = json.loads((tmp_path / 'a' / 'b.json').read_text())
     assert rows['about']['torch'] == torch.__version__
     assert len(rows['results'][0]['seconds']['ours']) == 2
@@ -102,21 +100,17 @@ def test_ratios_hold_with_a_wide_margin(repo_root):
         cwd=repo_root,
         env={**os.environ, 'PYTHONPATH': str(repo_root)},
         capture_output=True,
-        text=True)
+        text=True,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_label_bytes_from_worker_to_trainer():
-    from mmpose_simcc.benchmark.models import (
-        RandomPeople,
-        _encoder,
-        _label_bytes,
-        _training_configs,
-    )
+    from benchmark.models import RandomPeople, _encoder, _label_bytes, _training_configs
+
     for configs in _training_configs().values():
         sizes = {
-            place: _label_bytes(
-                RandomPeople((288, 384), _encoder(cfg), 1)[0])
+            place: _label_bytes(RandomPeople((288, 384), _encoder(cfg), 1)[0])
             for place, cfg in configs.items()
         }
         assert sizes['device'] == 17 * 16 and sizes['worker'] > 90_000

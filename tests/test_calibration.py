@@ -11,25 +11,32 @@ from mmengine.config import Config
 from mmpose.registry import DATASETS
 
 from mmpose_simcc import DAECCodec, SimCCCodec
-from mmpose_simcc.analysis import build_model
-from mmpose_simcc.calibration import capture as capture_module
-from mmpose_simcc.calibration.calibrate import calibrate, learn
-from mmpose_simcc.calibration.capture import (
+from mmpose_simcc.codecs.learned import save_learned_delta
+from mmpose_simcc.functional.decode import (
+    decode_daec,
+    decode_daec_1d,
+    heatmap_argmax,
+    vector_argmax,
+)
+from mmpose_simcc.utils.inference import build_model
+from mmpose_simcc.workbench.calibration import capture as capture_module
+from mmpose_simcc.workbench.calibration.calibrate import calibrate, learn
+from mmpose_simcc.workbench.calibration.capture import (
     SHARD_PEOPLE,
     People,
     build_dataset,
     capture,
     choose_subset,
 )
-from mmpose_simcc.calibration.records import (
+from mmpose_simcc.workbench.calibration.records import (
     HeatmapRecords,
     Setting,
     SimCCRecords,
     build_records,
 )
-from mmpose_simcc.calibration.report import plot_calibration
-from mmpose_simcc.calibration.scoring import Scorer, keypoint_similarity
-from mmpose_simcc.calibration.search import (
+from mmpose_simcc.workbench.calibration.report import plot_calibration
+from mmpose_simcc.workbench.calibration.scoring import Scorer, keypoint_similarity
+from mmpose_simcc.workbench.calibration.search import (
     Gain,
     best_candidates,
     bootstrap_gain,
@@ -37,7 +44,7 @@ from mmpose_simcc.calibration.search import (
     climb,
     hold_out,
 )
-from mmpose_simcc.calibration.windows import (
+from mmpose_simcc.workbench.calibration.windows import (
     decode_grid,
     decode_windows,
     decode_windows_1d,
@@ -47,21 +54,14 @@ from mmpose_simcc.calibration.windows import (
     window_sums,
     window_sums_1d,
 )
-from mmpose_simcc.codecs.learned import save_learned_delta
-from mmpose_simcc.functional.decode import (
-    decode_daec,
-    decode_daec_1d,
-    heatmap_argmax,
-    vector_argmax,
-)
-from mmpose_simcc.toy import make_toy_coco
+from mmpose_simcc.workbench.toy import make_toy_coco
 
 CORNERS = ('br', 'ur', 'bl', 'ul')
 # whole, fractional, widening the window, past the maximum, nothing left
-DELTAS = (-2., -1.5, 0., 0.25, 3., 4., 6.75, 7., 8.5, 14.9, 20.)
+DELTAS = (-2.0, -1.5, 0.0, 0.25, 3.0, 4.0, 6.75, 7.0, 8.5, 14.9, 20.0)
 
 
-def noisy_heatmaps(number, size=(16, 20), sigma=2., seed=0):
+def noisy_heatmaps(number, size=(16, 20), sigma=2.0, seed=0):
     """Gaussians anywhere on the map, borders included, with noise and a
     second peak: (number, H, W), and their centres (number, 2)."""
     rng = np.random.default_rng(seed)
@@ -72,8 +72,7 @@ def noisy_heatmaps(number, size=(16, 20), sigma=2., seed=0):
 
     def gaussians(at):
         at = at[:, :, None, None]
-        return np.exp(-((x - at[:, 0])**2 + (y - at[:, 1])**2) /
-                      (2 * sigma**2))
+        return np.exp(-((x - at[:, 0]) ** 2 + (y - at[:, 1]) ** 2) / (2 * sigma**2))
 
     maps = gaussians(centers) + 0.4 * gaussians(others)
     maps += 0.03 * rng.standard_normal(maps.shape)
@@ -81,7 +80,6 @@ def noisy_heatmaps(number, size=(16, 20), sigma=2., seed=0):
 
 
 class TestWindows:
-
     @pytest.mark.parametrize('corner', CORNERS)
     @pytest.mark.parametrize('blur', [1, 11])
     def test_equals_decode_daec(self, corner, blur):
@@ -89,51 +87,45 @@ class TestWindows:
         locs, peaks = heatmap_argmax(maps)
         source = maps if blur == 1 else smooth_heatmaps(maps, blur)
         windows = extract_windows(source, locs, reach=9)
-        sums = window_sums(windows / peaks[:, None, None], locs, peaks,
-                           (16, 20), 2., corner)
-        pairs = torch.cartesian_prod(torch.tensor(DELTAS),
-                                     torch.tensor(DELTAS))
+        sums = window_sums(windows / peaks[:, None, None], locs, peaks, (16, 20), 2.0, corner)
+        pairs = torch.cartesian_prod(torch.tensor(DELTAS), torch.tensor(DELTAS))
         ours = decode_windows(sums, pairs[None]) + locs[:, None]
         for pair, found in zip(pairs, ours.unbind(1)):
-            expected = decode_daec(maps.double(), locs, 2., pair.double(),
-                                   corner, blur)
+            expected = decode_daec(maps.double(), locs, 2.0, pair.double(), corner, blur)
             np.testing.assert_allclose(found, expected, atol=2e-4)
 
     def test_grid_is_every_pair(self):
         maps, _ = noisy_heatmaps(12)
         locs, peaks = heatmap_argmax(maps)
         sums = window_sums(
-            extract_windows(maps, locs, 9), locs, torch.ones_like(peaks),
-            (16, 20), 2., 'ur')
+            extract_windows(maps, locs, 9), locs, torch.ones_like(peaks), (16, 20), 2.0, 'ur'
+        )
         deltas = torch.tensor(DELTAS)
         pairs = torch.cartesian_prod(deltas, deltas)
         np.testing.assert_allclose(
-            decode_grid(sums, deltas).flatten(1, 2),
-            decode_windows(sums, pairs[None]),
-            atol=1e-5)
+            decode_grid(sums, deltas).flatten(1, 2), decode_windows(sums, pairs[None]), atol=1e-5
+        )
 
     def test_a_factor_for_each_window(self):
         maps, _ = noisy_heatmaps(12)
         locs, _ = heatmap_argmax(maps)
-        sums = window_sums(
-            extract_windows(maps, locs, 9), locs, torch.ones(12), (16, 20),
-            2.)
+        sums = window_sums(extract_windows(maps, locs, 9), locs, torch.ones(12), (16, 20), 2.0)
         deltas = torch.rand(12, 1, 2) * 8 - 2
         np.testing.assert_allclose(
             decode_windows(sums, deltas)[:, 0] + locs,
-            decode_daec(maps, locs, 2., deltas[:, 0]),
-            atol=2e-4)
+            decode_daec(maps, locs, 2.0, deltas[:, 0]),
+            atol=2e-4,
+        )
 
     def test_equals_decode_daec_1d(self):
         vectors = torch.softmax(torch.randn(30, 64) * 3, dim=-1)
         locs, peaks = vector_argmax(vectors)
         windows = extract_windows_1d(vectors, locs, 15)
-        sums = window_sums_1d(windows / peaks[:, None], locs, peaks, 64, 4.)
+        sums = window_sums_1d(windows / peaks[:, None], locs, peaks, 64, 4.0)
         deltas = torch.tensor(DELTAS)
         ours = decode_windows_1d(sums, deltas.expand(30, -1)) + locs[:, None]
         for delta, found in zip(deltas, ours.unbind(1)):
-            expected = decode_daec_1d(vectors.double(), locs, 4.,
-                                      float(delta))
+            expected = decode_daec_1d(vectors.double(), locs, 4.0, float(delta))
             np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
@@ -142,7 +134,6 @@ def heatmap_codec(**kwargs):
 
 
 class TestRecords:
-
     @pytest.mark.parametrize('smooth', [False, True])
     @pytest.mark.parametrize('corner', CORNERS)
     def test_heatmaps_equal_the_codec(self, corner, smooth):
@@ -156,18 +147,15 @@ class TestRecords:
         deltas = np.random.default_rng(0).uniform(-2, 7, (3, 5, 2))
         found = records.decode(stored, Setting(corner, smooth), deltas)
         for i, delta in enumerate(deltas):
-            codec = heatmap_codec(
-                corner=corner, smooth=smooth, delta=delta.tolist())
+            codec = heatmap_codec(corner=corner, smooth=smooth, delta=delta.tolist())
             expected, _ = codec.batch_decode(maps)
             # float16 windows: 0.002 cells of 4 pixels
-            np.testing.assert_allclose(
-                found[:, i], np.concatenate(expected), atol=0.008)
+            np.testing.assert_allclose(found[:, i], np.concatenate(expected), atol=0.008)
 
     def test_vectors_equal_the_codec(self):
         codec = SimCCCodec((64, 80), 2.0, sigma=(4, 6))
         generator = torch.Generator().manual_seed(0)
-        x, y = (torch.randn(6, 5, bins, generator=generator) * 4
-                for bins in codec.num_bins)
+        x, y = (torch.randn(6, 5, bins, generator=generator) * 4 for bins in codec.num_bins)
         x[0, 0, 3] = float('nan')
         x[0, 1] = 0
         records = SimCCRecords(codec, low=-3)
@@ -176,33 +164,34 @@ class TestRecords:
             deltas = np.broadcast_to(pair, (1, 5, 2))
             found = records.decode(stored, Setting(), deltas)[:, 0]
             expected, _ = SimCCCodec(
-                (64, 80), 2.0, sigma=(4, 6), refine='daec',
-                delta=pair).batch_decode(x, y)
-            np.testing.assert_allclose(
-                found, np.concatenate(expected), atol=0.004)
+                (64, 80), 2.0, sigma=(4, 6), refine='daec', delta=pair
+            ).batch_decode(x, y)
+            np.testing.assert_allclose(found, np.concatenate(expected), atol=0.004)
 
-    @pytest.mark.parametrize('records', [
-        HeatmapRecords(heatmap_codec(), low=-2),
-        SimCCRecords(SimCCCodec((64, 80), sigma=4), low=-2)
-    ])
+    @pytest.mark.parametrize(
+        'records',
+        [
+            HeatmapRecords(heatmap_codec(), low=-2),
+            SimCCRecords(SimCCCodec((64, 80), sigma=4), low=-2),
+        ],
+    )
     def test_pairs_are_the_grid(self, records):
         if records.representation == 'heatmap':
-            outputs = noisy_heatmaps(10)[0].view(2, 5, 20, 16),
+            outputs = (noisy_heatmaps(10)[0].view(2, 5, 20, 16),)
         else:
             outputs = torch.randn(2, 5, 128), torch.randn(2, 5, 160)
         stored = records.record(*outputs)
-        deltas = np.array([-2., 0.5, 3.])
+        deltas = np.array([-2.0, 0.5, 3.0])
         grid = records.decode_pairs(stored, Setting(), deltas)
         pairs = np.stack(np.meshgrid(deltas, deltas, indexing='ij'), -1)
         flat = np.broadcast_to(pairs.reshape(9, 1, 2), (9, 5, 2))
         np.testing.assert_allclose(
-            grid.reshape(2, 9, 5, 2), records.decode(stored, Setting(), flat),
-            atol=1e-3)
+            grid.reshape(2, 9, 5, 2), records.decode(stored, Setting(), flat), atol=1e-3
+        )
 
     def test_a_large_training_set_fits(self):
         """150,000 people of 17 keypoints at sigma 2 in 4 GB."""
-        records = HeatmapRecords(
-            DAECCodec((192, 256), (48, 64), sigma=2), low=-2)
+        records = HeatmapRecords(DAECCodec((192, 256), (48, 64), sigma=2), low=-2)
         stored = records.record(torch.rand(8, 17, 64, 48))
         size = sum(array.nbytes for array in stored.values()) / 8
         assert 150_000 * size < 4e9
@@ -212,13 +201,11 @@ class TestRecords:
     def test_other_decoders_are_refused(self):
         with pytest.raises(ValueError, match='model.head.decoder'):
             build_records(
-                dict(
-                    type='UDPHeatmap', input_size=(64, 64),
-                    heatmap_size=(16, 16), sigma=2), -2)
+                dict(type='UDPHeatmap', input_size=(64, 64), heatmap_size=(16, 16), sigma=2), -2
+            )
 
 
 class TestSearch:
-
     def test_candidates(self):
         deltas = candidate_deltas(-1, 1.3, 0.25)
         np.testing.assert_allclose(deltas, np.arange(-1, 1.26, 0.25))
@@ -241,15 +228,14 @@ class TestSearch:
         assert not set(img_ids[chosen]) & set(img_ids[left])
 
     def test_best_of_equals_is_nearest_to_the_empirical(self):
-        values = np.array([1., 3., 3., 3.])
-        best = best_candidates(values, np.arange(4.), 2., 2)
+        values = np.array([1.0, 3.0, 3.0, 3.0])
+        best = best_candidates(values, np.arange(4.0), 2.0, 2)
         np.testing.assert_array_equal(best, [[2, 2], [1, 1]])
 
     def test_best_pair(self):
         values = np.zeros((3, 3))
         values[2, 0] = 1
-        np.testing.assert_array_equal(
-            best_candidates(values, np.arange(3.), 0., 1), [[2, 0]])
+        np.testing.assert_array_equal(best_candidates(values, np.arange(3.0), 0.0, 1), [[2, 0]])
 
     def test_bootstrap_covers_the_truth(self):
         """Of repeated experiments about 95 % of the intervals hold the true
@@ -265,16 +251,18 @@ class TestSearch:
         assert hits >= 51  # P(fewer) < 0.1 % at 93 %
 
     def test_climb_skips_what_is_not_supported(self):
-        gains = {(1, 0): Gain(.1, -.1, .2), (2, 0): Gain(.2, .1, .3),
-                 (3, 2): Gain(.2, .1, .3)}
-        chosen, steps = climb(lambda i, j: gains[i, j], [.5, .6, .6, .59])
+        gains = {
+            (1, 0): Gain(0.1, -0.1, 0.2),
+            (2, 0): Gain(0.2, 0.1, 0.3),
+            (3, 2): Gain(0.2, 0.1, 0.3),
+        }
+        chosen, steps = climb(lambda i, j: gains[i, j], [0.5, 0.6, 0.6, 0.59])
         assert chosen == 2
         assert [step.supported for step in steps] == [False, True, False]
         assert [step.against for step in steps] == [0, 0, 2]
 
 
-PCK_CONFIG = Config(
-    dict(test_evaluator=dict(type='PCKAccuracy', thr=0.01, norm_item='bbox')))
+PCK_CONFIG = Config(dict(test_evaluator=dict(type='PCKAccuracy', thr=0.01, norm_item='bbox')))
 
 
 def synthetic_people(folder, records, maps, truth, metainfo):
@@ -287,7 +275,7 @@ def synthetic_people(folder, records, maps, truth, metainfo):
         id=np.arange(N),
         img_id=np.arange(N) // 2,
         category_id=np.ones(N, int),
-        area=np.full(N, 4000.),
+        area=np.full(N, 4000.0),
         input_size=np.tile(size, (N, 1)),
         input_scale=np.tile(size, (N, 1)),
         input_center=np.tile(size / 2, (N, 1)),
@@ -298,19 +286,18 @@ def synthetic_people(folder, records, maps, truth, metainfo):
         **{
             f'by_{name}': np.concatenate(codec.batch_decode(maps)[0])
             for name, codec in records.references.items()
-        })
+        },
+    )
     shards = []
     for start in range(0, N, SHARD_PEOPLE):
         shards.append(folder / f'{start}.npz')
-        np.savez(shards[-1],
-                 **records.record(maps[start:start + SHARD_PEOPLE]))
+        np.savez(shards[-1], **records.record(maps[start : start + SHARD_PEOPLE]))
     return People(shards, arrays, metainfo, ann_file='')
 
 
 @pytest.fixture(scope='module')
 def metainfo():
-    return DATASETS.build(
-        dict(type='CocoDataset', ann_file='', lazy_init=True)).metainfo
+    return DATASETS.build(dict(type='CocoDataset', ann_file='', lazy_init=True)).metainfo
 
 
 @pytest.fixture(scope='module')
@@ -321,40 +308,55 @@ def biased(tmp_path_factory, metainfo):
     N, K, W, H = 150, 17, 24, 24
     truth = rng.uniform(8, 15, (N, K, 2))
     x, y = np.arange(W), np.arange(H)[:, None]
-    far = np.where(np.arange(K) < 8, 3., 6.)[None, :, None, None]
+    far = np.where(np.arange(K) < 8, 3.0, 6.0)[None, :, None, None]
     center_x, center_y = truth[..., :1, None], truth[..., 1:, None]
 
     def gaussian(dx, dy, sigma):
-        return np.exp(-((x - center_x - dx)**2 + (y - center_y - dy)**2) /
-                      (2 * sigma**2))
+        return np.exp(-((x - center_x - dx) ** 2 + (y - center_y - dy) ** 2) / (2 * sigma**2))
 
-    maps = gaussian(0, 0, 2.) + 0.3 * gaussian(far, far, 1.5)
+    maps = gaussian(0, 0, 2.0) + 0.3 * gaussian(far, far, 1.5)
     maps = torch.from_numpy(maps.astype(np.float32))
     records = HeatmapRecords(DAECCodec((96, 96), (W, H), sigma=2), low=-2)
     people = synthetic_people(
-        tmp_path_factory.mktemp('biased'), records, maps,
-        (truth * 4).astype(np.float32), metainfo)
-    calibration = learn(PCK_CONFIG, people, records, Setting(),
-                        candidate_deltas(-2, 7, 0.5))
+        tmp_path_factory.mktemp('biased'), records, maps, (truth * 4).astype(np.float32), metainfo
+    )
+    calibration = learn(PCK_CONFIG, people, records, Setting(), candidate_deltas(-2, 7, 0.5))
     return calibration, people, maps, truth * 4
 
 
 def brute_force(maps, truth, deltas, fit):
     """The factor with the largest mean similarity, by the codec."""
-    sigmas = np.array([.026, .025, .025, .035, .035, .079, .079, .072, .072,
-                       .062, .062, .107, .107, .087, .087, .089, .089])
+    sigmas = np.array(
+        [
+            0.026,
+            0.025,
+            0.025,
+            0.035,
+            0.035,
+            0.079,
+            0.079,
+            0.072,
+            0.072,
+            0.062,
+            0.062,
+            0.107,
+            0.107,
+            0.087,
+            0.087,
+            0.089,
+            0.089,
+        ]
+    )
     values = []
     for delta in deltas:
         codec = DAECCodec((96, 96), (24, 24), sigma=2, delta=delta)
         found = np.concatenate(codec.batch_decode(maps)[0])
         square = np.square(found - truth).sum(-1)
-        values.append(
-            np.exp(-square / (2 * 4000 * (2 * sigmas)**2))[fit].mean(0))
+        values.append(np.exp(-square / (2 * 4000 * (2 * sigmas) ** 2))[fit].mean(0))
     return np.array(values)
 
 
 class TestLearn:
-
     def test_curve_and_keypoints_by_brute_force(self, biased):
         calibration, people, maps, truth = biased
         deltas = candidate_deltas(-2, 7, 0.5)
@@ -362,8 +364,7 @@ class TestLearn:
         values = brute_force(maps, truth, deltas.tolist(), fit)
         curve = calibration.curves[0]
         assert curve.setting == Setting('br', False)
-        np.testing.assert_allclose(
-            curve.similarity, values.mean(-1), atol=1e-4)
+        np.testing.assert_allclose(curve.similarity, values.mean(-1), atol=1e-4)
         choices = {choice.name: choice for choice in calibration.choices}
         by_keypoint = np.array(choices['keypoint'].delta)[:, 0]
         np.testing.assert_array_equal(by_keypoint, deltas[values.argmax(0)])
@@ -372,8 +373,7 @@ class TestLearn:
         """The two groups of keypoints need different factors."""
         calibration, *_ = biased
         assert calibration.chosen.name.startswith('keypoint')
-        gains = [choice.gain for choice in calibration.choices[1:]
-                 if choice.supported]
+        gains = [choice.gain for choice in calibration.choices[1:] if choice.supported]
         assert gains and all(gain.low > 0 for gain in gains)
         assert calibration.verdict.gain.low > 0
 
@@ -386,8 +386,7 @@ class TestLearn:
             found = np.concatenate(codec.batch_decode(maps)[0])
             far = np.linalg.norm(found - truth, axis=-1)[fit]
             pck.append((far < 0.01 * 96).mean())
-        np.testing.assert_allclose(
-            calibration.curves[0].metrics, pck, atol=2e-3)
+        np.testing.assert_allclose(calibration.curves[0].metrics, pck, atol=2e-3)
         whole = calibration.choices[1]
         assert whole.delta == range(-2, 8)[int(np.argmax(pck))]
 
@@ -398,20 +397,13 @@ class TestLearn:
         N, K = 120, 17
         centers = rng.uniform(9, 14, (N, K, 2))
         x, y = np.arange(24), np.arange(24)[:, None]
-        maps = np.exp(-((x - centers[..., :1, None])**2 +
-                        (y - centers[..., 1:, None])**2) / 8)
+        maps = np.exp(-((x - centers[..., :1, None]) ** 2 + (y - centers[..., 1:, None]) ** 2) / 8)
         maps = torch.from_numpy(maps.astype(np.float32))
         truth = 4 * (centers + rng.normal(0, 0.5, centers.shape))
-        records = HeatmapRecords(
-            DAECCodec((96, 96), (24, 24), sigma=2), low=-2)
-        people = synthetic_people(tmp_path, records, maps,
-                                  truth.astype(np.float32), metainfo)
-        cfg = Config(
-            dict(
-                test_evaluator=dict(
-                    type='PCKAccuracy', thr=0.02, norm_item='bbox')))
-        calibration = learn(cfg, people, records, Setting(),
-                            candidate_deltas(-2, 7, 0.5))
+        records = HeatmapRecords(DAECCodec((96, 96), (24, 24), sigma=2), low=-2)
+        people = synthetic_people(tmp_path, records, maps, truth.astype(np.float32), metainfo)
+        cfg = Config(dict(test_evaluator=dict(type='PCKAccuracy', thr=0.02, norm_item='bbox')))
+        calibration = learn(cfg, people, records, Setting(), candidate_deltas(-2, 7, 0.5))
         assert not calibration.chosen.name.startswith('keypoint')
         # and DARK is exact on a Gaussian
         assert calibration.verdict.against == 'dark'
@@ -419,11 +411,9 @@ class TestLearn:
 
     def test_unknown_metric(self, biased):
         _, people, *_ = biased
-        records = HeatmapRecords(
-            DAECCodec((96, 96), (24, 24), sigma=2), low=-2)
+        records = HeatmapRecords(DAECCodec((96, 96), (24, 24), sigma=2), low=-2)
         with pytest.raises(ValueError, match=r"metric.*PCK.*'AP'"):
-            learn(PCK_CONFIG, people, records, Setting(),
-                  candidate_deltas(-2, 7, 1), metric='AP')
+            learn(PCK_CONFIG, people, records, Setting(), candidate_deltas(-2, 7, 1), metric='AP')
 
     def test_file_for_the_codec(self, biased, tmp_path):
         calibration, _, maps, _ = biased
@@ -434,10 +424,10 @@ class TestLearn:
             assert content[name]
         codec = DAECCodec((96, 96), (24, 24), sigma=2, delta=str(path))
         np.testing.assert_allclose(codec.delta, calibration.chosen.delta)
-        same = DAECCodec((96, 96), (24, 24), sigma=2,
-                         delta=calibration.chosen.delta)
+        same = DAECCodec((96, 96), (24, 24), sigma=2, delta=calibration.chosen.delta)
         np.testing.assert_array_equal(
-            codec.batch_decode(maps[:2])[0], same.batch_decode(maps[:2])[0])
+            codec.batch_decode(maps[:2])[0], same.batch_decode(maps[:2])[0]
+        )
 
     def test_plot(self, biased, tmp_path):
         path = plot_calibration(biased[0], tmp_path / 'plot.png')
@@ -445,33 +435,30 @@ class TestLearn:
 
 
 class TestLearnedFile:
-    SETTINGS = dict(
-        sigma=2, heatmap_size=[48, 64], blur_kernel_size=11, corner='br',
-        smooth=False)
+    SETTINGS = dict(sigma=2, heatmap_size=[48, 64], blur_kernel_size=11, corner='br', smooth=False)
 
     def save(self, path, delta=3.5, representation='heatmap', **settings):
-        save_learned_delta(path, representation, delta,
-                           {**self.SETTINGS, **settings}, {})
+        save_learned_delta(path, representation, delta, {**self.SETTINGS, **settings}, {})
         return str(path)
 
     def codec(self, path, **kwargs):
-        arguments = dict(
-            input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+        arguments = dict(input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
         return DAECCodec(**{**arguments, **kwargs}, delta=path)
 
-    @pytest.mark.parametrize('delta', [
-        3.5, [3.5, 2.], [[1., 2.]] * 17
-    ])
+    @pytest.mark.parametrize('delta', [3.5, [3.5, 2.0], [[1.0, 2.0]] * 17])
     def test_round_trip(self, tmp_path, delta):
         path = self.save(tmp_path / 'd.json', delta)
         np.testing.assert_array_equal(self.codec(path).delta, delta)
 
-    @pytest.mark.parametrize('change, message', [
-        (dict(sigma=3), 'sigma=2, but the codec has sigma=3'),
-        (dict(heatmap_size=(72, 96)), r'heatmap_size=\[48, 64\], but'),
-        (dict(corner='ul'), "corner='br', but the codec has corner='ul'"),
-        (dict(smooth=True), 'smooth=False, but the codec has smooth=True'),
-    ])
+    @pytest.mark.parametrize(
+        'change, message',
+        [
+            (dict(sigma=3), 'sigma=2, but the codec has sigma=3'),
+            (dict(heatmap_size=(72, 96)), r'heatmap_size=\[48, 64\], but'),
+            (dict(corner='ul'), "corner='br', but the codec has corner='ul'"),
+            (dict(smooth=True), 'smooth=False, but the codec has smooth=True'),
+        ],
+    )
     def test_other_settings(self, tmp_path, change, message):
         path = self.save(tmp_path / 'd.json')
         with pytest.raises(ValueError, match=message):
@@ -488,10 +475,10 @@ class TestLearnedFile:
         with pytest.raises(ValueError, match='delta.*cannot be read'):
             self.codec(str(tmp_path / 'none.json'))
 
-    @pytest.mark.parametrize('text, message', [
-        ('{', 'not JSON'), ('[1, 2]', 'holds no factor'),
-        ('{"delta": 3}', 'holds no factor')
-    ])
+    @pytest.mark.parametrize(
+        'text, message',
+        [('{', 'not JSON'), ('[1, 2]', 'holds no factor'), ('{"delta": 3}', 'holds no factor')],
+    )
     def test_malformed(self, tmp_path, text, message):
         path = tmp_path / 'd.json'
         path.write_text(text)
@@ -504,13 +491,12 @@ class TestLearnedFile:
 
     def test_simcc(self, tmp_path):
         path = str(tmp_path / 'd.json')
-        settings = dict(sigma=[4, 4], simcc_split_ratio=2.0,
-                        input_size=[192, 256])
-        save_learned_delta(path, 'simcc', [1.5, -1.], settings, {})
+        settings = dict(sigma=[4, 4], simcc_split_ratio=2.0, input_size=[192, 256])
+        save_learned_delta(path, 'simcc', [1.5, -1.0], settings, {})
         arguments = dict(input_size=(192, 256), sigma=4, refine='daec')
-        assert SimCCCodec(**arguments, delta=path).delta == (1.5, -1.)
+        assert SimCCCodec(**arguments, delta=path).delta == (1.5, -1.0)
         with pytest.raises(ValueError, match='simcc_split_ratio=2.0, but'):
-            SimCCCodec(**arguments, simcc_split_ratio=3., delta=path)
+            SimCCCodec(**arguments, simcc_split_ratio=3.0, delta=path)
         with pytest.raises(ValueError, match="'simcc', not 'heatmap'"):
             self.codec(path)
 
@@ -518,8 +504,7 @@ class TestLearnedFile:
 def make_toy(folder, repo_root, train):
     """A config on toy data, and weights that know nothing."""
     make_toy_coco(folder / 'data', train=train, val=20, seed=0, workers=1)
-    base = ('configs/body_2d_keypoint/topdown_heatmap/toy_coco/'
-            'td-hm_res18_1xb8-4e_toy-coco-64x64.py')
+    base = 'configs/body_2d_keypoint/topdown_heatmap/toy_coco/td-hm_res18_1xb8-4e_toy-coco-64x64.py'
     cfg = Config.fromfile(repo_root / base)
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']
@@ -543,7 +528,6 @@ def read_shards(people):
 
 
 class TestCapture:
-
     def test_no_augmentation_and_annotated_boxes(self, toy):
         cfg, *_ = toy
         cfg = cfg.copy()
@@ -598,8 +582,7 @@ class TestCapture:
         torch.manual_seed(1)
         torch.save(build_model(cfg).state_dict(), tmp_path / 'other.pth')
         first = capture(cfg, checkpoint, records, 'val', tmp_path)
-        other = capture(cfg, str(tmp_path / 'other.pth'), records, 'val',
-                        tmp_path)
+        other = capture(cfg, str(tmp_path / 'other.pth'), records, 'val', tmp_path)
         assert first.shards[0] != other.shards[0]
 
     def test_keypoints_are_those_of_the_model(self, toy, tmp_path):
@@ -616,17 +599,17 @@ class TestCapture:
             samples = model.test_step(
                 dict(
                     inputs=[item['inputs'] for item in batch],
-                    data_samples=[item['data_samples'] for item in batch]))
-        for sample, found, score in zip(samples, people.arrays['by_quarter'],
-                                        people.arrays['scores']):
-            np.testing.assert_allclose(
-                found, sample.pred_instances.keypoints[0], atol=0.01)
-            np.testing.assert_allclose(
-                score, sample.pred_instances.keypoint_scores[0], rtol=1e-3)
+                    data_samples=[item['data_samples'] for item in batch],
+                )
+            )
+        for sample, found, score in zip(
+            samples, people.arrays['by_quarter'], people.arrays['scores']
+        ):
+            np.testing.assert_allclose(found, sample.pred_instances.keypoints[0], atol=0.01)
+            np.testing.assert_allclose(score, sample.pred_instances.keypoint_scores[0], rtol=1e-3)
 
 
 class TestScorer:
-
     def people(self, toy, tmp_path):
         cfg, _, checkpoint = toy
         records = build_records(cfg.model.head.decoder, -2)
@@ -656,25 +639,33 @@ class TestScorer:
         similarity /= np.maximum(people.visible.sum(-1), 1)
         values = Scorer(toy[0], people, np.ones(len(people), bool))(found)
         labelled = people.visible.any(-1)
-        for name, threshold in (('coco/AR .5', .5), ('coco/AR .75', .75)):
+        for name, threshold in (('coco/AR .5', 0.5), ('coco/AR .75', 0.75)):
             recall = (similarity[labelled] >= threshold).mean()
             assert values[name] == pytest.approx(recall, abs=1e-6)
 
     def test_head_sizes_of_mpii(self, toy, tmp_path):
         """Where no head box is annotated the head segment is the unit."""
         people = self.people(toy, tmp_path)
-        mpii = DATASETS.build(
-            dict(type='MpiiDataset', ann_file='', lazy_init=True)).metainfo
+        mpii = DATASETS.build(dict(type='MpiiDataset', ann_file='', lazy_init=True)).metainfo
         N, K = 4, 16
         truth = np.random.default_rng(0).uniform(0, 90, (N, K, 2))
         truth[:, 8], truth[:, 9] = (40, 40), (40, 20)  # a head of 20 pixels
         visible = np.ones((N, 1, K))
         visible[3, 0, 9] = 0  # this head is not known
-        people = People([], dict(
-            id=np.arange(N), img_id=np.arange(N), scores=np.ones((N, K)),
-            category_id=np.ones(N, int), gt_bboxes=np.zeros((N, 1, 4)),
-            gt_keypoints=truth[:, None].astype(np.float32),
-            gt_keypoints_visible=visible), mpii, '')
+        people = People(
+            [],
+            dict(
+                id=np.arange(N),
+                img_id=np.arange(N),
+                scores=np.ones((N, K)),
+                category_id=np.ones(N, int),
+                gt_bboxes=np.zeros((N, 1, 4)),
+                gt_keypoints=truth[:, None].astype(np.float32),
+                gt_keypoints_visible=visible,
+            ),
+            mpii,
+            '',
+        )
         found = truth - 1  # MPII counts pixels from 1
         found[0] += (11, 0)  # more than half a head
         found[1] += (9, 0)
@@ -686,30 +677,38 @@ class TestScorer:
 
 
 def run_tool(repo_root, *arguments, launcher=()):
-    environment = dict(
-        os.environ, PYTHONPATH=str(repo_root), OMP_NUM_THREADS='1')
+    environment = dict(os.environ, PYTHONPATH=str(repo_root), OMP_NUM_THREADS='1')
     return subprocess.run(
-        [sys.executable, *launcher,
-         str(repo_root / 'tools/calibrate_daec.py'), *map(str, arguments)],
-        capture_output=True, text=True, env=environment, timeout=600)
+        [
+            sys.executable,
+            *launcher,
+            str(repo_root / 'tools/calibrate_daec.py'),
+            *map(str, arguments),
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
 
 
 class TestTool:
-
     def test_one_line_error(self, repo_root, toy, tmp_path):
-        result = run_tool(repo_root, *toy[1:], '--holdout', '1.5',
-                          '--work-dir', tmp_path)
+        result = run_tool(repo_root, *toy[1:], '--holdout', '1.5', '--work-dir', tmp_path)
         assert result.returncode == 1
         assert 'Traceback' not in result.stderr
         assert '`holdout` must be' in result.stderr.splitlines()[-1]
 
-    @pytest.mark.parametrize('arguments, message', [
-        (dict(split='all'), '`split` must be'),
-        (dict(step=0.3), '`step` must be'),
-        (dict(high=99), '`high` must be'),
-        (dict(low=1), '`low` must be'),
-        (dict(subset=0), '`subset` must be'),
-    ])
+    @pytest.mark.parametrize(
+        'arguments, message',
+        [
+            (dict(split='all'), '`split` must be'),
+            (dict(step=0.3), '`step` must be'),
+            (dict(high=99), '`high` must be'),
+            (dict(low=1), '`low` must be'),
+            (dict(subset=0), '`subset` must be'),
+        ],
+    )
     def test_arguments(self, toy, tmp_path, arguments, message):
         with pytest.raises(ValueError, match=message):
             calibrate(toy[0], toy[2], tmp_path, **arguments)
@@ -724,8 +723,7 @@ class TestTool:
     def test_full_disk(self, repo_root, toy, small_disk):
         out = small_disk / 'delta.json'
         out.write_text('earlier')
-        result = run_tool(repo_root, *toy[1:], '--work-dir', small_disk,
-                          '--out', out)
+        result = run_tool(repo_root, *toy[1:], '--work-dir', small_disk, '--out', out)
         assert result.returncode == 1
         assert 'Traceback' not in result.stderr
         assert 'No space left on device' in result.stderr.splitlines()[-1]
@@ -741,14 +739,16 @@ class TestTool:
         assert one.returncode == 0, one.stderr
         assert 'chosen on' in one.stdout
         two = run_tool(
-            repo_root, *arguments, tmp_path / 'two',
-            launcher=('-m', 'torch.distributed.run', '--standalone',
-                      '--nproc_per_node=2'))
+            repo_root,
+            *arguments,
+            tmp_path / 'two',
+            launcher=('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2'),
+        )
         assert two.returncode == 0, two.stderr
-        shards = [sorted(p.name for p in (tmp_path / name).rglob('*.npz'))
-                  for name in ('one', 'two')]
+        shards = [
+            sorted(p.name for p in (tmp_path / name).rglob('*.npz')) for name in ('one', 'two')
+        ]
         assert shards[0] == shards[1] and len(shards[0]) == 2
-        texts = [(tmp_path / name / 'config.json').read_text()
-                 for name in ('one', 'two')]
+        texts = [(tmp_path / name / 'config.json').read_text() for name in ('one', 'two')]
         assert texts[0] == texts[1]
         assert (tmp_path / 'two/config.png').is_file()

@@ -16,20 +16,17 @@ SMOOTHINGS = ['none', 'equal', 'gaussian', 'laplace']
 
 
 def keypoints_strategy(low_x, high_x, low_y, high_y):
-    return st.tuples(
-        st.floats(low_x, high_x), st.floats(low_y, high_y)).map(
-            lambda point: np.array([[point]], dtype=np.float32))
+    return st.tuples(st.floats(low_x, high_x), st.floats(low_y, high_y)).map(
+        lambda point: np.array([[point]], dtype=np.float32)
+    )
 
 
-@pytest.mark.parametrize('name', [
-    'SimCCCodec', 'HeatmapCodec', 'DARKCodec', 'DAECCodec'
-])
+@pytest.mark.parametrize('name', ['SimCCCodec', 'HeatmapCodec', 'DARKCodec', 'DAECCodec'])
 def test_registered(name):
     assert KEYPOINT_CODECS.get(name).__module__.startswith('mmpose_simcc')
 
 
 class TestHeatmapEncode:
-
     @pytest.mark.parametrize('codec', HEATMAP_CODECS)
     @pytest.mark.parametrize('unbiased', [False, True])
     def test_equals_stock(self, codec, unbiased):
@@ -66,7 +63,7 @@ class TestHeatmapEncode:
 
     @pytest.mark.parametrize('codec', HEATMAP_CODECS)
     def test_nan_keypoints_have_weight_zero(self, codec):
-        keypoints = np.array([[[np.nan, 3.], [10., 20.], [np.inf, -np.inf]]])
+        keypoints = np.array([[[np.nan, 3.0], [10.0, 20.0], [np.inf, -np.inf]]])
         encoded = codec(**SIZE).encode(keypoints)
         assert encoded['keypoint_weights'].tolist() == [[0, 1, 0]]
         assert np.isfinite(encoded['heatmaps']).all()
@@ -74,7 +71,6 @@ class TestHeatmapEncode:
 
 
 class TestHeatmapDecode:
-
     def maps(self, keypoints, sigma=2, unbiased=True):
         points = torch.as_tensor(keypoints, dtype=torch.float32) / 4
         return F.gaussian_heatmaps(points, (48, 64), sigma, unbiased)[0]
@@ -83,10 +79,11 @@ class TestHeatmapDecode:
     @given(keypoint=keypoints_strategy(32, 160, 32, 224))
     def test_round_trips(self, keypoint):
         """Pixels: a hundredth of a cell is 0.04 px."""
-        for codec, error in ((DARKCodec(**SIZE), 0.04),
-                             (DAECCodec(**SIZE, unbiased=True,
-                                        delta=0), 0.04),
-                             (HeatmapCodec(**SIZE, refine='none'), 2.001)):
+        for codec, error in (
+            (DARKCodec(**SIZE), 0.04),
+            (DAECCodec(**SIZE, unbiased=True, delta=0), 0.04),
+            (HeatmapCodec(**SIZE, refine='none'), 2.001),
+        ):
             encoded = codec.encode(keypoint)
             decoded, scores = codec.decode(encoded['heatmaps'])
             assert decoded.shape == (1, 1, 2) and scores.shape == (1, 1)
@@ -105,25 +102,21 @@ class TestHeatmapDecode:
             np.testing.assert_allclose(points, single, atol=1e-4)
             np.testing.assert_array_equal(values, single_scores)
 
-    @pytest.mark.parametrize('refine,stock_unbiased', [('quarter', False),
-                                                       ('dark', True)])
+    @pytest.mark.parametrize('refine,stock_unbiased', [('quarter', False), ('dark', True)])
     def test_equals_stock(self, refine, stock_unbiased):
-        codec = DARKCodec(**SIZE) if refine == 'dark' \
-            else HeatmapCodec(**SIZE, refine=refine)
+        codec = DARKCodec(**SIZE) if refine == 'dark' else HeatmapCodec(**SIZE, refine=refine)
         stock = MSRAHeatmap(**SIZE, unbiased=stock_unbiased)
         maps = self.maps(np.random.default_rng(1).uniform(0, 190, (3, 17, 2)))
         maps = (maps + 0.02 * torch.randn(maps.shape)).numpy()
         for sample in maps:
-            for actual, expected in zip(
-                    codec.decode(sample), stock.decode(sample)):
+            for actual, expected in zip(codec.decode(sample), stock.decode(sample)):
                 np.testing.assert_allclose(actual, expected, atol=4e-3)
 
     @pytest.mark.parametrize('codec', HEATMAP_CODECS)
-    @pytest.mark.parametrize(
-        'value', [np.nan, np.inf, -np.inf, 0., -1., 'one nan', 'one inf'])
+    @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 0.0, -1.0, 'one nan', 'one inf'])
     def test_bad_maps(self, codec, value):
         codec = codec(**SIZE)
-        maps = self.maps([[88., 120.]] * 2)
+        maps = self.maps([[88.0, 120.0]] * 2)
         if value == 'one nan':
             maps[0, 3, 5] = np.nan
         elif value == 'one inf':
@@ -138,8 +131,7 @@ class TestHeatmapDecode:
         assert scores[0, 1] == pytest.approx(1)
         assert np.abs(keypoints[0, 1] - (88, 120)).max() < 10
 
-    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16,
-                                       torch.float64])
+    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
     def test_dtypes(self, dtype):
         codec = DARKCodec(**SIZE)
         maps = self.maps([[90.3, 120.9]])[None]
@@ -148,13 +140,11 @@ class TestHeatmapDecode:
 
     def test_no_samples(self):
         for codec in HEATMAP_CODECS:
-            keypoints, scores = codec(**SIZE).batch_decode(
-                torch.zeros(0, 17, 64, 48))
+            keypoints, scores = codec(**SIZE).batch_decode(torch.zeros(0, 17, 64, 48))
             assert keypoints == [] and scores == []
 
 
 class TestDelta:
-
     def test_forms(self):
         maps = torch.rand(4, 3, 64, 48)
 
@@ -163,20 +153,28 @@ class TestDelta:
             return np.stack(codec.batch_decode(maps)[0])[:, 0]
 
         np.testing.assert_array_equal(decode('empirical'), decode(4))
-        np.testing.assert_array_equal(
-            decode('empirical', smooth=True), decode(3, smooth=True))
+        np.testing.assert_array_equal(decode('empirical', smooth=True), decode(3, smooth=True))
         np.testing.assert_array_equal(decode((4, 4)), decode(4))
         np.testing.assert_array_equal(decode([4, 4, 4]), decode(4))
         np.testing.assert_array_equal(decode([[4, 4]] * 3), decode(4))
         per_keypoint = decode([1, 2.5, -1])
         for k, delta in enumerate([1, 2.5, -1]):
-            np.testing.assert_allclose(
-                per_keypoint[:, k], decode(delta)[:, k], atol=1e-4)
+            np.testing.assert_allclose(per_keypoint[:, k], decode(delta)[:, k], atol=1e-4)
 
-    @pytest.mark.parametrize('delta', [
-        'sigma', None, True, [], float('nan'), [1, 2, float('inf')], 'a.txt',
-        [[1, 2, 3]] * 3, np.zeros((2, 2, 2))
-    ])
+    @pytest.mark.parametrize(
+        'delta',
+        [
+            'sigma',
+            None,
+            True,
+            [],
+            float('nan'),
+            [1, 2, float('inf')],
+            'a.txt',
+            [[1, 2, 3]] * 3,
+            np.zeros((2, 2, 2)),
+        ],
+    )
     def test_errors(self, delta):
         with pytest.raises(ValueError, match='`delta` must be'):
             DAECCodec(**SIZE, delta=delta)
@@ -188,56 +186,62 @@ class TestDelta:
 
 
 class TestArguments:
-
-    @pytest.mark.parametrize('kwargs,named', [
-        (dict(input_size=192), 'input_size'),
-        (dict(input_size=(0, 256)), 'input_size'),
-        (dict(heatmap_size=(48, 64, 1)), 'heatmap_size'),
-        (dict(heatmap_size=(48.5, 64)), 'heatmap_size'),
-        (dict(sigma=0), 'sigma'),
-        (dict(sigma=float('nan')), 'sigma'),
-        (dict(sigma='2'), 'sigma'),
-        (dict(unbiased=1), 'unbiased'),
-        (dict(blur_kernel_size=10), 'blur_kernel_size'),
-        (dict(blur_kernel_size=-1), 'blur_kernel_size'),
-    ])
+    @pytest.mark.parametrize(
+        'kwargs,named',
+        [
+            (dict(input_size=192), 'input_size'),
+            (dict(input_size=(0, 256)), 'input_size'),
+            (dict(heatmap_size=(48, 64, 1)), 'heatmap_size'),
+            (dict(heatmap_size=(48.5, 64)), 'heatmap_size'),
+            (dict(sigma=0), 'sigma'),
+            (dict(sigma=float('nan')), 'sigma'),
+            (dict(sigma='2'), 'sigma'),
+            (dict(unbiased=1), 'unbiased'),
+            (dict(blur_kernel_size=10), 'blur_kernel_size'),
+            (dict(blur_kernel_size=-1), 'blur_kernel_size'),
+        ],
+    )
     @pytest.mark.parametrize('codec', HEATMAP_CODECS)
     def test_heatmap_errors(self, codec, kwargs, named):
         with pytest.raises(ValueError, match=f'`{named}` must be .* got'):
             codec(**{**SIZE, **kwargs})
 
-    @pytest.mark.parametrize('codec,kwargs', [
-        (HeatmapCodec, dict(refine='dark')),
-        (DAECCodec, dict(corner='tl')),
-        (DAECCodec, dict(smooth='yes')),
-    ])
+    @pytest.mark.parametrize(
+        'codec,kwargs',
+        [
+            (HeatmapCodec, dict(refine='dark')),
+            (DAECCodec, dict(corner='tl')),
+            (DAECCodec, dict(smooth='yes')),
+        ],
+    )
     def test_own_errors(self, codec, kwargs):
         name = next(iter(kwargs))
         with pytest.raises(ValueError, match=f'`{name}` must be'):
             codec(**SIZE, **kwargs)
 
-    @pytest.mark.parametrize('kwargs', [
-        dict(input_size=(192, )),
-        dict(simcc_split_ratio=0.5),
-        dict(simcc_split_ratio=float('inf')),
-        dict(label_smoothing='uniform'),
-        dict(sigma=-1),
-        dict(sigma=(1, 2, 3)),
-        dict(smoothing=1.),
-        dict(smoothing=-0.1),
-        dict(refine='quarter'),
-        dict(blur_kernel_size=4),
-        dict(delta='empirical'),
-        dict(score='raw'),
-    ])
+    @pytest.mark.parametrize(
+        'kwargs',
+        [
+            dict(input_size=(192,)),
+            dict(simcc_split_ratio=0.5),
+            dict(simcc_split_ratio=float('inf')),
+            dict(label_smoothing='uniform'),
+            dict(sigma=-1),
+            dict(sigma=(1, 2, 3)),
+            dict(smoothing=1.0),
+            dict(smoothing=-0.1),
+            dict(refine='quarter'),
+            dict(blur_kernel_size=4),
+            dict(delta='empirical'),
+            dict(score='raw'),
+        ],
+    )
     def test_simcc_errors(self, kwargs):
         name = next(iter(kwargs))
         with pytest.raises(ValueError, match=f'`{name}` must be .* got'):
             SimCCCodec(**{**dict(input_size=(192, 256)), **kwargs})
 
-    @pytest.mark.parametrize('codec', [
-        HeatmapCodec(**SIZE), SimCCCodec((192, 256))
-    ])
+    @pytest.mark.parametrize('codec', [HeatmapCodec(**SIZE), SimCCCodec((192, 256))])
     def test_encode_errors(self, codec):
         with pytest.raises(ValueError, match='`keypoints` must be'):
             codec.encode(np.zeros((17, 2)))
@@ -253,20 +257,17 @@ class TestArguments:
             DARKCodec(**SIZE).decode(np.zeros((17, 64, 48), np.int32))
         with pytest.raises(ValueError, match='`simcc_y` must be .*512'):
             SimCCCodec((192, 256)).decode(
-                np.zeros((17, 384), np.float32), np.zeros((17, 384),
-                                                          np.float32))
+                np.zeros((17, 384), np.float32), np.zeros((17, 384), np.float32)
+            )
 
 
 def perfect_logits(codec, keypoint):
     encoded = codec.encode(keypoint)
     with np.errstate(divide='ignore'):
-        return [
-            np.log(encoded[f'keypoint_{axis}_labels'])[0] for axis in 'xy'
-        ]
+        return [np.log(encoded[f'keypoint_{axis}_labels'])[0] for axis in 'xy']
 
 
 class TestSimCC:
-
     def test_gaussian_labels_equal_stock_up_to_rounding(self):
         stock = SimCCLabel((192, 256), sigma=(4.9, 5.66))
         ours = SimCCCodec((192, 256), sigma=(4.9, 5.66))
@@ -280,18 +281,16 @@ class TestSimCC:
     @pytest.mark.parametrize('k', [1, 1.5, 2, 3, 4, 2.7])
     def test_bins_and_shapes(self, smoothing, k):
         codec = SimCCCodec((191, 253), k, smoothing)
-        encoded = codec.encode(np.full((2, 3, 2), 50.))
+        encoded = codec.encode(np.full((2, 3, 2), 50.0))
         assert encoded['keypoint_x_labels'].shape == (2, 3, round(191 * k))
         assert encoded['keypoint_y_labels'].shape == (2, 3, round(253 * k))
         assert encoded['keypoint_x_labels'].dtype == np.float32
 
     @pytest.mark.parametrize('smoothing', SMOOTHINGS)
     @settings(deadline=None, max_examples=40)
-    @given(
-        keypoint=keypoints_strategy(0, 191, 0, 255),
-        k=st.sampled_from([1, 1.5, 2, 3, 4]))
+    @given(keypoint=keypoints_strategy(0, 191, 0, 255), k=st.sampled_from([1, 1.5, 2, 3, 4]))
     def test_round_trip(self, smoothing, keypoint, k):
-        codec = SimCCCodec((192, 256), k, smoothing, sigma=4.)
+        codec = SimCCCodec((192, 256), k, smoothing, sigma=4.0)
         assert codec.encode(keypoint)['keypoint_weights'].item() == 1
         decoded, scores = codec.decode(*perfect_logits(codec, keypoint))
         assert np.abs(decoded - keypoint).max() <= 0.5 / k + 1e-4
@@ -299,15 +298,25 @@ class TestSimCC:
 
     @pytest.mark.parametrize('refine', ['dark', 'daec'])
     def test_refine_is_sub_bin(self, refine):
-        codec = SimCCCodec((192, 256), 2, sigma=4., refine=refine)
+        codec = SimCCCodec((192, 256), 2, sigma=4.0, refine=refine)
         rng = np.random.default_rng(0)
         keypoints = rng.uniform(20, 170, (1, 40, 2)).astype(np.float32)
         decoded, _ = codec.decode(*perfect_logits(codec, keypoints))
         assert np.abs(decoded - keypoints).max() < 0.02
 
-    @pytest.mark.parametrize('point', [(-1, 50), (50, -0.5), (192, 50),
-                                       (50, 256), (1e6, 1e6), (-1e9, 5),
-                                       (np.nan, 5), (191.9, 10)])
+    @pytest.mark.parametrize(
+        'point',
+        [
+            (-1, 50),
+            (50, -0.5),
+            (192, 50),
+            (50, 256),
+            (1e6, 1e6),
+            (-1e9, 5),
+            (np.nan, 5),
+            (191.9, 10),
+        ],
+    )
     @pytest.mark.parametrize('smoothing', SMOOTHINGS)
     def test_outside_has_weight_zero(self, smoothing, point):
         codec = SimCCCodec((192, 256), 2, smoothing)
@@ -320,8 +329,7 @@ class TestSimCC:
 
     def test_invisible(self):
         codec = SimCCCodec((192, 256))
-        encoded = codec.encode(
-            np.full((1, 2, 2), 30.), np.array([[0., 1.]]))
+        encoded = codec.encode(np.full((1, 2, 2), 30.0), np.array([[0.0, 1.0]]))
         assert encoded['keypoint_weights'].tolist() == [[0, 1]]
         assert not encoded['keypoint_x_labels'][0, 0].any()
 
@@ -332,24 +340,21 @@ class TestSimCC:
         x = torch.randn(4, 17, 384, generator=generator)
         y = torch.randn(4, 17, 512, generator=generator)
         expected, scores = codec.decode_tensors(x, y)
-        for offset in (-100., -3., 64.):
+        for offset in (-100.0, -3.0, 64.0):
             moved, moved_scores = codec.decode_tensors(x + offset, y + offset)
             torch.testing.assert_close(moved, expected, atol=1e-2, rtol=0)
-            torch.testing.assert_close(
-                moved_scores, scores, atol=1e-3, rtol=1e-3)
+            torch.testing.assert_close(moved_scores, scores, atol=1e-3, rtol=1e-3)
 
     @pytest.mark.parametrize('smoothing', SMOOTHINGS)
     def test_scores_mean_the_same(self, smoothing):
         """Perfect is 1, and half the peak is half the score."""
-        codec = SimCCCodec((192, 256), 2, smoothing, sigma=4.)
-        point = np.array([[[50., 70.]]], dtype=np.float32)
+        codec = SimCCCodec((192, 256), 2, smoothing, sigma=4.0)
+        point = np.array([[[50.0, 70.0]]], dtype=np.float32)
         x, y = perfect_logits(codec, point)
         assert codec.decode(x, y)[1].item() == pytest.approx(1, abs=1e-4)
         probability = np.exp(x) / np.exp(x).sum()
         far = np.roll(probability, 150, axis=-1)
-        _, score = codec.decode(
-            np.log(0.6 * probability + 0.4 * far + 1e-12).astype(np.float32),
-            y)
+        _, score = codec.decode(np.log(0.6 * probability + 0.4 * far + 1e-12).astype(np.float32), y)
         assert score.item() == pytest.approx(0.6, abs=0.02)
 
     @pytest.mark.parametrize('smoothing', ['none', 'equal'])
@@ -358,15 +363,14 @@ class TestSimCC:
         """A network that is uncertain by a pixel spreads its probability
         over more bins where they are finer."""
         codec = SimCCCodec((192, 256), k, smoothing)
-        logits = (-(np.arange(n) / k - 90)[None]**2 / 2
-                  for n in codec.num_bins)
+        logits = (-((np.arange(n) / k - 90)[None] ** 2) / 2 for n in codec.num_bins)
         _, score = codec.decode(*logits)
         assert 0.7 < score.item() <= 1
 
     def test_score_is_the_smaller_axis(self):
         codec = SimCCCodec((192, 256), 2, 'none')
         x, y = np.zeros((1, 384), np.float32), np.zeros((1, 512), np.float32)
-        x[0, 10], y[0, 20] = 20., 8.
+        x[0, 10], y[0, 20] = 20.0, 8.0
         # a pixel on both sides of the peak counts
         expected = (np.exp(8) + 4) / (np.exp(8) + 511)
         assert codec.decode(x, y)[1].item() == pytest.approx(expected)
@@ -381,7 +385,7 @@ class TestSimCC:
             np.testing.assert_array_equal(actual, expected)
 
     @pytest.mark.parametrize('refine', ['none', 'dark', 'daec'])
-    @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 0., 5.])
+    @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 0.0, 5.0])
     def test_bad_logits(self, refine, value):
         codec = SimCCCodec((192, 256), refine=refine)
         x, y = np.zeros((2, 384), np.float32), np.zeros((2, 512), np.float32)

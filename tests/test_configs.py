@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Every config: parses, agrees with its name, and builds the paper's size."""
+
 import functools
 import json
 import re
@@ -16,24 +17,20 @@ from modelindex.load_model_index import load as load_model_index
 from scipy.io import savemat
 
 CONFIGS = {
-    path.stem: path
-    for path in sorted((ROOT / 'configs' / 'body_2d_keypoint').rglob('*.py'))
+    path.stem: path for path in sorted((ROOT / 'configs' / 'body_2d_keypoint').rglob('*.py'))
 }
 NAME = re.compile(
     r'(?P<algorithm>[a-z0-9-]+)_(?P<arch>[a-z0-9-]+)_(?:(?P<setting>[a-z-]+)-)?'
     r'\d+xb\d+-(?P<epochs>\d+)e_'
-    r'(?P<dataset>[a-z-]+)-(?P<h>\d+)x(?P<w>\d+)')
+    r'(?P<dataset>[a-z-]+)-(?P<h>\d+)x(?P<w>\d+)'
+)
 DATASETS = {
     'coco': 'CocoDataset',
     'toy-coco': 'CocoDataset',
     'mpii': 'MpiiDataset',
-    'crowdpose': 'CrowdPoseDataset'
+    'crowdpose': 'CrowdPoseDataset',
 }
-SMOOTHINGS = {
-    'no-smoothing': 'none',
-    'gaussian': 'gaussian',
-    'laplace': 'laplace'
-}
+SMOOTHINGS = {'no-smoothing': 'none', 'gaussian': 'gaussian', 'laplace': 'laplace'}
 
 # Million parameters, from the papers' tables (SimCC Tables 1, 3 and 4; for
 # ResNet-101, ResNet-152 and HRNet-W32 heatmaps HRNet's Table 1) and, with
@@ -130,7 +127,6 @@ def listed_parameters():
 
 @pytest.mark.parametrize('name', CONFIGS)
 class TestEveryConfig:
-
     def test_agrees_with_its_name(self, name):
         cfg, codec = load(name), load(name).codec
         says = NAME.fullmatch(name)
@@ -149,8 +145,7 @@ class TestEveryConfig:
                     assert codec.label_smoothing == smoothing
         elif says['algorithm'] == 'td-hm':
             own = 'DARKCodec' if 'tokenpose' in name else 'HeatmapCodec'
-            assert codec.type == dict(
-                dark='DARKCodec', daec='DAECCodec').get(setting, own)
+            assert codec.type == dict(dark='DARKCodec', daec='DAECCodec').get(setting, own)
 
     def test_one_codec_everywhere(self, name):
         cfg = load(name)._cfg_dict
@@ -202,16 +197,11 @@ def test_parameters_are_the_papers(name, millions):
 def test_published_settings():
     """Of the published experiments of SimCC and TokenPose."""
     for name, settings in (
-        ('simcc_res50_deconv-gaussian-8xb64-210e_coco-384x288',
-         dict(simcc_split_ratio=2, sigma=6)),
-        ('simcc_hrnet-w48_gaussian-8xb32-210e_coco-256x192',
-         dict(simcc_split_ratio=2, sigma=4)),
-        ('simcc_hrnet-w48_gaussian-8xb32-210e_coco-384x288',
-         dict(simcc_split_ratio=1.5, sigma=4)),
-        ('simcc_hrnet-w32_gaussian-8xb64-210e_mpii-256x256',
-         dict(simcc_split_ratio=2, sigma=6)),
-        ('simcc_hrnet-w32_8xb64-210e_mpii-256x256',
-         dict(simcc_split_ratio=2, smoothing=0.2)),
+        ('simcc_res50_deconv-gaussian-8xb64-210e_coco-384x288', dict(simcc_split_ratio=2, sigma=6)),
+        ('simcc_hrnet-w48_gaussian-8xb32-210e_coco-256x192', dict(simcc_split_ratio=2, sigma=4)),
+        ('simcc_hrnet-w48_gaussian-8xb32-210e_coco-384x288', dict(simcc_split_ratio=1.5, sigma=4)),
+        ('simcc_hrnet-w32_gaussian-8xb64-210e_mpii-256x256', dict(simcc_split_ratio=2, sigma=6)),
+        ('simcc_hrnet-w32_8xb64-210e_mpii-256x256', dict(simcc_split_ratio=2, smoothing=0.2)),
         ('td-hm_hrnet-w48_8xb32-210e_coco-64x64', dict(sigma=1)),
         ('td-hm_hrnet-w32_dark-8xb64-210e_coco-128x96', dict(sigma=1)),
         ('td-hm_hrnet-w32_dark-8xb64-210e_coco-384x288', dict(sigma=3)),
@@ -242,25 +232,26 @@ class TestRealPictures:
         loaders = dict(batch_size=2, num_workers=0, persistent_workers=False)
         for split in ('train', 'val', 'test'):
             cfg[f'{split}_dataloader'].update(loaders)
-        cfg.merge_from_dict({
-            'work_dir': str(work_dir),
-            'model.backbone.init_cfg': None,
-            'train_dataloader.dataset.indices': 4,
-            'train_cfg': dict(max_epochs=1, val_interval=2),
-            'default_hooks.checkpoint': None,
-            'randomness.seed': 0,
-            **options
-        })
+        cfg.merge_from_dict(
+            {
+                'work_dir': str(work_dir),
+                'model.backbone.init_cfg': None,
+                'train_dataloader.dataset.indices': 4,
+                'train_cfg': dict(max_epochs=1, val_interval=2),
+                'default_hooks.checkpoint': None,
+                'randomness.seed': 0,
+                **options,
+            }
+        )
         runner = Runner.from_cfg(cfg)
         runner.train()
         assert runner.iter == 2
         return runner.test()
 
     @pytest.mark.slow
-    @pytest.mark.parametrize('name', [
-        'td-hm_hrnet-w32_8xb64-210e_mpii-64x64',
-        'simcc_hrnet-w32_8xb64-210e_mpii-64x64',
-    ])
+    @pytest.mark.parametrize(
+        'name', ['td-hm_hrnet-w32_8xb64-210e_mpii-64x64', 'simcc_hrnet-w32_8xb64-210e_mpii-64x64']
+    )
     def test_mpii(self, name, shared_dir, tmp_path):
         folder = shared_dir / 'data' / 'mpii'
         # MPII's own head boxes are not among the pictures
@@ -268,34 +259,37 @@ class TestRealPictures:
         heads = np.array([np.array(s['joints'])[[9, 8]] for s in samples])
         head_file = tmp_path / 'heads.mat'
         savemat(head_file, dict(headboxes_src=heads.transpose(1, 2, 0)))
-        dataset = dict(
-            data_root=str(folder),
-            ann_file='test_mpii.json',
-            data_prefix=dict(img=''))
+        dataset = dict(data_root=str(folder), ann_file='test_mpii.json', data_prefix=dict(img=''))
         options = {
             f'{split}_dataloader.dataset.{key}': value
             for split in ('train', 'val', 'test')
             for key, value in dataset.items()
         }
         metrics = self.run(
-            name, tmp_path, **options, **{
+            name,
+            tmp_path,
+            **options,
+            **{
                 'val_dataloader.dataset.headbox_file': str(head_file),
-                'test_dataloader.dataset.headbox_file': str(head_file)
-            })
+                'test_dataloader.dataset.headbox_file': str(head_file),
+            },
+        )
         assert 0 <= metrics['PCK@0.1'] <= metrics['PCK'] <= 100
         assert 'Ankle PCK' in metrics
 
     @pytest.mark.slow
-    @pytest.mark.parametrize('name', [
-        'td-hm_hrnet-w32_8xb64-210e_crowdpose-64x64',
-        'simcc_hrnet-w32_8xb64-210e_crowdpose-64x64',
-    ])
+    @pytest.mark.parametrize(
+        'name',
+        [
+            'td-hm_hrnet-w32_8xb64-210e_crowdpose-64x64',
+            'simcc_hrnet-w32_8xb64-210e_crowdpose-64x64',
+        ],
+    )
     def test_crowdpose(self, name, shared_dir, tmp_path):
         folder = shared_dir / 'data' / 'crowdpose'
         dataset = dict(
-            data_root=str(folder),
-            ann_file='test_crowdpose.json',
-            data_prefix=dict(img=''))
+            data_root=str(folder), ann_file='test_crowdpose.json', data_prefix=dict(img='')
+        )
         options = {
             f'{split}_dataloader.dataset.{key}': value
             for split in ('train', 'val', 'test')
@@ -304,11 +298,15 @@ class TestRealPictures:
         detections = str(folder / 'test_crowdpose_det_AP_40.json')
         annotations = str(folder / 'test_crowdpose.json')
         metrics = self.run(
-            name, tmp_path, **options, **{
+            name,
+            tmp_path,
+            **options,
+            **{
                 'val_dataloader.dataset.bbox_file': detections,
                 'test_dataloader.dataset.bbox_file': detections,
                 'val_evaluator.ann_file': annotations,
-                'test_evaluator.ann_file': annotations
-            })
+                'test_evaluator.ann_file': annotations,
+            },
+        )
         for split in ('', '(E)', '(M)', '(H)'):
             assert -1 <= metrics[f'crowdpose/AP{split}'] <= 1

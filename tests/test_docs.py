@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """The site that `make docs` builds, and the tutorial that it executes."""
+
 import importlib
 import os
 import re
@@ -17,8 +18,18 @@ nbformat = pytest.importorskip('nbformat')
 pytest.importorskip('myst_nb')
 
 pytestmark = pytest.mark.slow
-PUBLIC = ('', '.functional', '.config', '.lab', '.calibration', '.convert',
-          '.export', '.client', '.toy', '.analysis')
+PUBLIC = (
+    '',
+    '.functional',
+    '.config',
+    '.weights',
+    '.workbench.compare',
+    '.workbench.calibration',
+    '.workbench.complexity',
+    '.workbench.toy',
+    '.deploy.export',
+    '.deploy.client',
+)
 
 
 def code_cells(path):
@@ -31,12 +42,9 @@ def site(tmp_path_factory):
     """Built by the Makefile's own command, into another folder."""
     folder = tmp_path_factory.mktemp('docs') / 'html'
     commands = subprocess.run(
-        ['make', '-n', '-o', 'venv', 'docs'],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True).stdout.splitlines()
-    (command, ) = (line for line in commands if 'sphinx' in line)
+        ['make', '-n', '-o', 'venv', 'docs'], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    (command,) = (line for line in commands if 'sphinx' in line)
     python, *words = command.split()
     assert '-W' in words and words[-2:] == ['docs', 'docs/_build/html']
     done = subprocess.run(
@@ -44,7 +52,8 @@ def site(tmp_path_factory):
         cwd=ROOT,
         env={**os.environ, 'PYTHONPATH': str(ROOT)},
         capture_output=True,
-        text=True)
+        text=True,
+    )
     assert done.returncode == 0, done.stderr[-6000:]
     return folder
 
@@ -62,9 +71,9 @@ def test_reference_describes_every_public_name(site):
         module = importlib.import_module('mmpose_simcc' + module)
         public = getattr(module, '__all__', ['set_representation'])
         missing = {
-            name for name in public
-            if name != '__version__' and f'{module.__name__}.{name}' not in
-            names
+            name
+            for name in public
+            if name != '__version__' and f'{module.__name__}.{name}' not in names
         }
         assert not missing, module.__name__
 
@@ -90,7 +99,7 @@ def test_tutorial_is_executed(site):
     text = ''.join(o.text for o in outputs if o.output_type == 'stream')
 
     # what the text around the cells says
-    row, = re.findall(r'^noise .*\n0\.0 +(.*)$', text, re.M)
+    (row,) = re.findall(r'^noise .*\n0\.0 +(.*)$', text, re.M)
     argmax, quarter, _, dark, daec, symmetric = map(float, row.split())
     assert dark <= 0.01 and symmetric <= 0.02
     assert quarter < argmax and symmetric < daec
@@ -101,6 +110,5 @@ def test_tutorial_is_executed(site):
 
 def test_tutorial_is_committed_without_outputs():
     assert not [
-        cell for cell in code_cells(DOCS / 'tutorial.ipynb')
-        if cell.outputs or cell.execution_count
+        cell for cell in code_cells(DOCS / 'tutorial.ipynb') if cell.outputs or cell.execution_count
     ]

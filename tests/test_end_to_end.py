@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What a user types: mim train, mim test, and MMPose's inference APIs."""
+
 import re
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
 pytestmark = pytest.mark.slow
 CONFIGS = dict(
     heatmap='topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-64x64.py',
-    simcc='simcc/coco/simcc_res50_8xb64-210e_coco-64x64.py')
-OVERRIDES = '''
+    simcc='simcc/coco/simcc_res50_8xb64-210e_coco-64x64.py',
+)
+OVERRIDES = """
 _base_ = [{base!r}]
 data_root = {root!r}
 _data = dict(data_root=data_root)
@@ -29,19 +31,17 @@ test_evaluator = val_evaluator
 train_cfg = dict(max_epochs=1, val_interval=1)
 param_scheduler = []
 randomness = dict(seed=0)
-'''
+"""
 
 
 @pytest.fixture(scope='module')
 def toy_root(tmp_path_factory, repo_root):
     root = tmp_path_factory.mktemp('toy')
-    run('python', repo_root / 'tools' / 'make_toy_coco.py', root, '--train',
-        24, '--val', 8)
+    run('python', repo_root / 'tools' / 'make_toy_coco.py', root, '--train', 24, '--val', 8)
     return root
 
 
-@pytest.fixture(
-    scope='module', params=['heatmap-toy', 'simcc-toy', 'simcc-coco'])
+@pytest.fixture(scope='module', params=['heatmap-toy', 'simcc-toy', 'simcc-coco'])
 def trained(request, tmp_path_factory, repo_root):
     """A config of this project, trained for an epoch by mim."""
     kind, data = request.param.split('-')
@@ -53,8 +53,7 @@ def trained(request, tmp_path_factory, repo_root):
     config = work_dir / f'{kind}.py'
     base = repo_root / 'configs' / 'body_2d_keypoint' / CONFIGS[kind]
     config.write_text(OVERRIDES.format(base=str(base), root=f'{root}/'))
-    out = run('mim', 'train', 'mmpose', config, '--gpus', 0, '--work-dir',
-              work_dir, cwd=work_dir)
+    out = run('mim', 'train', 'mmpose', config, '--gpus', 0, '--work-dir', work_dir, cwd=work_dir)
     assert 'Training finished successfully' in out
     assert re.search(r'loss: \d', out)
     return dict(
@@ -62,7 +61,8 @@ def trained(request, tmp_path_factory, repo_root):
         config=str(config),
         checkpoint=str(work_dir / 'epoch_1.pth'),
         work_dir=work_dir,
-        image=str(sorted((Path(root) / 'val2017').glob('*.jpg'))[0]))
+        image=str(sorted((Path(root) / 'val2017').glob('*.jpg'))[0]),
+    )
 
 
 def scores_of(out):
@@ -70,8 +70,15 @@ def scores_of(out):
 
 
 def test_mim_test(trained):
-    out = run('mim', 'test', 'mmpose', trained['config'], '--checkpoint',
-              trained['checkpoint'], cwd=trained['work_dir'])
+    out = run(
+        'mim',
+        'test',
+        'mmpose',
+        trained['config'],
+        '--checkpoint',
+        trained['checkpoint'],
+        cwd=trained['work_dir'],
+    )
     assert set(scores_of(out)) == {'AP', 'AP .5', 'AR'}
 
 
@@ -79,9 +86,17 @@ def test_mim_test(trained):
 def test_decoder_swaps_from_the_command_line(trained, decoder):
     if trained['kind'] != 'heatmap':
         pytest.skip('heatmap decoders')
-    out = run('mim', 'test', 'mmpose', trained['config'], '--checkpoint',
-              trained['checkpoint'], '--cfg-options',
-              f'model.head.decoder.type={decoder}', cwd=trained['work_dir'])
+    out = run(
+        'mim',
+        'test',
+        'mmpose',
+        trained['config'],
+        '--checkpoint',
+        trained['checkpoint'],
+        '--cfg-options',
+        f'model.head.decoder.type={decoder}',
+        cwd=trained['work_dir'],
+    )
     assert set(scores_of(out)) == {'AP', 'AP .5', 'AR'}
     # the log holds the config that ran
     assert re.search(rf"decoder=dict\(.{{0,300}}?type='{decoder}'", out, re.S)
@@ -89,7 +104,7 @@ def test_decoder_swaps_from_the_command_line(trained, decoder):
 
 def test_init_model_and_inference_topdown(trained):
     model = init_model(trained['config'], trained['checkpoint'], 'cpu')
-    sample, = inference_topdown(model, trained['image'])
+    (sample,) = inference_topdown(model, trained['image'])
     keypoints = sample.pred_instances.keypoints
     height, width = sample.ori_shape
     assert keypoints.shape == (1, 17, 2) and np.isfinite(keypoints).all()
@@ -97,8 +112,7 @@ def test_init_model_and_inference_topdown(trained):
     if trained['kind'] == 'simcc':
         assert (scores >= 0).all() and (scores <= 1).all()
     # a box as large as the image: predictions lie around it
-    assert (np.abs(keypoints - (width / 2, height / 2)) <
-            max(width, height) * 1.5).all()
+    assert (np.abs(keypoints - (width / 2, height / 2)) < max(width, height) * 1.5).all()
 
 
 def test_inferencer_and_visualizer(trained):
@@ -111,14 +125,10 @@ def test_inferencer_and_visualizer(trained):
         pose2d=str(config),
         pose2d_weights=trained['checkpoint'],
         det_model='whole_image',
-        device='cpu')
-    result = next(
-        inferencer(
-            trained['image'],
-            draw_heatmap=True,
-            return_vis=True,
-            kpt_thr=0.))
-    person, = result['predictions'][0]
+        device='cpu',
+    )
+    result = next(inferencer(trained['image'], draw_heatmap=True, return_vis=True, kpt_thr=0.0))
+    (person,) = result['predictions'][0]
     assert len(person['keypoints']) == 17
     picture = result['visualization'][0]
     assert picture.ndim == 3 and picture.std() > 0

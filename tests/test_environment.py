@@ -3,6 +3,7 @@
 
 Each test puts a package, or the metadata of one, before the installed ones.
 """
+
 import os
 import subprocess
 import sys
@@ -21,16 +22,12 @@ def fails_with(tmp_path):
     def fails_with(before=''):
         path = [str(tmp_path)] + [str(BESIDE_TESTS)] * IN_CHECKOUT
         done = subprocess.run(
-            [
-                sys.executable, '-c',
-                textwrap.dedent(before) + '\nimport mmpose_simcc'
-            ],
-            env={
-                **os.environ, 'PYTHONPATH': os.pathsep.join(path)
-            },
+            [sys.executable, '-c', textwrap.dedent(before) + '\nimport mmpose_simcc'],
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(path)},
             cwd=tmp_path,
             capture_output=True,
-            text=True)
+            text=True,
+        )
         assert done.returncode == 1
         return done.stderr.splitlines()[-1]
 
@@ -45,7 +42,8 @@ def installed(tmp_path):
         folder = tmp_path / f'{name}-{version}.dist-info'
         folder.mkdir()
         (folder / 'METADATA').write_text(
-            f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
+            f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n'
+        )
 
     return installed
 
@@ -54,14 +52,17 @@ def test_this_environment_works():
     environment.check()
 
 
-@pytest.mark.parametrize('name, version, needed, install', [
-    ('torch', '2.0.1+cu117', 'torch >= 2.1', 'pip install "torch>=2.1"'),
-    ('mmengine', '0.7.4', 'mmengine >= 0.8', '"mmengine>=0.8,<1"'),
-    ('mmcv', '1.7.2', 'mmcv >= 2.0', 'pip install mmcv-lite==2.1.0'),
-    ('mmcv', '2.2.0', 'mmcv >= 2.0, < 2.2', 'pip install mmcv-lite==2.1.0'),
-    ('mmpose', '0.29.0', 'mmpose >= 1.2', '"mmpose>=1.2,<1.4"'),
-    ('mmpose', '2.0.0', 'mmpose >= 1.2, < 1.4', '"mmpose>=1.2,<1.4"'),
-])
+@pytest.mark.parametrize(
+    'name, version, needed, install',
+    [
+        ('torch', '2.0.1+cu117', 'torch >= 2.1', 'pip install "torch>=2.1"'),
+        ('mmengine', '0.7.4', 'mmengine >= 0.8', '"mmengine>=0.8,<1"'),
+        ('mmcv', '1.7.2', 'mmcv >= 2.0', 'pip install mmcv-lite==2.1.0'),
+        ('mmcv', '2.2.0', 'mmcv >= 2.0, < 2.2', 'pip install mmcv-lite==2.1.0'),
+        ('mmpose', '0.29.0', 'mmpose >= 1.2', '"mmpose>=1.2,<1.4"'),
+        ('mmpose', '2.0.0', 'mmpose >= 1.2, < 1.4', '"mmpose>=1.2,<1.4"'),
+    ],
+)
 def test_version(installed, fails_with, name, version, needed, install):
     installed(name, version)
     message = fails_with()
@@ -70,32 +71,35 @@ def test_version(installed, fails_with, name, version, needed, install):
     assert install in message
 
 
-@pytest.mark.parametrize('module, install', [
-    ('torch', 'pip install "torch>=2.1" torchvision'),
-    ('mmcv', 'pip install mmcv-lite==2.1.0'),
-    ('mmpose', 'pip install "mmpose>=1.2,<1.4"'),
-    ('pkg_resources', 'pip install "setuptools<81"'),
-])
+@pytest.mark.parametrize(
+    'module, install',
+    [
+        ('torch', 'pip install "torch>=2.1" torchvision'),
+        ('mmcv', 'pip install mmcv-lite==2.1.0'),
+        ('mmpose', 'pip install "mmpose>=1.2,<1.4"'),
+        ('pkg_resources', 'pip install "setuptools<81"'),
+    ],
+)
 def test_missing(fails_with, module, install):
-    message = fails_with(f'''
+    message = fails_with(f"""
         import importlib.util
         find_spec = importlib.util.find_spec
         importlib.util.find_spec = (
             lambda name, *a: None if name == {module!r}
             else find_spec(name, *a))
-    ''')
+    """)
     assert message.startswith(f'ImportError: mmpose_simcc needs {module}')
     assert f'Install: {install}' in message
 
 
 def test_mmpose_1_3_without_mmdet(installed, fails_with):
     installed('mmpose', '1.3.0')
-    message = fails_with('''
+    message = fails_with("""
         import importlib.util
         find_spec = importlib.util.find_spec
         importlib.util.find_spec = (
             lambda name, *a: None if name == 'mmdet' else find_spec(name, *a))
-    ''')
+    """)
     assert 'needs mmdet, which mmpose 1.3.0 imports' in message
     assert 'pip install "mmdet>=3.2,<3.4"' in message
 
@@ -104,8 +108,7 @@ def test_torch_for_numpy_1(installed, fails_with):
     installed('torch', '2.2.2')
     installed('numpy', '2.1.0')
     message = fails_with()
-    assert 'torch 2.2.2, which is built for numpy 1, with numpy 2.1.0' in (
-        message)
+    assert 'torch 2.2.2, which is built for numpy 1, with numpy 2.1.0' in (message)
     assert 'pip install "numpy<2"' in message
 
 
@@ -113,18 +116,21 @@ def test_yapf_of_early_mmengine(installed, fails_with):
     installed('mmengine', '0.8.4')
     installed('yapf', '0.40.2')
     message = fails_with()
-    assert 'mmengine 0.8.4, which does not write configs with yapf 0.40.2' in (
-        message)
+    assert 'mmengine 0.8.4, which does not write configs with yapf 0.40.2' in (message)
     assert 'pip install "yapf<0.40.2"' in message
 
 
-@pytest.mark.parametrize('module, error, install', [
-    ('xtcocotools/_mask', 'ValueError("numpy.dtype size changed")',
-     'pip install "numpy<2"'),
-    ('torchvision/__init__',
-     'RuntimeError("operator torchvision::nms does not exist")',
-     'torchvision, which finds its release'),
-])
+@pytest.mark.parametrize(
+    'module, error, install',
+    [
+        ('xtcocotools/_mask', 'ValueError("numpy.dtype size changed")', 'pip install "numpy<2"'),
+        (
+            'torchvision/__init__',
+            'RuntimeError("operator torchvision::nms does not exist")',
+            'torchvision, which finds its release',
+        ),
+    ],
+)
 def test_compiled_for_others(tmp_path, fails_with, module, error, install):
     path = tmp_path / f'{module}.py'
     path.parent.mkdir()

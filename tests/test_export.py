@@ -18,40 +18,38 @@ from mmpose.apis.inference import dataset_meta_from_config
 from mmpose.registry import KEYPOINT_CODECS
 from torch import nn
 
-from mmpose_simcc.analysis import build_model, load_config
 from mmpose_simcc.config import set_representation
-from mmpose_simcc.toy import make_toy_coco
+from mmpose_simcc.workbench.toy import make_toy_coco
 
 onnx = pytest.importorskip('onnx')
 ort = pytest.importorskip('onnxruntime')
 
-from mmpose_simcc.client import (  # noqa: E402
+from mmpose_simcc.deploy.client import (  # noqa: E402
     ClientError,
     PoseSession,
     draw_skeleton,
 )
-from mmpose_simcc.export import (  # noqa: E402
+from mmpose_simcc.deploy.export import (  # noqa: E402
     DeployModel,
     ExportError,
     compare_with_pytorch,
     export_onnx,
 )
-from mmpose_simcc.export.graph import (  # noqa: E402
+from mmpose_simcc.deploy.export.graph import (  # noqa: E402
     Decode,
     ImageInput,
     relative_heights,
     relative_probabilities,
 )
-from mmpose_simcc.export.onnx_file import typed_where  # noqa: E402
-from mmpose_simcc.export.precision import _last_layers  # noqa: E402
+from mmpose_simcc.deploy.export.onnx_file import typed_where  # noqa: E402
+from mmpose_simcc.deploy.export.precision import _last_layers  # noqa: E402
+from mmpose_simcc.utils.inference import build_model, load_config  # noqa: E402
 
-STOCK = ('mmpose::body_2d_keypoint/topdown_heatmap/coco/'
-         'td-hm_res50_8xb64-210e_coco-256x192.py')
+STOCK = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py'
 INPUT_SIZE = (64, 48)
 CELLS = dict(input_size=INPUT_SIZE, heatmap_size=(16, 12), sigma=2.0)
 SIMCC = dict(type='SimCCCodec', input_size=INPUT_SIZE, sigma=4.0)
-STOCK_SIMCC = dict(
-    type='SimCCLabel', input_size=INPUT_SIZE, simcc_split_ratio=2.0)
+STOCK_SIMCC = dict(type='SimCCLabel', input_size=INPUT_SIZE, simcc_split_ratio=2.0)
 
 CODECS = dict(
     argmax=dict(type='HeatmapCodec', refine='none', **CELLS),
@@ -64,35 +62,37 @@ CODECS = dict(
     simcc_logit=dict(score='logit', **SIMCC),
     simcc_dark=dict(refine='dark', **SIMCC),
     simcc_daec=dict(refine='daec', delta=1.5, **SIMCC),
-    simcc_k3=dict(SIMCC, simcc_split_ratio=3.0))
+    simcc_k3=dict(SIMCC, simcc_split_ratio=3.0),
+)
 STOCK_CODECS = dict(
     msra=dict(type='MSRAHeatmap', **CELLS),
     msra_dark=dict(type='MSRAHeatmap', unbiased=True, **CELLS),
-    simcc_label=dict(STOCK_SIMCC, sigma=4.0))
+    simcc_label=dict(STOCK_SIMCC, sigma=4.0),
+)
 
 SIMCC_HEAD = dict(
     in_channels=64,
     out_channels=17,
     input_size=INPUT_SIZE,
     in_featuremap_size=(2, 2),
-    simcc_split_ratio=2.0)
+    simcc_split_ratio=2.0,
+)
 DECONVS = dict(deconv_out_channels=(16, 16, 16))
 HEADS = dict(
     stock_heatmap=dict(
         type='HeatmapHead',
         in_channels=64,
         out_channels=17,
-        decoder=dict(
-            STOCK_CODECS['msra'],
-            input_size=(64, 64),
-            heatmap_size=(16, 16)),
-        **DECONVS),
+        decoder=dict(STOCK_CODECS['msra'], input_size=(64, 64), heatmap_size=(16, 16)),
+        **DECONVS,
+    ),
     stock_simcc=dict(
         type='SimCCHead',
         deconv_out_channels=None,
         loss=dict(type='KLDiscretLoss', use_target_weight=True),
         decoder=STOCK_CODECS['simcc_label'],
-        **SIMCC_HEAD),
+        **SIMCC_HEAD,
+    ),
     rtmpose=dict(
         type='RTMCCHead',
         final_layer_kernel_size=7,
@@ -100,18 +100,17 @@ HEADS = dict(
             hidden_dims=64,
             s=32,
             expansion_factor=2,
-            dropout_rate=0.,
-            drop_path=0.,
+            dropout_rate=0.0,
+            drop_path=0.0,
             act_fn='SiLU',
             use_rel_bias=False,
-            pos_enc=False),
-        loss=dict(
-            type='KLDiscretLoss',
-            use_target_weight=True,
-            beta=10.,
-            label_softmax=True),
+            pos_enc=False,
+        ),
+        loss=dict(type='KLDiscretLoss', use_target_weight=True, beta=10.0, label_softmax=True),
         decoder=dict(STOCK_SIMCC, sigma=(4.9, 5.66), normalize=False),
-        **SIMCC_HEAD))
+        **SIMCC_HEAD,
+    ),
+)
 
 
 def small_config(codec, head):
@@ -125,8 +124,7 @@ def small_config(codec, head):
                 step.input_size = head['decoder']['input_size']
         cfg.model.head = head
     cfg.model.head.in_channels = 64
-    cfg.model.backbone = dict(
-        type='ResNet', depth=18, base_channels=8, stem_channels=8)
+    cfg.model.backbone = dict(type='ResNet', depth=18, base_channels=8, stem_channels=8)
     cfg.model.test_cfg.flip_test = False
     return cfg
 
@@ -136,30 +134,29 @@ def config_of(name):
         # the last map of 64x48 images is 2x2 after rounding up
         return small_config(None, HEADS[name])
     if name == 'heatmap1d':
-        codec = dict(
-            type='SimCCCodec',
-            input_size=(64, 64),
-            simcc_split_ratio=1.0,
-            score='logit')
+        codec = dict(type='SimCCCodec', input_size=(64, 64), simcc_split_ratio=1.0, score='logit')
         head = dict(
             type='Heatmap1DHead',
             in_featuremap_size=(2, 2),
             deconv1d_out_channels=(16, 16),
-            **DECONVS)
+            **DECONVS,
+        )
         return small_config(codec, head)
     if name.startswith('token'):
         size = dict(input_size=(64, 64))
         token = dict(type='TokenHeatmapHead', heatmap_size=(16, 16))
-        codec, head = (dict(type='DAECCodec', **size), token) \
-            if name == 'token_heatmap' else (
+        codec, head = (
+            (dict(type='DAECCodec', **size), token)
+            if name == 'token_heatmap'
+            else (
                 dict(type='SimCCCodec', **size),
-                dict(type='SimCCClassifierHead', in_featuremap_size=None))
+                dict(type='SimCCClassifierHead', in_featuremap_size=None),
+            )
+        )
         cfg = small_config(codec, head)
         cfg.model.backbone = dict(
-            type='TokenPose',
-            arch='S',
-            input_size=(64, 64),
-            patch_size=(1, 1))
+            type='TokenPose', arch='S', input_size=(64, 64), patch_size=(1, 1)
+        )
         cfg.model.head.in_channels = 192
         return cfg
     codec = dict(CODECS[name], input_size=(64, 64))
@@ -191,16 +188,16 @@ def build_codec(cfg):
 
 
 class TestRelativeProbabilities:
-
     @settings(max_examples=200, deadline=None)
     @given(
-        st.integers(0, 2**31 - 1), st.floats(-8, 4), st.floats(0.001, 1),
-        st.sampled_from([-1e4, 0., 3.]))
-    def test_argmax_stays_and_scores_are_in_range(self, seed, log_scale, peak,
-                                                  offset):
+        st.integers(0, 2**31 - 1),
+        st.floats(-8, 4),
+        st.floats(0.001, 1),
+        st.sampled_from([-1e4, 0.0, 3.0]),
+    )
+    def test_argmax_stays_and_scores_are_in_range(self, seed, log_scale, peak, offset):
         generator = torch.Generator().manual_seed(seed)
-        logits = torch.randn(
-            4, 96, generator=generator) * 10**log_scale + offset
+        logits = torch.randn(4, 96, generator=generator) * 10**log_scale + offset
         values = relative_probabilities(logits, 2, peak)
         assert torch.equal(values.argmax(-1), logits.argmax(-1))
         assert (values.amax(-1) > 0).all() and (values.amax(-1) <= 1).all()
@@ -211,27 +208,24 @@ class TestRelativeProbabilities:
         encoded = codec.encode(np.full((1, 17, 2), 24, np.float32))
         for axis, mass in zip('xy', codec.perfect_mass):
             label = torch.from_numpy(encoded[f'keypoint_{axis}_labels'])
-            values = relative_probabilities(
-                label.clamp(min=1e-30).log(), codec.peak_radius, mass)
-            torch.testing.assert_close(
-                values.amax(-1), torch.ones(1, 17), atol=1e-4, rtol=0)
+            values = relative_probabilities(label.clamp(min=1e-30).log(), codec.peak_radius, mass)
+            torch.testing.assert_close(values.amax(-1), torch.ones(1, 17), atol=1e-4, rtol=0)
 
     def test_neighbours_that_rounding_makes_equal(self):
         logits = torch.zeros(8)
         logits[5] = 1e-9  # exp() of both differences is 1 in float32
         assert relative_probabilities(logits, 1, 0.5).argmax() == 5
 
-    @pytest.mark.parametrize('heights', [(-3., -2.), (0., 0.5), (0.2, 7.)])
+    @pytest.mark.parametrize('heights', [(-3.0, -2.0), (0.0, 0.5), (0.2, 7.0)])
     def test_heights(self, heights):
         vectors = torch.tensor([heights]) * torch.ones(5, 1)
         values = relative_heights(vectors)
         assert (values.argmax(-1) == 1).all()
-        expected = min(1., max(1e-6, heights[1]))
-        torch.testing.assert_close(values[:, 1], torch.full((5, ), expected))
+        expected = min(1.0, max(1e-6, heights[1]))
+        torch.testing.assert_close(values[:, 1], torch.full((5,), expected))
 
 
 class TestPerfectStockMasses:
-
     @pytest.mark.parametrize('name', ['stock_simcc', 'rtmpose'])
     def test_the_loss_is_least_where_the_score_is_1(self, name):
         head = build(config_of(name)).head
@@ -240,22 +234,21 @@ class TestPerfectStockMasses:
         label = head.decoder.encode(point, np.ones((1, 1), np.float32))
         for axis, mass in zip('xy', decode.codec.perfect_mass):
             label_axis = torch.from_numpy(label[f'keypoint_{axis}_labels'])
-            logits = label_axis[0].clone().log().clamp(
-                min=-20).requires_grad_()
+            logits = label_axis[0].clone().log().clamp(min=-20).requires_grad_()
             if name == 'rtmpose':  # softmax(10 * logits) = softmax(10 * label)
                 logits = label_axis[0].clone().requires_grad_()
             loss = head.loss_module.criterion(
-                logits, label_axis[0] if name == 'rtmpose' else label_axis[0] /
-                label_axis[0].sum())
+                logits, label_axis[0] if name == 'rtmpose' else label_axis[0] / label_axis[0].sum()
+            )
             loss.sum().backward()
             assert logits.grad.abs().max() < 1e-5
-            score = relative_probabilities(logits.detach() * decode.beta,
-                                           decode.codec.peak_radius, mass)
+            score = relative_probabilities(
+                logits.detach() * decode.beta, decode.codec.peak_radius, mass
+            )
             assert score.max().item() == pytest.approx(1, abs=1e-3)
 
 
 class TestImageInput:
-
     @pytest.mark.parametrize('kind', ['float', 'bgr', 'uint8'])
     def test_same_as_mmpose(self, kind, tmp_path):
         model = build(config_of('quarter'))
@@ -270,12 +263,14 @@ class TestImageInput:
         if kind == 'float':
             feed = expected
         elif kind == 'bgr':  # as rtmlib.RTMPose.preprocess
-            feed = (feed - torch.tensor([123.675, 116.28, 103.53])
-                    ) / torch.tensor([58.395, 57.12, 57.375])
+            feed = (feed - torch.tensor([123.675, 116.28, 103.53])) / torch.tensor(
+                [58.395, 57.12, 57.375]
+            )
             feed = feed.permute(0, 3, 1, 2)
         torch.testing.assert_close(layer(feed), expected, atol=1e-5, rtol=0)
         assert layer.example((48, 64), 3).shape == (
-            (3, 64, 48, 3) if kind == 'uint8' else (3, 3, 64, 48))
+            (3, 64, 48, 3) if kind == 'uint8' else (3, 3, 64, 48)
+        )
 
 
 def run_traced(module, arrays, path):
@@ -291,9 +286,9 @@ def run_traced(module, arrays, path):
             opset_version=17,
             input_names=names,
             output_names=['a', 'b'],
-            dynamic_axes={name: {0: 'B'}
-                          for name in (*names, 'a', 'b')},
-            **options)
+            dynamic_axes={name: {0: 'B'} for name in (*names, 'a', 'b')},
+            **options,
+        )
     session = ort.InferenceSession(str(path))
     for batch_size in (1, 3, len(arrays[0])):
         batch = [array[:batch_size] for array in arrays]
@@ -307,21 +302,18 @@ def peaked_responses(codec, seed=0, batch_size=6):
     K = 17
     points = rng.uniform(0, np.array(INPUT_SIZE) - 1, (batch_size, K, 2))
     encoded = [
-        codec.encode(p[None].astype(np.float32), np.ones((1, K), np.float32))
-        for p in points
+        codec.encode(p[None].astype(np.float32), np.ones((1, K), np.float32)) for p in points
     ]
     if 'heatmaps' in encoded[0]:
         maps = [np.stack([e['heatmaps'] for e in encoded])]
     else:
         maps = [
-            np.log(
-                np.concatenate([e[f'keypoint_{axis}_labels']
-                                for e in encoded]) + 1e-4) for axis in 'xy'
+            np.log(np.concatenate([e[f'keypoint_{axis}_labels'] for e in encoded]) + 1e-4)
+            for axis in 'xy'
         ]
         # stock's decoder drops maxima that are not positive
         maps = [m - m.min() + 1 for m in maps]
-    return points, [(m + rng.normal(0, 1e-3, m.shape)).astype(np.float32)
-                    for m in maps]
+    return points, [(m + rng.normal(0, 1e-3, m.shape)).astype(np.float32) for m in maps]
 
 
 class FakeHead(nn.Module):
@@ -335,43 +327,49 @@ class FakeHead(nn.Module):
 
 @pytest.mark.parametrize('name', [*CODECS, *STOCK_CODECS])
 class TestDecodeInTheGraph:
-
     def test_same_as_the_codec(self, name, tmp_path):
         codec = build_codec({**CODECS, **STOCK_CODECS}[name])
         points, maps = peaked_responses(codec)
         decode = Decode(FakeHead(codec), 'keypoints')
-        for batch, (keypoints, scores) in run_traced(decode, maps,
-                                                     tmp_path / 'a.onnx'):
+        for batch, (keypoints, scores) in run_traced(decode, maps, tmp_path / 'a.onnx'):
             expected = [codec.decode(*sample) for sample in zip(*batch)]
             np.testing.assert_allclose(
-                keypoints,
-                np.concatenate([e[0] for e in expected]),
-                atol=2e-3)
+                keypoints, np.concatenate([e[0] for e in expected]), atol=2e-3
+            )
             if name != 'simcc_label':  # stock's are logits
                 np.testing.assert_allclose(
-                    scores,
-                    np.concatenate([e[1] for e in expected]),
-                    rtol=1e-4)
+                    scores, np.concatenate([e[1] for e in expected]), rtol=1e-4
+                )
             # and near the keypoints that were encoded
-            error = np.abs(keypoints - points[:len(keypoints)])
+            error = np.abs(keypoints - points[: len(keypoints)])
             assert np.median(error) < 4  # one cell
 
     def test_degenerate_responses(self, name, tmp_path):
         codec = build_codec({**CODECS, **STOCK_CODECS}[name])
         _, maps = peaked_responses(codec, batch_size=3)
-        for value, m in zip((0., -1.), (maps[0][0], maps[0][1])):
+        for value, m in zip((0.0, -1.0), (maps[0][0], maps[0][1])):
             m[:] = value
         decode = Decode(FakeHead(codec), 'keypoints')
-        for _, (keypoints, scores) in run_traced(decode, maps,
-                                                 tmp_path / 'a.onnx'):
+        for _, (keypoints, scores) in run_traced(decode, maps, tmp_path / 'a.onnx'):
             assert np.isfinite(keypoints).all()
             assert np.isfinite(scores).all()
 
 
-@pytest.mark.parametrize('name', [
-    'quarter', 'dark', 'daec', 'simcc', 'simcc_daec', 'simcc_k3', 'heatmap1d',
-    'token_heatmap', 'token_simcc', *HEADS
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'quarter',
+        'dark',
+        'daec',
+        'simcc',
+        'simcc_daec',
+        'simcc_k3',
+        'heatmap1d',
+        'token_heatmap',
+        'token_simcc',
+        *HEADS,
+    ],
+)
 def test_export_every_head(name, tmp_path):
     cfg = config_of(name)
     model = build(cfg)
@@ -396,8 +394,7 @@ def test_export_every_head(name, tmp_path):
 
     # a whole picture through MMPose and through the client
     rng = np.random.default_rng(1)
-    image = cv2.resize(
-        rng.integers(0, 256, (20, 30, 3), np.uint8), (300, 200))
+    image = cv2.resize(rng.integers(0, 256, (20, 30, 3), np.uint8), (300, 200))
     boxes = np.array([[10, 5, 80, 150], [150, 20, 140, 60]], np.float32)
     keypoints, scores = session.predict(image, boxes)
     samples = inference_topdown(model, image, boxes, bbox_format='xywh')
@@ -406,8 +403,7 @@ def test_export_every_head(name, tmp_path):
     # the crop's warp rounds differently, which may move an argmax
     assert np.median(moved) < 0.1 and (moved < 1).mean() > 0.9
     if name not in ('stock_simcc', 'rtmpose'):
-        expected = np.concatenate(
-            [s.pred_instances.keypoint_scores for s in samples])
+        expected = np.concatenate([s.pred_instances.keypoint_scores for s in samples])
         np.testing.assert_allclose(scores, expected, rtol=0.05, atol=1e-3)
 
 
@@ -420,11 +416,9 @@ def test_simcc_output(name, kind, tmp_path):
     lines = []
     export_onnx(model, cfg, path, kind, report=lines.append)  # the default
     session = PoseSession(path)
-    crops = np.random.default_rng(0).integers(
-        0, 256, (3, *session.input_size[::-1], 3), np.uint8)
+    crops = np.random.default_rng(0).integers(0, 256, (3, *session.input_size[::-1], 3), np.uint8)
     outputs = session.session.run(None, dict(input=session.feed(crops)))
-    assert [o.name for o in session.session.get_outputs()
-            ] == ['simcc_x', 'simcc_y']
+    assert [o.name for o in session.session.get_outputs()] == ['simcc_x', 'simcc_y']
     for output in outputs:
         peaks = output.max(-1)
         assert (peaks > 0).all() and (peaks <= 1).all()
@@ -433,7 +427,6 @@ def test_simcc_output(name, kind, tmp_path):
 
 
 class TestChecks:
-
     def test_wrong_weights_are_noticed(self, tmp_path):
         cfg = config_of('simcc')
         path = tmp_path / 'a.onnx'
@@ -472,12 +465,12 @@ class TestChecks:
 
 # --- the client, as a user runs it ---
 
-BLOCK = '''
+BLOCK = """
 import sys
 for name in ('torch', 'torchvision', 'mmpose', 'mmengine', 'mmcv', 'mmdet',
              'onnx', 'scipy', 'matplotlib'):
     sys.modules[name] = None  # importing it raises
-'''
+"""
 
 
 @pytest.fixture(scope='module')
@@ -497,16 +490,12 @@ def client(tmp_path, repo_root):
 
     def run(*args):
         return subprocess.run(
-            [
-                sys.executable,
-                str(repo_root / 'tools' / 'infer_onnx.py'), *map(str, args)
-            ],
+            [sys.executable, str(repo_root / 'tools' / 'infer_onnx.py'), *map(str, args)],
             text=True,
             capture_output=True,
             cwd=tmp_path,
-            env=dict(
-                PATH='/usr/bin:/bin',
-                PYTHONPATH=f'{blocked}:{repo_root}'))
+            env=dict(PATH='/usr/bin:/bin', PYTHONPATH=f'{blocked}:{repo_root}'),
+        )
 
     return run
 
@@ -528,22 +517,20 @@ def identity_detector(path, boxes, size=64):
         helper.make_node('ReduceMin', ['input'], ['low'], keepdims=0),
         helper.make_node('Mul', ['low', 'zero'], ['nothing']),
         helper.make_node('Add', ['boxes', 'nothing'], ['dets']),
-        helper.make_node('Identity', ['classes'], ['labels'])
+        helper.make_node('Identity', ['classes'], ['labels']),
     ]
     array = onnx.numpy_helper.from_array
     graph = helper.make_graph(
-        nodes, 'detector', [
-            helper.make_tensor_value_info('input', 1, [1, 3, size, size])
-        ], [
+        nodes,
+        'detector',
+        [helper.make_tensor_value_info('input', 1, [1, 3, size, size])],
+        [
             helper.make_tensor_value_info('dets', 1, dets.shape),
-            helper.make_tensor_value_info('labels', 7, labels.shape)
-        ], [
-            array(dets, 'boxes'),
-            array(labels, 'classes'),
-            array(np.zeros((), np.float32), 'zero')
-        ])
-    proto = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
+            helper.make_tensor_value_info('labels', 7, labels.shape),
+        ],
+        [array(dets, 'boxes'), array(labels, 'classes'), array(np.zeros((), np.float32), 'zero')],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
     onnx.save(proto, str(path))
 
 
@@ -561,25 +548,22 @@ def light_file(simcc_file):
         shape = [dim.dim_value for dim in output.type.tensor_type.shape.dim]
         shape[0] = 1
         arrays.append(
-            onnx.numpy_helper.from_array(
-                rng.random(shape, np.float32), f'{output.name}_value'))
+            onnx.numpy_helper.from_array(rng.random(shape, np.float32), f'{output.name}_value')
+        )
         nodes += [
             helper.make_node('Cast', ['low'], [f'{output.name}_low'], to=1),
-            helper.make_node('Mul', [f'{output.name}_low', 'zero'],
-                             [f'{output.name}_nothing']),
+            helper.make_node('Mul', [f'{output.name}_low', 'zero'], [f'{output.name}_nothing']),
             helper.make_node(
-                'Add', [f'{output.name}_value', f'{output.name}_nothing'],
-                [output.name])
+                'Add', [f'{output.name}_value', f'{output.name}_nothing'], [output.name]
+            ),
         ]
-    nodes.insert(
-        0,
-        helper.make_node('ReduceMin', ['input'], ['low'], keepdims=0))
-    arrays.append(
-        onnx.numpy_helper.from_array(np.zeros((), np.float32), 'zero'))
+    nodes.insert(0, helper.make_node('ReduceMin', ['input'], ['low'], keepdims=0))
+    arrays.append(onnx.numpy_helper.from_array(np.zeros((), np.float32), 'zero'))
     light = helper.make_model(
         helper.make_graph(nodes, 'light', graph.input, graph.output, arrays),
         opset_imports=[helper.make_opsetid('', 17)],
-        ir_version=8)
+        ir_version=8,
+    )
     helper.set_model_props(light, metadata)
     path = simcc_file.with_name('light.json')
     path.write_text(json.dumps(metadata))
@@ -588,22 +572,17 @@ def light_file(simcc_file):
 
 
 class TestInferOnnx:
-
     def test_one_picture(self, client, simcc_file, tmp_path):
         picture(tmp_path / 'a.jpg')
-        result = client(simcc_file, 'a.jpg', '--bbox', '10,5,40,60',
-                        '50,10,60,70', '--out', 'out')
+        result = client(simcc_file, 'a.jpg', '--bbox', '10,5,40,60', '50,10,60,70', '--out', 'out')
         assert result.returncode == 0, result.stderr
-        assert sorted(p.name for p in (tmp_path / 'out').iterdir()
-                      ) == ['a.jpg', 'predictions.json']
+        assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['a.jpg', 'predictions.json']
         found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
-        assert found['images'] == [
-            dict(id=1, file_name='a.jpg', width=120, height=90)
-        ]
+        assert found['images'] == [dict(id=1, file_name='a.jpg', width=120, height=90)]
         session = PoseSession(simcc_file)
         keypoints, scores = session.predict(
-            cv2.imread(str(tmp_path / 'a.jpg')),
-            np.array([[10, 5, 40, 60], [50, 10, 60, 70]]))
+            cv2.imread(str(tmp_path / 'a.jpg')), np.array([[10, 5, 40, 60], [50, 10, 60, 70]])
+        )
         for person, k, s in zip(found['annotations'], keypoints, scores):
             values = np.array(person['keypoints']).reshape(17, 3)
             np.testing.assert_allclose(values[:, :2], k, atol=1e-2)
@@ -611,6 +590,7 @@ class TestInferOnnx:
 
     def test_json_is_coco(self, client, simcc_file, tmp_path):
         from xtcocotools.coco import COCO
+
         picture(tmp_path / 'a.png')
         assert client(simcc_file, 'a.png', '--out', 'out').returncode == 0
         path = tmp_path / 'out' / 'predictions.json'
@@ -621,8 +601,7 @@ class TestInferOnnx:
         assert category['keypoints'][5] == 'left_shoulder'
         assert [16, 14] in category['skeleton']
 
-    def test_folder_with_unreadable_pictures(self, client, simcc_file,
-                                             tmp_path):
+    def test_folder_with_unreadable_pictures(self, client, simcc_file, tmp_path):
         folder = tmp_path / 'in'
         folder.mkdir()
         picture(folder / 'b.jpg', 1)
@@ -632,16 +611,17 @@ class TestInferOnnx:
         (folder / 'notes.txt').write_text('no picture')
         result = client(simcc_file, 'in', '--out', 'out')
         assert result.returncode == 1
-        assert '2 pictures could not be read: bad.jpg, empty.png' in \
-            result.stderr
+        assert '2 pictures could not be read: bad.jpg, empty.png' in result.stderr
         assert 'Traceback' not in result.stderr
-        assert sorted(p.name for p in (tmp_path / 'out').iterdir()
-                      ) == ['a.png', 'b.jpg', 'predictions.json']
+        assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+            'a.png',
+            'b.jpg',
+            'predictions.json',
+        ]
 
     def test_video(self, client, simcc_file, tmp_path):
         path = tmp_path / 'a.avi'
-        writer = cv2.VideoWriter(
-            str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
         for seed in range(5):
             writer.write(picture(tmp_path / 'frame.png', seed, (64, 48)))
         writer.release()
@@ -657,39 +637,39 @@ class TestInferOnnx:
 
     def test_detector(self, client, simcc_file, tmp_path):
         picture(tmp_path / 'a.jpg', size=(128, 96))  # twice the detector's
-        identity_detector(tmp_path / 'det.onnx',
-                          [[5, 5, 25, 45, 0.9], [30, 5, 50, 40, 0.8],
-                           [1, 1, 9, 9, 0.1], [2, 2, 20, 20, 0.9]])
-        result = client(simcc_file, 'a.jpg', '--det', 'det.onnx', '--out',
-                        'out')
+        identity_detector(
+            tmp_path / 'det.onnx',
+            [[5, 5, 25, 45, 0.9], [30, 5, 50, 40, 0.8], [1, 1, 9, 9, 0.1], [2, 2, 20, 20, 0.9]],
+        )
+        result = client(simcc_file, 'a.jpg', '--det', 'det.onnx', '--out', 'out')
         assert result.returncode == 0, result.stderr
         found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
         boxes = [person['bbox'] for person in found['annotations']]
-        np.testing.assert_allclose(
-            boxes, [[10, 10, 40, 80], [60, 10, 40, 70]], atol=1e-3)
+        np.testing.assert_allclose(boxes, [[10, 10, 40, 80], [60, 10, 40, 70]], atol=1e-3)
 
     def test_nobody_found(self, client, simcc_file, tmp_path):
         picture(tmp_path / 'a.jpg')
         identity_detector(tmp_path / 'det.onnx', [[1, 1, 9, 9, 0.1]])
-        result = client(simcc_file, 'a.jpg', '--det', 'det.onnx', '--out',
-                        'out')
+        result = client(simcc_file, 'a.jpg', '--det', 'det.onnx', '--out', 'out')
         assert result.returncode == 0, result.stderr
         found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
         assert found['annotations'] == []
 
-    @pytest.mark.parametrize('args, message', [
-        (('none.onnx', 'a.jpg'), 'there is no model none.onnx'),
-        (('a.jpg', 'a.jpg'), 'a.jpg is no ONNX model'),
-        (('det.onnx', 'a.jpg'), 'det.onnx is another model'),
-        (('MODEL', 'none.jpg'), 'there is no none.jpg'),
-        (('MODEL', 'a.txt'), 'a.txt is no picture'),
-        (('MODEL', 'empty'), 'empty has no pictures'),
-        (('MODEL', 'a.jpg', '--out', '.'), 'holds the input'),
-        (('MODEL', 'a.jpg', '--out', 'a.txt'), 'File exists'),
-        (('MODEL', 'a.jpg', '--det', 'MODEL'), 'no detector'),
-    ])
-    def test_errors_are_one_line(self, client, simcc_file, tmp_path, args,
-                                 message):
+    @pytest.mark.parametrize(
+        'args, message',
+        [
+            (('none.onnx', 'a.jpg'), 'there is no model none.onnx'),
+            (('a.jpg', 'a.jpg'), 'a.jpg is no ONNX model'),
+            (('det.onnx', 'a.jpg'), 'det.onnx is another model'),
+            (('MODEL', 'none.jpg'), 'there is no none.jpg'),
+            (('MODEL', 'a.txt'), 'a.txt is no picture'),
+            (('MODEL', 'empty'), 'empty has no pictures'),
+            (('MODEL', 'a.jpg', '--out', '.'), 'holds the input'),
+            (('MODEL', 'a.jpg', '--out', 'a.txt'), 'File exists'),
+            (('MODEL', 'a.jpg', '--det', 'MODEL'), 'no detector'),
+        ],
+    )
+    def test_errors_are_one_line(self, client, simcc_file, tmp_path, args, message):
         picture(tmp_path / 'a.jpg')
         (tmp_path / 'a.txt').write_text('text')
         (tmp_path / 'empty').mkdir()
@@ -698,38 +678,46 @@ class TestInferOnnx:
         result = client(*args)
         assert result.returncode == 1
         assert message in result.stderr
-        lines = [
-            line for line in result.stderr.splitlines()
-            if line.startswith('infer_onnx')
-        ]
+        lines = [line for line in result.stderr.splitlines() if line.startswith('infer_onnx')]
         assert len(lines) == 1 and 'Traceback' not in result.stderr
 
     def test_truncated_files(self, simcc_file, tmp_path):
         content = simcc_file.read_bytes()
         path = tmp_path / 'half.onnx'
         rng = np.random.default_rng(0)
-        sizes = [0, 1, 16, len(content) - 1, len(content) - 1000,
-                 *rng.integers(0, len(content), 25)]
+        sizes = [
+            0,
+            1,
+            16,
+            len(content) - 1,
+            len(content) - 1000,
+            *rng.integers(0, len(content), 25),
+        ]
         for size in sizes:
             path.write_bytes(content[:size])
             with pytest.raises(ClientError, match='half.onnx'):
                 PoseSession(path)
 
     @settings(
-        deadline=None,
-        max_examples=300,
-        suppress_health_check=[HealthCheck.function_scoped_fixture])
+        deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(data=st.data())
     def test_metadata_of_another_model(self, light_file, tmp_path, data):
         """An error that names them, or a model that works."""
         names = list(json.loads(light_file.read_text()))
         name = data.draw(st.sampled_from(names))
         number = st.integers(-3, 300) | st.floats()
-        value = data.draw(st.one_of(
-            st.none(), st.booleans(), number, st.text(max_size=4),
-            st.lists(number, max_size=4),
-            st.lists(st.lists(st.integers(-2, 300), max_size=4), max_size=20),
-            st.sampled_from(['float', 'bgr', 'uint8', 'simcc', 'keypoints'])))
+        value = data.draw(
+            st.one_of(
+                st.none(),
+                st.booleans(),
+                number,
+                st.text(max_size=4),
+                st.lists(number, max_size=4),
+                st.lists(st.lists(st.integers(-2, 300), max_size=4), max_size=20),
+                st.sampled_from(['float', 'bgr', 'uint8', 'simcc', 'keypoints']),
+            )
+        )
         text = data.draw(st.sampled_from([json.dumps(value), 'no JSON', '']))
         proto = onnx.load(str(light_file.with_suffix('.onnx')))
         for item in proto.metadata_props:
@@ -744,15 +732,13 @@ class TestInferOnnx:
             assert 'other.onnx' in message
             assert name in message or 'another model' in message
             return
-        image = np.random.default_rng(0).integers(0, 256, (90, 120, 3),
-                                                  np.uint8)
+        image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
         keypoints, scores = session.predict(image, [[0, 0, 120, 90]])
         assert keypoints.shape == (1, 17, 2) and scores.shape == (1, 17)
         assert np.isfinite(keypoints).all() and np.isfinite(scores).all()
-        draw_skeleton(image, keypoints[0], scores[0], session, 0.)
+        draw_skeleton(image, keypoints[0], scores[0], session, 0.0)
 
-    def test_full_disk_keeps_what_was_found(self, client, simcc_file,
-                                            tmp_path, small_disk):
+    def test_full_disk_keeps_what_was_found(self, client, simcc_file, tmp_path, small_disk):
         folder = tmp_path / 'in'
         folder.mkdir()
         picture(folder / 'a.jpg', 1, (64, 48))
@@ -767,16 +753,17 @@ class TestInferOnnx:
         assert (small_disk / 'predictions.json').read_bytes() == before
         assert json.loads(before)['images'][0]['file_name'] == 'a.jpg'
 
-    def test_full_disk_while_writing_a_video(self, client, simcc_file,
-                                             tmp_path, small_disk):
+    def test_full_disk_while_writing_a_video(self, client, simcc_file, tmp_path, small_disk):
         writer = cv2.VideoWriter(
-            str(tmp_path / 'a.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10,
-            (640, 480))
+            str(tmp_path / 'a.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (640, 480)
+        )
         for seed in range(12):
             writer.write(
                 cv2.resize(
-                    np.random.default_rng(seed).integers(
-                        0, 256, (120, 160, 3), np.uint8), (640, 480)))
+                    np.random.default_rng(seed).integers(0, 256, (120, 160, 3), np.uint8),
+                    (640, 480),
+                )
+            )
         writer.release()
         result = client(simcc_file, 'a.avi', '--out', small_disk)
         assert result.returncode == 1 and 'Traceback' not in result.stderr
@@ -790,11 +777,11 @@ class TestInferOnnx:
             result = client(simcc_file, 'a.jpg', '--out', out)
             assert result.returncode == 1
             assert 'Traceback' not in result.stderr
-            assert re.match(r'infer_onnx: .*Read-only file system.*small_disk',
-                            result.stderr.splitlines()[-1])
+            assert re.match(
+                r'infer_onnx: .*Read-only file system.*small_disk', result.stderr.splitlines()[-1]
+            )
 
-    @pytest.mark.parametrize('box', ['1,2,3', 'a,b,c,d', '1,2,0,4', 'nan,1,2,3'
-                                     ])
+    @pytest.mark.parametrize('box', ['1,2,3', 'a,b,c,d', '1,2,0,4', 'nan,1,2,3'])
     def test_bad_box(self, client, box):
         result = client('a.onnx', 'a.jpg', '--bbox', box)
         assert result.returncode == 2
@@ -811,13 +798,11 @@ def test_rtmlib_decodes_the_file(tmp_path, shared_dir):
     export_onnx(model, cfg, path, 'bgr', report=lines.append)
     pose = eval(lines[-1], dict(rtmlib=rtmlib))  # the call that was printed
     root = shared_dir / 'data' / 'coco'
-    annotations = json.loads(
-        (root / 'annotations' / 'person_keypoints_val2017.json').read_text())
+    annotations = json.loads((root / 'annotations' / 'person_keypoints_val2017.json').read_text())
     file_names = {i['id']: i['file_name'] for i in annotations['images']}
     people = [a for a in annotations['annotations'] if a['num_keypoints']][:12]
     for person in people:
-        image = cv2.imread(
-            str(root / 'val2017' / file_names[person['image_id']]))
+        image = cv2.imread(str(root / 'val2017' / file_names[person['image_id']]))
         x, y, w, h = person['bbox']
         box = np.array([[x, y, x + w, y + h]])
         keypoints, scores = pose(image, box)
@@ -853,9 +838,11 @@ def test_last_layers(name, layers, tmp_path):
     path = tmp_path / 'a.onnx'
     export_onnx(build(config_of(name)), config_of(name), path)
     proto = onnx.load(str(path))
-    found = [node for node in proto.graph.node
-             if node.name in _last_layers(proto)
-             and node.op_type in ('Conv', 'Gemm', 'MatMul')]
+    found = [
+        node
+        for node in proto.graph.node
+        if node.name in _last_layers(proto) and node.op_type in ('Conv', 'Gemm', 'MatMul')
+    ]
     assert len(found) == layers
     channels = {tensor.name: tensor.dims for tensor in proto.graph.initializer}
     for node in found:
@@ -872,11 +859,19 @@ def test_lower_precision(precision, exporter, tmp_path):
     torch.save(model.state_dict(), tmp_path / 'weights.pth')
     full = tmp_path / 'full.onnx'
     export_onnx(model, cfg, full, 'uint8')
-    status, text = exporter('config.py', 'weights.pth', 'low.onnx', '--input',
-                            'uint8', '--precision', precision, '--data', 'toy')
+    status, text = exporter(
+        'config.py',
+        'weights.pth',
+        'low.onnx',
+        '--input',
+        'uint8',
+        '--precision',
+        precision,
+        '--data',
+        'toy',
+    )
     assert status == 0
-    assert re.search(
-        rf'coco/AP: fp32 0.\d+, {precision} 0.\d+, change [+-]0.\d+', text)
+    assert re.search(rf'coco/AP: fp32 0.\d+, {precision} 0.\d+, change [+-]0.\d+', text)
 
     low = tmp_path / 'low.onnx'
     onnx.checker.check_model(str(low))
@@ -896,15 +891,20 @@ def test_lower_precision(precision, exporter, tmp_path):
         assert (np.abs(low_keypoints - keypoints) < 0.01).mean() > 0.4
 
 
-@pytest.mark.parametrize('args, message', [
-    (('none.py', 'weights.pth', 'a.onnx'), 'none.py'),
-    (('config.py', 'none.pth', 'a.onnx'), 'checkpoint none.pth cannot be'),
-    (('config.py', 'bad.pth', 'a.onnx'), 'checkpoint bad.pth cannot be'),
-    (('config.py', 'weights.pth', 'taken'), 'taken'),
-    (('config.py', 'weights.pth', 'a.onnx', '--precision', 'int8', '--data',
-      'nowhere'), 'there is no nowhere'),
-    (('config.py', 'weights.pth', 'a.onnx', '--output', 'simcc'), '`output`'),
-])
+@pytest.mark.parametrize(
+    'args, message',
+    [
+        (('none.py', 'weights.pth', 'a.onnx'), 'none.py'),
+        (('config.py', 'none.pth', 'a.onnx'), 'checkpoint none.pth cannot be'),
+        (('config.py', 'bad.pth', 'a.onnx'), 'checkpoint bad.pth cannot be'),
+        (('config.py', 'weights.pth', 'taken'), 'taken'),
+        (
+            ('config.py', 'weights.pth', 'a.onnx', '--precision', 'int8', '--data', 'nowhere'),
+            'there is no nowhere',
+        ),
+        (('config.py', 'weights.pth', 'a.onnx', '--output', 'simcc'), '`output`'),
+    ],
+)
 def test_export_errors_are_one_line(exporter, tmp_path, args, message):
     cfg = config_of('daec')
     cfg.dump(str(tmp_path / 'config.py'))

@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Full disks and read-only folders: one clear error, and what was there
 before stays."""
+
 import csv
 import resource
 import subprocess
@@ -11,11 +12,11 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 
-from mmpose_simcc.convert.checkpoint import save_checkpoint
-from mmpose_simcc.convert.official import OfficialModel
-from mmpose_simcc.files import whole_file
-from mmpose_simcc.lab.plots import save
-from mmpose_simcc.lab.tables import Row, write_tables
+from mmpose_simcc.utils.files import whole_file
+from mmpose_simcc.weights.checkpoint import save_checkpoint
+from mmpose_simcc.weights.official import OfficialModel
+from mmpose_simcc.workbench.compare.plots import save
+from mmpose_simcc.workbench.compare.tables import Row, write_tables
 
 
 def fill(folder, left):
@@ -33,13 +34,25 @@ def fill(folder, left):
 
 def make_rows(number):
     return [
-        Row(f'config {i}', 'SimCC', 'argmax', (64, 64), 1., 1., 1., 1., 1.,
-            {'coco/AP': 0.5}, 'a.pth', f'results/{i}') for i in range(number)
+        Row(
+            f'config {i}',
+            'SimCC',
+            'argmax',
+            (64, 64),
+            1.0,
+            1.0,
+            1.0,
+            1.0,
+            1.0,
+            {'coco/AP': 0.5},
+            'a.pth',
+            f'results/{i}',
+        )
+        for i in range(number)
     ]
 
 
 class TestWholeFile:
-
     def test_takes_its_place_when_whole(self, tmp_path):
         path = tmp_path / 'a.txt'
         path.write_text('before')
@@ -54,8 +67,7 @@ class TestWholeFile:
     def test_other_errors_pass(self, tmp_path, error):
         path = tmp_path / 'a.txt'
         path.write_text('before')
-        with pytest.raises(error, match='why'), \
-                whole_file(path) as unfinished:
+        with pytest.raises(error, match='why'), whole_file(path) as unfinished:
             unfinished.write_text('half')
             raise error('why')
         assert path.read_text() == 'before'
@@ -69,8 +81,10 @@ class TestWholeFile:
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
         try:
-            with pytest.raises(OSError, match=r'File too large: .*a\.txt'), \
-                    whole_file(path) as unfinished:
+            with (
+                pytest.raises(OSError, match=r'File too large: .*a\.txt'),
+                whole_file(path) as unfinished,
+            ):
                 unfinished.write_text('x' * 2000)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -79,19 +93,19 @@ class TestWholeFile:
 
     def test_folder_is_a_file(self, tmp_path):
         (tmp_path / 'a').write_text('')
-        with pytest.raises(OSError, match='Not a directory: .*a/b.txt'), \
-                whole_file(tmp_path / 'a' / 'b.txt') as unfinished:
+        with (
+            pytest.raises(OSError, match='Not a directory: .*a/b.txt'),
+            whole_file(tmp_path / 'a' / 'b.txt') as unfinished,
+        ):
             unfinished.write_text('')
 
 
 class TestFullDisk:
-
     def test_tables(self, small_disk):
         paths = write_tables(make_rows(2), small_disk)
         before = [path.read_bytes() for path in paths]
         fill(small_disk, left=5000)
-        with pytest.raises(OSError, match='No space left on device: '
-                           '.*small_disk/table'):
+        with pytest.raises(OSError, match='No space left on device: .*small_disk/table'):
             write_tables(make_rows(200), small_disk)
         assert [path.read_bytes() for path in paths] == before
         with open(paths[1]) as file:
@@ -123,16 +137,14 @@ class TestFullDisk:
         paths = write_tables(make_rows(2), small_disk)
         before = [path.read_bytes() for path in paths]
         read_only()
-        with pytest.raises(OSError, match='Read-only file system: '
-                           '.*table.md'):
+        with pytest.raises(OSError, match='Read-only file system: .*table.md'):
             write_tables(make_rows(3), small_disk)
         assert [path.read_bytes() for path in paths] == before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('where', ['a file', 'a read-only disk'])
-def test_compare_says_where_it_cannot_write(where, request, tmp_path,
-                                            repo_root):
+def test_compare_says_where_it_cannot_write(where, request, tmp_path, repo_root):
     """Before anything is trained."""
     if where == 'a file':
         folder = tmp_path / 'file'
@@ -141,13 +153,18 @@ def test_compare_says_where_it_cannot_write(where, request, tmp_path,
         folder = request.getfixturevalue('read_only')()
     done = subprocess.run(
         [
-            sys.executable, repo_root / 'tools/compare.py', '--data',
-            tmp_path, '--work-dir', folder / 'work'
+            sys.executable,
+            repo_root / 'tools/compare.py',
+            '--data',
+            tmp_path,
+            '--work-dir',
+            folder / 'work',
         ],
         cwd=tmp_path,
         env=dict(PYTHONPATH=str(repo_root)),
         capture_output=True,
-        text=True)
+        text=True,
+    )
     assert done.returncode == 1
     assert 'Traceback' not in done.stderr
     last = done.stderr.splitlines()[-1]

@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Decoders against the papers' published code (golden), stock MMPose, brute
 force in float64, and properties."""
+
 import numpy as np
 import pytest
 import torch
@@ -31,7 +32,7 @@ def random_maps(seed, shape=(2, 17, 64, 48), noise=0.02):
         x = rng.uniform(0, W - 1, shape[:-2])[..., None, None]
         y = rng.uniform(0, H - 1, shape[:-2])[..., None, None]
         grid_y, grid_x = np.mgrid[:H, :W]
-        gaussian = np.exp(-((grid_x - x)**2 + (grid_y - y)**2) / 8)
+        gaussian = np.exp(-((grid_x - x) ** 2 + (grid_y - y) ** 2) / 8)
         maps = np.maximum(maps, height * gaussian)
     maps = maps + noise * rng.standard_normal(shape)
     return maps.astype(np.float32)
@@ -51,7 +52,7 @@ def brute_force_daec(heatmap, sigma, delta, corner='br'):
         high_y -= delta
     else:
         low_y += delta
-    total = sum_x = sum_y = 0.
+    total = sum_x = sum_y = 0.0
     for y in range(max(low_y, 0), min(high_y, H - 1) + 1):
         for x in range(max(low_x, 0), min(high_x, W - 1) + 1):
             value = max(float(heatmap[y, x]), 1e-10)
@@ -90,29 +91,29 @@ class TestGolden:
         maps = as_tensor(golden['heatmaps'])
         locs, _ = F.heatmap_argmax(maps)
         self.check(
-            F.decode_daec(maps, locs, float(golden['sigma']), delta),
-            golden[f'daec_delta_{delta}'])
+            F.decode_daec(maps, locs, float(golden['sigma']), delta), golden[f'daec_delta_{delta}']
+        )
 
 
 class TestShapes:
-
-    @pytest.mark.parametrize('shape', [(64, 48), (17, 64, 48), (2, 3, 5, 64,
-                                                                48)])
+    @pytest.mark.parametrize('shape', [(64, 48), (17, 64, 48), (2, 3, 5, 64, 48)])
     def test_any_leading_dimensions(self, shape):
-        maps = as_tensor(random_maps(0, (60, 64, 48)))[:np.prod(shape[:-2],
-                                                               dtype=int)]
+        maps = as_tensor(random_maps(0, (60, 64, 48)))[: np.prod(shape[:-2], dtype=int)]
         locs, vals = F.heatmap_argmax(maps)
         batched = maps.reshape(shape)
         batched_locs, batched_vals = F.heatmap_argmax(batched)
         assert batched_locs.shape == (*shape[:-2], 2)
         assert torch.equal(batched_locs.reshape(-1, 2), locs)
         assert torch.equal(batched_vals.reshape(-1), vals)
-        for function, args in ((F.shift_quarter, ()), (F.shift_second_max, ()),
-                               (F.refine_dark, (11, )), (F.decode_daec,
-                                                         (2, 3))):
+        for function, args in (
+            (F.shift_quarter, ()),
+            (F.shift_second_max, ()),
+            (F.refine_dark, (11,)),
+            (F.decode_daec, (2, 3)),
+        ):
             torch.testing.assert_close(
-                function(batched, batched_locs, *args).reshape(-1, 2),
-                function(maps, locs, *args))
+                function(batched, batched_locs, *args).reshape(-1, 2), function(maps, locs, *args)
+            )
 
     def test_not_contiguous(self):
         maps = as_tensor(random_maps(1))
@@ -120,23 +121,16 @@ class TestShapes:
         assert not strided.is_contiguous()
         locs, _ = F.heatmap_argmax(maps)
         assert torch.equal(F.heatmap_argmax(strided)[0], locs)
-        assert torch.equal(
-            F.refine_dark(strided, locs, 11), F.refine_dark(maps, locs, 11))
-        assert torch.equal(
-            F.decode_daec(strided, locs, 2, 4),
-            F.decode_daec(maps, locs, 2, 4))
+        assert torch.equal(F.refine_dark(strided, locs, 11), F.refine_dark(maps, locs, 11))
+        assert torch.equal(F.decode_daec(strided, locs, 2, 4), F.decode_daec(maps, locs, 2, 4))
 
-    @pytest.mark.parametrize('size', [(1, 2), (2, 1), (3, 3), (9, 4), (16, 12),
-                                      (200, 7)])
+    @pytest.mark.parametrize('size', [(1, 2), (2, 1), (3, 3), (9, 4), (16, 12), (200, 7)])
     def test_maps_smaller_than_the_window(self, size):
         maps = as_tensor(random_maps(2, (40, *size)))
         locs, _ = F.heatmap_argmax(maps)
         for sigma in (1, 3):
-            expected = [
-                brute_force_daec(heatmap, sigma, 2) for heatmap in maps.numpy()
-            ]
-            np.testing.assert_allclose(
-                F.decode_daec(maps, locs, sigma, 2), expected, atol=1e-3)
+            expected = [brute_force_daec(heatmap, sigma, 2) for heatmap in maps.numpy()]
+            np.testing.assert_allclose(F.decode_daec(maps, locs, sigma, 2), expected, atol=1e-3)
         assert F.refine_dark(maps, locs, 17).isfinite().all()
         assert F.shift_quarter(maps, locs).isfinite().all()
 
@@ -145,14 +139,11 @@ class TestShapes:
         maps = as_tensor(random_maps(3, (2, 12, 12))).double()
         locs, _ = F.heatmap_argmax(maps)
         maps.requires_grad_()
-        assert torch.autograd.gradcheck(
-            lambda m: F.decode_daec(m.abs() + 1e-3, locs, 1, 1.5), maps)
-        assert torch.autograd.gradcheck(
-            lambda m: F.refine_dark(m.abs() + 1e-3, locs, 5), maps)
+        assert torch.autograd.gradcheck(lambda m: F.decode_daec(m.abs() + 1e-3, locs, 1, 1.5), maps)
+        assert torch.autograd.gradcheck(lambda m: F.refine_dark(m.abs() + 1e-3, locs, 5), maps)
 
 
 class TestQuarter:
-
     def test_equals_stock_everywhere(self):
         """Also with maxima on borders and corners."""
         codec = MSRAHeatmap((36, 44), (9, 11), sigma=2)
@@ -161,11 +152,11 @@ class TestQuarter:
         locs, _ = F.heatmap_argmax(as_tensor(maps))
         expected, _ = codec.decode(maps)
         np.testing.assert_allclose(
-            F.shift_quarter(as_tensor(maps), locs) * 4, expected[0], atol=1e-6)
+            F.shift_quarter(as_tensor(maps), locs) * 4, expected[0], atol=1e-6
+        )
 
 
 class TestDark:
-
     @pytest.mark.parametrize('seed', range(3))
     def test_equals_stock(self, seed):
         codec = MSRAHeatmap((192, 256), (48, 64), sigma=2, unbiased=True)
@@ -177,8 +168,7 @@ class TestDark:
             np.testing.assert_allclose(refined * 4, expected[0], atol=4e-3)
 
     @settings(deadline=None, max_examples=60)
-    @given(
-        x=st.floats(8, 39), y=st.floats(8, 55), sigma=st.sampled_from([2, 3]))
+    @given(x=st.floats(8, 39), y=st.floats(8, 55), sigma=st.sampled_from([2, 3]))
     def test_exact_on_clean_unbiased_maps(self, x, y, sigma):
         keypoint = torch.tensor([[x, y]])
         maps, _ = F.gaussian_heatmaps(keypoint, (48, 64), sigma)
@@ -187,14 +177,12 @@ class TestDark:
         refined = F.refine_dark(maps, locs, kernel)
         assert (refined - keypoint).abs().max() < 0.01
 
-    @pytest.mark.parametrize('sigma,size', [(2, 11), (3, 17), (1, 3), (0.3, 3),
-                                            (1.5, 7), (6, 37)])
+    @pytest.mark.parametrize('sigma,size', [(2, 11), (3, 17), (1, 3), (0.3, 3), (1.5, 7), (6, 37)])
     def test_kernel_follows_sigma(self, sigma, size):
         assert F.blur_kernel_size_of(sigma) == size
 
 
 class TestDaec:
-
     @pytest.mark.parametrize('corner', ['br', 'ur', 'bl', 'ul'])
     @pytest.mark.parametrize('delta', [-3, 0, 4, 30])
     def test_equals_brute_force(self, corner, delta):
@@ -202,81 +190,76 @@ class TestDaec:
         maps = as_tensor(random_maps(4, (80, 24, 20)))
         locs, _ = F.heatmap_argmax(maps)
         actual = F.decode_daec(maps, locs, 1.5, delta, corner)
-        expected = [
-            brute_force_daec(heatmap, 1.5, delta, corner)
-            for heatmap in maps.numpy()
-        ]
+        expected = [brute_force_daec(heatmap, 1.5, delta, corner) for heatmap in maps.numpy()]
         np.testing.assert_allclose(actual, expected, atol=1e-3)
 
     @settings(deadline=None, max_examples=60)
     @given(x=st.floats(8, 39), y=st.floats(8, 55))
     def test_symmetric_window_is_exact_on_clean_maps(self, x, y):
         keypoint = torch.tensor([[x, y]])
-        maps, _ = F.gaussian_heatmaps(keypoint, (48, 64), 2.)
+        maps, _ = F.gaussian_heatmaps(keypoint, (48, 64), 2.0)
         locs, _ = F.heatmap_argmax(maps)
-        refined = F.decode_daec(maps, locs, 2., 0)
+        refined = F.decode_daec(maps, locs, 2.0, 0)
         assert (refined - keypoint).abs().max() < 0.01
 
     def test_fraction_lies_between_whole_deltas_and_is_continuous(self):
         maps = as_tensor(random_maps(5, (30, 64, 48), noise=0)).double()
         locs, _ = F.heatmap_argmax(maps)
-        at = [F.decode_daec(maps, locs, 2, d) for d in np.arange(3, 4.01, .1)]
+        at = [F.decode_daec(maps, locs, 2, d) for d in np.arange(3, 4.01, 0.1)]
         steps = torch.stack(at).diff(dim=0)
         assert (steps <= 1e-9).all()  # cutting more never moves it outwards
+        torch.testing.assert_close(F.decode_daec(maps, locs, 2, 3 + 1e-9), at[0], atol=1e-6, rtol=0)
         torch.testing.assert_close(
-            F.decode_daec(maps, locs, 2, 3 + 1e-9), at[0], atol=1e-6, rtol=0)
-        torch.testing.assert_close(
-            F.decode_daec(maps, locs, 2, 4 - 1e-9), at[-1], atol=1e-6, rtol=0)
+            F.decode_daec(maps, locs, 2, 4 - 1e-9), at[-1], atol=1e-6, rtol=0
+        )
 
     def test_fraction_weighs_the_last_column(self):
         """Half of column e - 3 counts with delta = 3.5."""
         heatmap = torch.zeros(1, 1, 41)
-        heatmap[0, 0, 20], heatmap[0, 0, 24] = 1., 0.5
+        heatmap[0, 0, 20], heatmap[0, 0, 24] = 1.0, 0.5
         locs, _ = F.heatmap_argmax(heatmap)
         # e = 7: delta 3 keeps offset 4, delta 4 drops it
-        decoded = [
-            F.decode_daec(heatmap, locs, 2, delta)[0, 0].item()
-            for delta in (3, 3.5, 4)
-        ]
+        decoded = [F.decode_daec(heatmap, locs, 2, delta)[0, 0].item() for delta in (3, 3.5, 4)]
         np.testing.assert_allclose(
-            decoded, [20 + 4 * 0.5 / 1.5, 20 + 4 * 0.25 / 1.25, 20],
-            atol=1e-5)
+            decoded, [20 + 4 * 0.5 / 1.5, 20 + 4 * 0.25 / 1.25, 20], atol=1e-5
+        )
 
     def test_delta_for_each_axis_and_keypoint(self):
         maps = as_tensor(random_maps(6, (2, 3, 64, 48)))
         locs, _ = F.heatmap_argmax(maps)
-        delta = torch.tensor([[4., 1.], [0., 2.], [-2., 7.]])
+        delta = torch.tensor([[4.0, 1.0], [0.0, 2.0], [-2.0, 7.0]])
         actual = F.decode_daec(maps, locs, 2, delta)
         for k in range(3):
             expected = F.decode_daec(maps[:, k], locs[:, k], 2, delta[k])
             torch.testing.assert_close(actual[:, k], expected)
-        assert not torch.allclose(actual[:, 0],
-                                  F.decode_daec(maps[:, 0], locs[:, 0], 2, 4))
+        assert not torch.allclose(actual[:, 0], F.decode_daec(maps[:, 0], locs[:, 0], 2, 4))
 
     def test_smoothing_is_that_of_the_whole_map(self):
         import cv2
+
         maps = random_maps(7, (30, 40, 36))
         locs, _ = F.heatmap_argmax(as_tensor(maps))
-        actual = F.decode_daec(
-            as_tensor(maps), locs, 2, 3, blur_kernel_size=11)
-        smooth = np.stack([
-            cv2.GaussianBlur(
-                heatmap, (11, 11), 0, borderType=cv2.BORDER_CONSTANT)
-            for heatmap in maps
-        ])
+        actual = F.decode_daec(as_tensor(maps), locs, 2, 3, blur_kernel_size=11)
+        smooth = np.stack(
+            [
+                cv2.GaussianBlur(heatmap, (11, 11), 0, borderType=cv2.BORDER_CONSTANT)
+                for heatmap in maps
+            ]
+        )
         expected = F.decode_daec(as_tensor(smooth), locs, 2, 3)
         np.testing.assert_allclose(actual, expected, atol=1e-3)
 
 
 class TestBadMaps:
-
-    @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 0., -1.])
+    @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 0.0, -1.0])
     def test_constant_maps_stay_at_a_finite_place(self, value):
         maps = torch.full((3, 16, 12), value)
         locs, _ = F.heatmap_argmax(maps)
-        for refined in (F.shift_quarter(maps, locs),
-                        F.refine_dark(maps, locs, 11),
-                        F.decode_daec(maps, locs, 2, 4)):
+        for refined in (
+            F.shift_quarter(maps, locs),
+            F.refine_dark(maps, locs, 11),
+            F.decode_daec(maps, locs, 2, 4),
+        ):
             assert refined.isfinite().all()
 
     def test_one_bad_map_does_not_touch_its_neighbours(self):
@@ -285,11 +268,12 @@ class TestBadMaps:
         bad = maps.clone()
         bad[::2] = float('nan')
         locs, _ = F.heatmap_argmax(maps)
-        for function, args in ((F.shift_quarter, ()), (F.refine_dark, (11, )),
-                               (F.decode_daec, (2, 4))):
-            assert torch.equal(
-                function(bad, locs, *args)[1::2],
-                function(maps, locs, *args)[1::2])
+        for function, args in (
+            (F.shift_quarter, ()),
+            (F.refine_dark, (11,)),
+            (F.decode_daec, (2, 4)),
+        ):
+            assert torch.equal(function(bad, locs, *args)[1::2], function(maps, locs, *args)[1::2])
 
 
 class TestVectors:
@@ -301,15 +285,14 @@ class TestVectors:
         maps = vectors.unsqueeze(1)
         for delta in (-2, 0, 1.5, 5):
             expected = F.decode_daec(
-                maps, torch.stack([locs, 0 * locs], -1), 2,
-                torch.tensor([delta, 0.]))[:, 0]
-            torch.testing.assert_close(
-                F.decode_daec_1d(vectors, locs, 2, delta), expected)
+                maps, torch.stack([locs, 0 * locs], -1), 2, torch.tensor([delta, 0.0])
+            )[:, 0]
+            torch.testing.assert_close(F.decode_daec_1d(vectors, locs, 2, delta), expected)
 
     @settings(deadline=None, max_examples=50)
     @given(x=st.floats(0, 99))
     def test_dark_is_exact_on_gaussians(self, x):
-        vectors, = F.simcc_gaussian(torch.tensor([[x]]), (100, ), (4., ))
+        (vectors,) = F.simcc_gaussian(torch.tensor([[x]]), (100,), (4.0,))
         locs, _ = F.vector_argmax(vectors)
         refined = F.refine_dark_1d(vectors, locs, 1)
         exact = 1 < locs.item() < 98

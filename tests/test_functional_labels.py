@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Labels, losses and flips against scipy, stock MMPose and float64."""
+
 import numpy as np
 import pytest
 import scipy.special
@@ -16,35 +17,29 @@ from mmpose_simcc import functional as F
 
 
 class TestGaussianHeatmaps:
-
     @pytest.mark.parametrize('sigma', [1, 2, 3])
     @pytest.mark.parametrize('unbiased', [False, True])
     def test_equals_stock(self, sigma, unbiased):
         """Values and reach, with centres far outside the map too."""
-        stock = generate_unbiased_gaussian_heatmaps if unbiased \
-            else generate_gaussian_heatmaps
+        stock = generate_unbiased_gaussian_heatmaps if unbiased else generate_gaussian_heatmaps
         rng = np.random.default_rng(0)
         keypoints = rng.uniform(-15, 63, (1, 2000, 2)).astype(np.float32)
-        expected, weights = stock((48, 64), keypoints, np.ones((1, 2000)),
-                                  sigma)
+        expected, weights = stock((48, 64), keypoints, np.ones((1, 2000)), sigma)
         points = torch.from_numpy(keypoints[0])
         maps, reach = F.gaussian_heatmaps(points, (48, 64), sigma, unbiased)
         assert np.array_equal(reach.numpy(), weights[0] > 0)
-        np.testing.assert_allclose(
-            maps[reach], expected[reach.numpy()], atol=1e-6, rtol=0)
+        np.testing.assert_allclose(maps[reach], expected[reach.numpy()], atol=1e-6, rtol=0)
         assert not maps[~reach].any()
 
     def test_batched(self):
         points = torch.rand(2, 3, 5, 2) * 20
-        maps, reach = F.gaussian_heatmaps(points, (20, 30), 2.)
+        maps, reach = F.gaussian_heatmaps(points, (20, 30), 2.0)
         assert maps.shape == (2, 3, 5, 30, 20)
         assert reach.shape == (2, 3, 5)
-        torch.testing.assert_close(
-            maps[1, 2], F.gaussian_heatmaps(points[1, 2], (20, 30), 2.)[0])
+        torch.testing.assert_close(maps[1, 2], F.gaussian_heatmaps(points[1, 2], (20, 30), 2.0)[0])
 
     def test_biased_centre_is_the_nearest_cell(self):
-        maps, _ = F.gaussian_heatmaps(
-            torch.tensor([[3.4, 6.6]]), (20, 20), 2., unbiased=False)
+        maps, _ = F.gaussian_heatmaps(torch.tensor([[3.4, 6.6]]), (20, 20), 2.0, unbiased=False)
         assert F.heatmap_argmax(maps)[0].tolist() == [[3, 7]]
         assert maps.max() == 1
         assert maps[0, 7, 3 + 6] > 0 and maps[0, 7, 3 + 7] == 0  # 3 sigma
@@ -54,80 +49,70 @@ coordinates = st.floats(0, 191.5).map(lambda x: round(x, 4))
 
 
 class TestSimCCLabels:
-
     @given(x=coordinates, sigma=st.floats(0.5, 20))
     @settings(deadline=None, max_examples=50)
     def test_gaussian_is_the_normal_density(self, x, sigma):
         center = torch.tensor([x], dtype=torch.double)
-        label, = F.simcc_gaussian(center, (384, ), (sigma, ))
+        (label,) = F.simcc_gaussian(center, (384,), (sigma,))
         expected = scipy.stats.norm.pdf(np.arange(384), x, sigma)
-        np.testing.assert_allclose(
-            label, expected, rtol=1e-6, atol=1e-9 / sigma)
+        np.testing.assert_allclose(label, expected, rtol=1e-6, atol=1e-9 / sigma)
 
     @pytest.mark.parametrize('num_bins', [(384, 512), (30, 400)])
-    @pytest.mark.parametrize('sigma', [(6., 6.), (2., 9.)])
+    @pytest.mark.parametrize('sigma', [(6.0, 6.0), (2.0, 9.0)])
     @pytest.mark.parametrize('kind', ['torch', 'numpy'])
     def test_gaussian_on_two_axes(self, num_bins, sigma, kind):
         """Also where an axis is shorter than a window of 6.5 sigma."""
         rng = np.random.default_rng(0)
         centers = rng.uniform(-1, 1, (3, 7, 2)) * 20 + [15, 390]
-        centers[0, 0] = np.nan, 3.
+        centers[0, 0] = np.nan, 3.0
         coords = torch.from_numpy(centers) if kind == 'torch' else centers
         labels = F.simcc_gaussian(coords, num_bins, sigma)
         for axis, label in enumerate(labels):
             expected = scipy.stats.norm.pdf(
-                np.arange(num_bins[axis]), centers[..., axis, None],
-                sigma[axis])
-            np.testing.assert_allclose(
-                label, np.nan_to_num(expected), rtol=1e-6, atol=1e-9)
+                np.arange(num_bins[axis]), centers[..., axis, None], sigma[axis]
+            )
+            np.testing.assert_allclose(label, np.nan_to_num(expected), rtol=1e-6, atol=1e-9)
         assert not labels[0][0, 0].any() and labels[1][0, 0].any()
 
     @given(x=coordinates, sigma=st.floats(0.5, 20))
     @settings(deadline=None, max_examples=50)
     def test_laplace_is_the_laplace_density(self, x, sigma):
         center = torch.tensor([x], dtype=torch.double)
-        label, = F.simcc_laplace(center, (384, ), (sigma, ))
+        (label,) = F.simcc_laplace(center, (384,), (sigma,))
         expected = scipy.stats.laplace.pdf(np.arange(384), x, sigma)
         np.testing.assert_allclose(label, expected, rtol=1e-6, atol=1e-30)
 
-    @pytest.mark.parametrize('smoothing', [0., 0.1, 0.5])
+    @pytest.mark.parametrize('smoothing', [0.0, 0.1, 0.5])
     def test_equal(self, smoothing):
-        label, = F.simcc_equal(
-            torch.tensor([[2.4], [7.6]]), (10, ), smoothing)
+        (label,) = F.simcc_equal(torch.tensor([[2.4], [7.6]]), (10,), smoothing)
         assert label.argmax(-1).tolist() == [2, 8]
         torch.testing.assert_close(label.sum(-1), torch.ones(2))
-        torch.testing.assert_close(label[0, 2],
-                                   torch.tensor(1 - smoothing))
+        torch.testing.assert_close(label[0, 2], torch.tensor(1 - smoothing))
         others = torch.cat([label[0, :2], label[0, 3:]])
-        torch.testing.assert_close(others, torch.full((9, ), smoothing / 9))
+        torch.testing.assert_close(others, torch.full((9,), smoothing / 9))
 
     def test_one_hot(self):
-        x_labels, y_labels = F.simcc_one_hot(
-            torch.tensor([[0.2, 4.], [np.nan, 0.]]), (3, 5))
+        x_labels, y_labels = F.simcc_one_hot(torch.tensor([[0.2, 4.0], [np.nan, 0.0]]), (3, 5))
         assert x_labels.tolist() == [[1, 0, 0], [0, 0, 0]]
         assert y_labels.tolist() == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 0]]
 
     def test_inside(self):
-        coords = torch.tensor(
-            [-1., -.01, 0., 9., 9.4, 9.6, 10., 1e9, float('nan')])
-        expected = [
-            False, False, True, True, True, False, False, False, False
-        ]
-        assert F.simcc_inside(coords[:, None], (10, )).tolist() == expected
-        both = torch.stack([coords, torch.full_like(coords, 3.)], -1)
+        coords = torch.tensor([-1.0, -0.01, 0.0, 9.0, 9.4, 9.6, 10.0, 1e9, float('nan')])
+        expected = [False, False, True, True, True, False, False, False, False]
+        assert F.simcc_inside(coords[:, None], (10,)).tolist() == expected
+        both = torch.stack([coords, torch.full_like(coords, 3.0)], -1)
         assert F.simcc_inside(both, (10, 4)).tolist() == expected
         assert not F.simcc_inside(both, (10, 3)).any()
 
 
 class TestKLDivergence:
-
     @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
     def test_equals_float64(self, dtype):
         generator = torch.Generator().manual_seed(0)
         logits = (torch.randn(3, 5, 40, generator=generator) * 8).to(dtype)
         labels = torch.rand(3, 5, 40, generator=generator)
         labels[0] = 0  # an unused keypoint
-        labels[1, 0], = F.simcc_one_hot(torch.tensor([7.]), (40, ))
+        (labels[1, 0],) = F.simcc_one_hot(torch.tensor([7.0]), (40,))
         log_p = scipy.special.log_softmax(logits.double().numpy(), axis=-1)
         t = labels.double().numpy()
         expected = (scipy.special.xlogy(t, t) - t * log_p).sum(-1)
@@ -136,8 +121,7 @@ class TestKLDivergence:
         np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=1e-5)
 
     def test_zero_for_a_perfect_prediction(self):
-        labels, = F.simcc_gaussian(
-            torch.tensor([[20.3], [31.]]), (60, ), (2., ))
+        (labels,) = F.simcc_gaussian(torch.tensor([[20.3], [31.0]]), (60,), (2.0,))
         labels = labels / labels.sum(-1, keepdim=True)
         actual = F.kl_divergence((labels + 1e-30).log() + 3, labels)
         np.testing.assert_allclose(actual, 0, atol=1e-6)
@@ -151,36 +135,32 @@ class TestKLDivergence:
     def test_gradient(self):
         labels = torch.rand(2, 3, 7).double()
         logits = torch.randn(2, 3, 7, dtype=torch.double, requires_grad=True)
-        actual, = torch.autograd.grad(
-            F.kl_divergence(logits, labels).sum(), logits)
-        expected = (
-            logits.softmax(-1) * labels.sum(-1, keepdim=True) - labels)
+        (actual,) = torch.autograd.grad(F.kl_divergence(logits, labels).sum(), logits)
+        expected = logits.softmax(-1) * labels.sum(-1, keepdim=True) - labels
         torch.testing.assert_close(actual, expected, atol=1e-6, rtol=1e-5)
 
 
 class TestFlip:
-
     @pytest.mark.parametrize('k', [1, 1.5, 2, 3])
     def test_undoes_a_mirrored_image(self, k):
         """Vectors of the mirrored image peak where the image's do."""
         w = 64
         num_bins = round(w * k)
-        x = torch.tensor([[10.25, 40.]])
+        x = torch.tensor([[10.25, 40.0]])
         mirrored = w - 1 - x
 
         def logits(x):
             offsets = torch.arange(num_bins) - x.unsqueeze(-1) * k
-            return -offsets**2 / 32  # a Gaussian's log
+            return -(offsets**2) / 32  # a Gaussian's log
 
         vectors = logits(mirrored)
         flipped, _ = F.flip_simcc(vectors, torch.zeros(1, 2, 9), [1, 0], k)
         expected = logits(x[:, [1, 0]])
         inner = slice(0, int((w - 1) * k))
-        torch.testing.assert_close(
-            flipped[..., inner], expected[..., inner], atol=0.02, rtol=1e-3)
+        torch.testing.assert_close(flipped[..., inner], expected[..., inner], atol=0.02, rtol=1e-3)
 
     def test_swaps_keypoints(self):
-        y = torch.arange(6.).view(1, 3, 2)
+        y = torch.arange(6.0).view(1, 3, 2)
         _, flipped_y = F.flip_simcc(torch.zeros(1, 3, 4), y, [2, 1, 0], 2)
         assert torch.equal(flipped_y, y.flip(1))
 
@@ -190,6 +170,5 @@ class TestFlip:
         mirrored = torch.randn(2, 3, 4), torch.randn(2, 3, 5)
         swap = [1, 0, 2]
         mean = F.average_flip_simcc((x, y), mirrored, swap, 1)
-        expected = ((x + mirrored[0][:, swap].flip(-1)) / 2,
-                    (y + mirrored[1][:, swap]) / 2)
+        expected = ((x + mirrored[0][:, swap].flip(-1)) / 2, (y + mirrored[1][:, swap]) / 2)
         torch.testing.assert_close(mean, expected)

@@ -4,6 +4,7 @@
 What codecs give is compared with the papers' formulas, written down here for
 one map at a time, with loops, in float64.
 """
+
 import math
 import re
 
@@ -14,25 +15,33 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mmpose_simcc import (
-    CoordinateCodec,
-    DAECCodec,
-    DARKCodec,
-    HeatmapCodec,
-    SimCCCodec,
-)
+from mmpose_simcc import CoordinateCodec, DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
 
-fuzz = settings(
-    deadline=None,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.too_slow])
+fuzz = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 seeds = st.integers(0, 2**32 - 1)
 
 # --- heatmaps ---------------------------------------------------------------
 
-MAP_KINDS = ('noise', 'gaussian', 'nan', 'one nan', 'inf', 'one inf', '-inf',
-             'some -inf', 'zeros', 'one cell', 'one number', 'negative',
-             'constant', 'border', 'corner', 'ties', 'huge', 'tiny')
+MAP_KINDS = (
+    'noise',
+    'gaussian',
+    'nan',
+    'one nan',
+    'inf',
+    'one inf',
+    '-inf',
+    'some -inf',
+    'zeros',
+    'one cell',
+    'one number',
+    'negative',
+    'constant',
+    'border',
+    'corner',
+    'ties',
+    'huge',
+    'tiny',
+)
 
 
 def make_map(kind, rng, H, W):
@@ -45,7 +54,7 @@ def make_map(kind, rng, H, W):
         x, y = rng.choice([0, W - 1]), rng.choice([0, H - 1])
     values = rng.random((H, W)) * 0.5
     if kind in ('gaussian', 'border', 'corner', 'huge', 'tiny'):
-        squares = (np.arange(W) - x)**2 + (np.arange(H)[:, None] - y)**2
+        squares = (np.arange(W) - x) ** 2 + (np.arange(H)[:, None] - y) ** 2
         values = np.exp(-squares / 8) + 0.05 * values
         values[y, x] = 1.5
     if kind == 'huge':
@@ -90,15 +99,14 @@ def plain_argmax(values):
         for x, value in enumerate(row):
             if math.isnan(value) or value == math.inf:
                 return None
-            if value > 0 and (best is None or value > values[best[1]][best[0]]
-                              ):
+            if value > 0 and (best is None or value > values[best[1]][best[0]]):
                 best = x, y
     return best
 
 
 def plain_quarter(values, x, y):
     H, W = values.shape
-    dx = dy = 0.
+    dx = dy = 0.0
     if 1 < x < W - 1 and y > 0:
         dx = 0.25 * np.sign(values[y, x + 1] - values[y, x - 1])
     if 1 < y < H - 1 and x > 0:
@@ -124,15 +132,14 @@ def plain_dark(values, x, y, kernel_size):
     kernel = cv2.getGaussianKernel(kernel_size, -1)
     with np.errstate(all='ignore'):
         blurred = cv2.sepFilter2D(
-            values, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+            values, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT
+        )
         log = np.log(np.maximum(blurred, 1e-10))
         # (row, column), as arrays are
-        gradient = [(log[y, x + 1] - log[y, x - 1]) / 2,
-                    (log[y + 1, x] - log[y - 1, x]) / 2]
+        gradient = [(log[y, x + 1] - log[y, x - 1]) / 2, (log[y + 1, x] - log[y - 1, x]) / 2]
         dxx = (log[y, x + 2] - 2 * log[y, x] + log[y, x - 2]) / 4
         dyy = (log[y + 2, x] - 2 * log[y, x] + log[y - 2, x]) / 4
-        dxy = (log[y + 1, x + 1] - log[y - 1, x + 1] - log[y + 1, x - 1] +
-               log[y - 1, x - 1]) / 4
+        dxy = (log[y + 1, x + 1] - log[y - 1, x + 1] - log[y + 1, x - 1] + log[y - 1, x - 1]) / 4
     hessian = np.array([[dxx, dxy], [dxy, dyy]])
     if not np.isfinite(hessian).all() or not np.isfinite(gradient).all():
         return [x, y], False
@@ -161,36 +168,41 @@ class TestHeatmapDecoders:
         seed=seeds,
         W=st.integers(1, 14),
         H=st.integers(1, 14),
-        refine=st.sampled_from(['none', 'quarter', 'second_max', 'dark',
-                                'daec']),
-        sigma=st.sampled_from([0.4, 1, 2.]),
+        refine=st.sampled_from(['none', 'quarter', 'second_max', 'dark', 'daec']),
+        sigma=st.sampled_from([0.4, 1, 2.0]),
         kernel=st.sampled_from([1, 3, 11]),
         delta=st.integers(-2, 8),
         dtype=st.sampled_from(['float32', 'float64']),
-        batched=st.booleans())
+        batched=st.booleans(),
+    )
     # a map of one number and -inf
-    @example(seed=1, W=1, H=2, refine='second_max', sigma=1, kernel=1,
-             delta=0, dtype='float32', batched=False)
-    def test_equal_the_formulas(self, seed, W, H, refine, sigma, kernel,
-                                delta, dtype, batched):
+    @example(
+        seed=1,
+        W=1,
+        H=2,
+        refine='second_max',
+        sigma=1,
+        kernel=1,
+        delta=0,
+        dtype='float32',
+        batched=False,
+    )
+    def test_equal_the_formulas(self, seed, W, H, refine, sigma, kernel, delta, dtype, batched):
         if refine == 'second_max' and W * H == 1:
             return  # see test_one_cell
-        size = dict(
-            input_size=(W * 4, H * 4), heatmap_size=(W, H), sigma=sigma)
+        size = dict(input_size=(W * 4, H * 4), heatmap_size=(W, H), sigma=sigma)
         codec = dict(
             dark=lambda: DARKCodec(**size, blur_kernel_size=kernel),
-            daec=lambda: DAECCodec(**size, delta=delta)).get(
-                refine, lambda: HeatmapCodec(**size, refine=refine))()
+            daec=lambda: DAECCodec(**size, delta=delta),
+        ).get(refine, lambda: HeatmapCodec(**size, refine=refine))()
         maps = make_maps(seed, H, W).astype(dtype)
         if batched:
-            (points, ), (scores, ) = codec.batch_decode(
-                torch.from_numpy(maps)[None])
+            (points,), (scores,) = codec.batch_decode(torch.from_numpy(maps)[None])
         else:
             points, scores = codec.decode(maps)
         assert points.shape == (1, len(maps), 2)
         assert np.isfinite(points).all() and np.isfinite(scores).all()
-        for values, point, score in zip(maps.astype(float), points[0] / 4,
-                                        scores[0]):
+        for values, point, score in zip(maps.astype(float), points[0] / 4, scores[0]):
             best = plain_argmax(values)
             if best is None:
                 assert score == 0
@@ -210,31 +222,28 @@ class TestHeatmapDecoders:
             elif refine == 'daec':
                 exact = plain_daec(values, x, y, sigma, delta)
             if usable:
-                np.testing.assert_allclose(
-                    point, exact, rtol=1e-3, atol=2e-3)
+                np.testing.assert_allclose(point, exact, rtol=1e-3, atol=2e-3)
 
     @fuzz
-    @given(seed=seeds, K=st.sampled_from([1, 17, 133]),
-           B=st.integers(0, 3), layout=st.integers(0, 5),
-           dtype=st.sampled_from(['float16', 'bfloat16', 'float32',
-                                  'float64']))
+    @given(
+        seed=seeds,
+        K=st.sampled_from([1, 17, 133]),
+        B=st.integers(0, 3),
+        layout=st.integers(0, 5),
+        dtype=st.sampled_from(['float16', 'bfloat16', 'float32', 'float64']),
+    )
     def test_layouts_and_dtypes(self, seed, K, B, layout, dtype):
         """Equal to a plain float32 copy of the same values."""
-        codecs = [
-            codec((48, 64), (12, 16), 2)
-            for codec in (HeatmapCodec, DARKCodec, DAECCodec)
-        ]
+        codecs = [codec((48, 64), (12, 16), 2) for codec in (HeatmapCodec, DARKCodec, DAECCodec)]
         rng = np.random.default_rng(seed)
         # noise alone has singular Hessians
         x, y = rng.uniform(0, (12, 16), (B, K, 2)).T[..., None, None]
-        squares = (np.arange(12) - x)**2 + (np.arange(16)[:, None] - y)**2
+        squares = (np.arange(12) - x) ** 2 + (np.arange(16)[:, None] - y) ** 2
         maps = np.exp(-squares / 8).swapaxes(0, 1)
         maps += 0.01 * rng.random((B, K, 16, 12))
-        maps = in_layout(torch.from_numpy(maps).to(getattr(torch, dtype)),
-                         layout)
+        maps = in_layout(torch.from_numpy(maps).to(getattr(torch, dtype)), layout)
         for codec in codecs:
-            same_results(codec, (maps, ),
-                         1e-5 if dtype == 'float64' else 0)
+            same_results(codec, (maps,), 1e-5 if dtype == 'float64' else 0)
 
 
 def in_layout(tensor, layout):
@@ -245,8 +254,7 @@ def in_layout(tensor, layout):
     if layout == 2:
         return tensor.transpose(0, 1).contiguous().transpose(0, 1)
     if layout == 3:
-        wide = torch.full((*tensor.shape[:-1], 2 * tensor.shape[-1]),
-                          math.nan, dtype=tensor.dtype)
+        wide = torch.full((*tensor.shape[:-1], 2 * tensor.shape[-1]), math.nan, dtype=tensor.dtype)
         wide[..., 1::2] = tensor
         return wide[..., 1::2]
     if layout == 4:
@@ -260,15 +268,13 @@ def same_results(codec, tensors, tolerance):
     before = [tensor.detach().clone() for tensor in tensors]
     plain = [tensor.detach().float().contiguous() for tensor in tensors]
     expected = codec.batch_decode(*plain)
-    for actual in (codec.batch_decode(*tensors),
-                   codec.decode_tensors(*tensors)):
+    for actual in (codec.batch_decode(*tensors), codec.decode_tensors(*tensors)):
         for values, others in zip(actual, expected):
             assert len(values) == len(others)
             for value, other in zip(values, others):
                 if isinstance(value, torch.Tensor):
                     value = value.detach()[None]
-                np.testing.assert_allclose(
-                    value, other, atol=max(tolerance, 1e-3), rtol=1e-3)
+                np.testing.assert_allclose(value, other, atol=max(tolerance, 1e-3), rtol=1e-3)
     # the input stays what it was
     for tensor, copy in zip(tensors, before):
         assert torch.equal(tensor, copy)
@@ -276,25 +282,42 @@ def same_results(codec, tensors, tolerance):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 @fuzz
-@given(seed=seeds, layout=st.integers(0, 4),
-       dtype=st.sampled_from(['float16', 'bfloat16', 'float32', 'float64']))
+@given(
+    seed=seeds,
+    layout=st.integers(0, 4),
+    dtype=st.sampled_from(['float16', 'bfloat16', 'float32', 'float64']),
+)
 def test_cuda_gives_what_the_cpu_does(seed, layout, dtype):
     size = dict(input_size=(48, 64), heatmap_size=(12, 16), sigma=2)
-    maps = torch.from_numpy(make_maps(seed, 16, 12)[None]).to(
-        getattr(torch, dtype))
+    maps = torch.from_numpy(make_maps(seed, 16, 12)[None]).to(getattr(torch, dtype))
     # noise has singular Hessians, whose steps no two devices agree on
     maps = in_layout(maps, layout)
     for codec in (HeatmapCodec(**size), DAECCodec(**size)):
-        for one, other in zip(codec.batch_decode(maps.cuda()),
-                              codec.batch_decode(maps)):
+        for one, other in zip(codec.batch_decode(maps.cuda()), codec.batch_decode(maps)):
             np.testing.assert_allclose(one, other, atol=1e-3, rtol=1e-3)
 
 
 # --- SimCC ------------------------------------------------------------------
 
-VECTOR_KINDS = ('noise', 'peak', 'nan', 'one nan', 'inf', 'one inf', '-inf',
-                'some -inf', 'zeros', 'constant', 'negative', 'first', 'last',
-                'ties', 'huge', 'tiny', 'far')
+VECTOR_KINDS = (
+    'noise',
+    'peak',
+    'nan',
+    'one nan',
+    'inf',
+    'one inf',
+    '-inf',
+    'some -inf',
+    'zeros',
+    'constant',
+    'negative',
+    'first',
+    'last',
+    'ties',
+    'huge',
+    'tiny',
+    'far',
+)
 
 
 def make_vectors(seed, L, per_kind=3):
@@ -305,7 +328,7 @@ def make_vectors(seed, L, per_kind=3):
         at = dict(first=0, last=L - 1).get(kind, rng.integers(L))
         values = rng.standard_normal(L)
         if kind in ('peak', 'first', 'last', 'far', 'huge'):
-            values -= (np.arange(L) - at)**2 / 8
+            values -= (np.arange(L) - at) ** 2 / 8
             values[at] += 5
         if kind == 'huge':
             values *= 1e4
@@ -335,7 +358,7 @@ def plain_perfect_mass(smoothing, sigma, num_bins, radius):
     offsets = np.arange(-num_bins, num_bins + 1)
     label = np.where(offsets == 0, 0.9, 0.1 / (2 * num_bins))
     if smoothing == 'gaussian':
-        label = np.exp(-offsets**2 / (2 * sigma**2))
+        label = np.exp(-(offsets**2) / (2 * sigma**2))
     elif smoothing == 'laplace':
         label = np.exp(-abs(offsets) / sigma)
     elif smoothing == 'none':
@@ -346,17 +369,15 @@ def plain_perfect_mass(smoothing, sigma, num_bins, radius):
 def plain_vector(values, radius, perfect):
     """Bin and score along one axis; score None where it cannot be decoded."""
     best = max(values)
-    if not math.isfinite(best) or np.isnan(values).any() \
-            or min(values) == best:
+    if not math.isfinite(best) or np.isnan(values).any() or min(values) == best:
         return None, None
     probabilities = np.exp(values - best)
     at = int(np.argmax(values))
-    mass = probabilities[max(0, at - radius):at + radius + 1].sum()
+    mass = probabilities[max(0, at - radius) : at + radius + 1].sum()
     return at, min(1, mass / probabilities.sum() / perfect)
 
 
 class TestSimCCDecoder:
-
     @fuzz
     @given(
         seed=seeds,
@@ -365,17 +386,18 @@ class TestSimCCDecoder:
         k=st.sampled_from([1, 1.5, 2, 2.7]),
         smoothing=st.sampled_from(['none', 'equal', 'gaussian', 'laplace']),
         refine=st.sampled_from(['none', 'dark', 'daec']),
-        sigma=st.sampled_from([0.6, 2., 6]),
+        sigma=st.sampled_from([0.6, 2.0, 6]),
         dtype=st.sampled_from(['float32', 'float64']),
-        batched=st.booleans())
-    def test_equals_the_formulas(self, seed, w, h, k, smoothing, refine,
-                                 sigma, dtype, batched):
+        batched=st.booleans(),
+    )
+    def test_equals_the_formulas(self, seed, w, h, k, smoothing, refine, sigma, dtype, batched):
         codec = SimCCCodec((w, h), k, smoothing, sigma, refine=refine)
         x = make_vectors(seed, round(w * k)).astype(dtype)
         y = make_vectors(seed + 1, round(h * k)).astype(dtype)
         if batched:
-            (points, ), (scores, ) = codec.batch_decode(
-                torch.from_numpy(x)[None], torch.from_numpy(y)[None])
+            (points,), (scores,) = codec.batch_decode(
+                torch.from_numpy(x)[None], torch.from_numpy(y)[None]
+            )
         else:
             points, scores = codec.decode(x, y)
         assert points.shape == (1, len(x), 2)
@@ -384,13 +406,11 @@ class TestSimCCDecoder:
         assert (points <= (np.array(codec.num_bins) - 1) / k + 1e-4).all()
         assert (scores >= 0).all() and (scores <= 1).all()
         radius = math.ceil(k)
-        masses = [
-            plain_perfect_mass(smoothing, sigma, n, radius)
-            for n in codec.num_bins
-        ]
+        masses = [plain_perfect_mass(smoothing, sigma, n, radius) for n in codec.num_bins]
         for i in range(len(x)):
-            bins, found = zip(*(plain_vector(v[i].astype(float), radius, mass)
-                                for v, mass in zip((x, y), masses)))
+            bins, found = zip(
+                *(plain_vector(v[i].astype(float), radius, mass) for v, mass in zip((x, y), masses))
+            )
             if None in bins:
                 assert scores[0, i] == 0
             else:
@@ -399,21 +419,24 @@ class TestSimCCDecoder:
                 if bins[axis] is None:
                     continue
                 # the reach of a window; DARK's step has none
-                reach = dict(
-                    none=1e-3, daec=3 * sigma + 1, dark=math.inf)[refine]
+                reach = dict(none=1e-3, daec=3 * sigma + 1, dark=math.inf)[refine]
                 assert abs(points[0, i, axis] * k - bins[axis]) <= reach
 
     @fuzz
-    @given(seed=seeds, K=st.sampled_from([1, 17, 133]),
-           B=st.integers(0, 3), layout=st.integers(0, 5),
-           dtype=st.sampled_from(['float16', 'bfloat16', 'float32',
-                                  'float64']))
+    @given(
+        seed=seeds,
+        K=st.sampled_from([1, 17, 133]),
+        B=st.integers(0, 3),
+        layout=st.integers(0, 5),
+        dtype=st.sampled_from(['float16', 'bfloat16', 'float32', 'float64']),
+    )
     def test_layouts_and_dtypes(self, seed, K, B, layout, dtype):
         generator = torch.Generator().manual_seed(seed)
         logits = [
             in_layout(
-                torch.randn(B, K, bins, generator=generator).to(
-                    getattr(torch, dtype)), layout) for bins in (96, 128)
+                torch.randn(B, K, bins, generator=generator).to(getattr(torch, dtype)), layout
+            )
+            for bins in (96, 128)
         ]
         for refine in ('none', 'daec'):
             same_results(SimCCCodec((48, 64), refine=refine), logits, 0)
@@ -423,10 +446,32 @@ class TestSimCCDecoder:
 
 coordinates = st.one_of(
     st.floats(-30, 90, width=32),
-    st.sampled_from([
-        math.nan, math.inf, -math.inf, 0., -0., 47.9, 47.5, 47., 48., 63.5,
-        63.9, 64., 1e9, -1e9, 1e30, 3e38, -3e38, 1e-40, -0.5, -0.6, -1e-6
-    ]))
+    st.sampled_from(
+        [
+            math.nan,
+            math.inf,
+            -math.inf,
+            0.0,
+            -0.0,
+            47.9,
+            47.5,
+            47.0,
+            48.0,
+            63.5,
+            63.9,
+            64.0,
+            1e9,
+            -1e9,
+            1e30,
+            3e38,
+            -3e38,
+            1e-40,
+            -0.5,
+            -0.6,
+            -1e-6,
+        ]
+    ),
+)
 
 
 @st.composite
@@ -438,18 +483,14 @@ def people(draw):
     rng = np.random.default_rng(draw(seeds))
     keypoints = rng.choice(np.array(pool, np.float32), (N, K, 2))
     visible = rng.choice(
-        draw(
-            st.sampled_from([(0., ), (1., ), (0., 1.), (0., .4, .5, 1., 2.)])),
-        (N, K)).astype(np.float32)
+        draw(st.sampled_from([(0.0,), (1.0,), (0.0, 1.0), (0.0, 0.4, 0.5, 1.0, 2.0)])), (N, K)
+    ).astype(np.float32)
     return keypoints, visible
 
 
 class TestLabels:
-
     @fuzz
-    @given(
-        people=people(), unbiased=st.booleans(),
-        sigma=st.sampled_from([0.5, 2., 3]))
+    @given(people=people(), unbiased=st.booleans(), sigma=st.sampled_from([0.5, 2.0, 3]))
     def test_heatmaps(self, people, unbiased, sigma):
         keypoints, visible = people
         codec = HeatmapCodec((48, 64), (12, 16), sigma, unbiased)
@@ -464,8 +505,9 @@ class TestLabels:
                 u, v = (float(c) / 4 for c in keypoints[n, k])
                 if not unbiased and math.isfinite(u) and math.isfinite(v):
                     u, v = (float(math.trunc(c + 0.5)) for c in (u, v))
-                inside = all(-3 * sigma - 1 <= c < size + 3 * sigma
-                             for c, size in ((u, 12), (v, 16)))
+                inside = all(
+                    -3 * sigma - 1 <= c < size + 3 * sigma for c, size in ((u, 12), (v, 16))
+                )
                 labelled = visible[n, k] >= 0.5
                 if not labelled:
                     assert weights[n, k] == visible[n, k]
@@ -475,11 +517,11 @@ class TestLabels:
                     continue
                 for y in range(16):
                     for x in range(12):
-                        squares = (x - u)**2 + (y - v)**2
+                        squares = (x - u) ** 2 + (y - v) ** 2
                         value = math.exp(-squares / (2 * sigma**2))
                         reach = max(abs(x - u), abs(y - v))
                         if not unbiased and reach > 3 * sigma:
-                            value = 0.
+                            value = 0.0
                         exact[k, y, x] = max(exact[k, y, x], value)
         np.testing.assert_allclose(heatmaps, exact, atol=1e-5)
 
@@ -487,7 +529,9 @@ class TestLabels:
     @given(
         people=people(),
         smoothing=st.sampled_from(['none', 'equal', 'gaussian', 'laplace']),
-        k=st.sampled_from([1, 1.5, 2, 3]), dense=st.booleans())
+        k=st.sampled_from([1, 1.5, 2, 3]),
+        dense=st.booleans(),
+    )
     def test_simcc(self, people, smoothing, k, dense):
         keypoints, visible = people
         dense = dense or smoothing in ('gaussian', 'laplace')
@@ -498,18 +542,15 @@ class TestLabels:
         for n, person in enumerate(keypoints.astype(float)):
             for i, point in enumerate(person):
                 bins = point * k
-                inside = all(0 <= b < size * k - 0.5
-                             for b, size in zip(bins, (48, 64)))
+                inside = all(0 <= b < size * k - 0.5 for b, size in zip(bins, (48, 64)))
                 labelled = visible[n, i] >= 0.5
-                assert weights[n, i] == (
-                    visible[n, i] if inside or not labelled else 0)
+                assert weights[n, i] == (visible[n, i] if inside or not labelled else 0)
                 for axis, name in enumerate('xy'):
                     label = encoded[f'keypoint_{name}_labels'][n, i]
                     if not (inside and labelled):
                         assert not label.any()
                         continue
-                    exact = plain_label(bins[axis], codec.num_bins[axis],
-                                        smoothing)
+                    exact = plain_label(bins[axis], codec.num_bins[axis], smoothing)
                     if not dense:
                         assert exact[label] == exact.max()
                     else:
@@ -522,14 +563,13 @@ class TestLabels:
         np.testing.assert_array_equal(encoded['keypoint_labels'], people[0])
 
 
-def plain_label(center, num_bins, smoothing, sigma=6.):
+def plain_label(center, num_bins, smoothing, sigma=6.0):
     offsets = np.arange(num_bins) - center
     if smoothing == 'gaussian':
-        return np.exp(-offsets**2 / (2 * sigma**2)) / (
-            sigma * math.sqrt(2 * math.pi))
+        return np.exp(-(offsets**2) / (2 * sigma**2)) / (sigma * math.sqrt(2 * math.pi))
     if smoothing == 'laplace':
         return np.exp(-abs(offsets) / sigma) / (2 * sigma)
-    part = 0.1 if smoothing == 'equal' else 0.
+    part = 0.1 if smoothing == 'equal' else 0.0
     label = np.full(num_bins, part / (num_bins - 1))
     label[round(center)] = 1 - part
     return label
@@ -538,62 +578,90 @@ def plain_label(center, num_bins, smoothing, sigma=6.):
 # --- wrong arguments --------------------------------------------------------
 
 numbers = st.one_of(
-    st.integers(-5, 40), st.floats(-10, 60),
-    st.sampled_from([math.nan, math.inf, -math.inf, 0., 1e-300, -1e300]),
-    st.sampled_from([np.float32(2), np.int64(3), np.float16(1), np.bool_(1)]))
+    st.integers(-5, 40),
+    st.floats(-10, 60),
+    st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1e-300, -1e300]),
+    st.sampled_from([np.float32(2), np.int64(3), np.float16(1), np.bool_(1)]),
+)
 anything = st.one_of(
-    st.none(), st.booleans(), numbers, st.text(max_size=6), st.binary(
-        max_size=4), st.lists(numbers, max_size=4),
-    st.tuples(numbers, numbers), st.dictionaries(
-        st.text(max_size=3), numbers, max_size=2),
-    st.sampled_from([
-        'none', 'dark', 'daec', 'quarter', 'equal', 'gaussian', 'br', 'ul',
-        'empirical', 'softmax', 'logit', 'no.json', 1j, object, ...,
-        np.zeros((2, 2)), np.zeros(3), torch.zeros(2),
-        torch.tensor(2.), slice(3), {1, 2}
-    ]))
+    st.none(),
+    st.booleans(),
+    numbers,
+    st.text(max_size=6),
+    st.binary(max_size=4),
+    st.lists(numbers, max_size=4),
+    st.tuples(numbers, numbers),
+    st.dictionaries(st.text(max_size=3), numbers, max_size=2),
+    st.sampled_from(
+        [
+            'none',
+            'dark',
+            'daec',
+            'quarter',
+            'equal',
+            'gaussian',
+            'br',
+            'ul',
+            'empirical',
+            'softmax',
+            'logit',
+            'no.json',
+            1j,
+            object,
+            ...,
+            np.zeros((2, 2)),
+            np.zeros(3),
+            torch.zeros(2),
+            torch.tensor(2.0),
+            slice(3),
+            {1, 2},
+        ]
+    ),
+)
 HEATMAP = dict(input_size=(48, 64), heatmap_size=(12, 16), sigma=2)
 ARGUMENTS = {
     HeatmapCodec: [*HEATMAP, 'unbiased', 'blur_kernel_size', 'refine'],
     DARKCodec: [*HEATMAP, 'unbiased', 'blur_kernel_size'],
-    DAECCodec: [
-        *HEATMAP, 'unbiased', 'blur_kernel_size', 'delta', 'corner', 'smooth'
-    ],
+    DAECCodec: [*HEATMAP, 'unbiased', 'blur_kernel_size', 'delta', 'corner', 'smooth'],
     SimCCCodec: [
-        'input_size', 'simcc_split_ratio', 'label_smoothing', 'sigma',
-        'smoothing', 'refine', 'blur_kernel_size', 'delta', 'score',
-        'dense_labels'
-    ]
+        'input_size',
+        'simcc_split_ratio',
+        'label_smoothing',
+        'sigma',
+        'smoothing',
+        'refine',
+        'blur_kernel_size',
+        'delta',
+        'score',
+        'dense_labels',
+    ],
 }
 
 
 class TestArguments:
-
-    @pytest.mark.parametrize('codec,name', [
-        (codec, name) for codec, names in ARGUMENTS.items() for name in names
-    ])
+    @pytest.mark.parametrize(
+        'codec,name', [(codec, name) for codec, names in ARGUMENTS.items() for name in names]
+    )
     @settings(
-        deadline=None,
-        max_examples=60,
-        suppress_health_check=[HealthCheck.function_scoped_fixture])
+        deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
     @given(value=anything)
     def test_one_clear_error_or_a_codec_that_works(self, codec, name, value):
-        arguments = dict(input_size=(48, 64)) if codec is SimCCCodec \
-            else dict(HEATMAP)
+        arguments = dict(input_size=(48, 64)) if codec is SimCCCodec else dict(HEATMAP)
         try:
             built = codec(**{**arguments, name: value})
         except ValueError as error:
             assert re.match(f'`{name}` (must be|file) ', str(error)), error
             return
-        keypoints = np.array([[[10., 20.], [np.nan, 5], [60, 3], [47, 63]]])
+        keypoints = np.array([[[10.0, 20.0], [np.nan, 5], [60, 3], [47, 63]]])
         encoded = built.encode(keypoints)
         assert np.isfinite(encoded['keypoint_weights']).all()
-        shapes = [(4, bins) for bins in built.num_bins] \
-            if codec is SimCCCodec else [(4, *built.heatmap_size[::-1])]
-        outputs = [
-            np.random.default_rng(0).random(shape, np.float32)
-            for shape in shapes
-        ]
+        shapes = (
+            [(4, bins) for bins in built.num_bins]
+            if codec is SimCCCodec
+            else [(4, *built.heatmap_size[::-1])]
+        )
+        outputs = [np.random.default_rng(0).random(shape, np.float32) for shape in shapes]
         try:
             points, scores = built.decode(*outputs)
         except ValueError as error:
@@ -608,41 +676,49 @@ CODECS = [
     DARKCodec(**HEATMAP),
     DAECCodec(**HEATMAP),
     SimCCCodec((48, 64)),
-    SimCCCodec((48, 64), refine='dark')
+    SimCCCodec((48, 64), refine='dark'),
 ]
-shapes = st.lists(
-    st.sampled_from([0, 1, 2, 12, 16, 96, 128]),
-    max_size=5).filter(lambda shape: math.prod(shape) < 1e5)
-dtypes = st.sampled_from([
-    torch.uint8, torch.int64, torch.bool, torch.complex64, torch.float16,
-    torch.float32, torch.float64
-])
+shapes = st.lists(st.sampled_from([0, 1, 2, 12, 16, 96, 128]), max_size=5).filter(
+    lambda shape: math.prod(shape) < 1e5
+)
+dtypes = st.sampled_from(
+    [
+        torch.uint8,
+        torch.int64,
+        torch.bool,
+        torch.complex64,
+        torch.float16,
+        torch.float32,
+        torch.float64,
+    ]
+)
 
 
 class TestWrongTensors:
-
     @settings(deadline=None, max_examples=300)
-    @given(codec=st.sampled_from(CODECS), shape=shapes, dtype=dtypes,
-           at=st.integers(0, 1))
+    @given(codec=st.sampled_from(CODECS), shape=shapes, dtype=dtypes, at=st.integers(0, 1))
     def test_decode(self, codec, shape, dtype, at):
-        right = [(2, 3, 96), (2, 3, 128)] if isinstance(
-            codec, SimCCCodec) else [(2, 3, 16, 12)]
+        right = [(2, 3, 96), (2, 3, 128)] if isinstance(codec, SimCCCodec) else [(2, 3, 16, 12)]
         names = ['simcc_x', 'simcc_y'] if len(right) == 2 else ['heatmaps']
         at = at % len(right)
         tensors = [torch.zeros(s) for s in right]
         tensors[at] = torch.zeros(shape).to(dtype)
-        if (tuple(shape) in right[at:at + 1] and dtype.is_floating_point):
+        if tuple(shape) in right[at : at + 1] and dtype.is_floating_point:
             codec.batch_decode(*tensors)
             return
         # heatmaps of any batch are right, two vectors of one have to agree
-        if (len(right) == 1 and tuple(shape[2:]) == (16, 12)
-                and len(shape) == 4 and dtype.is_floating_point):
+        if (
+            len(right) == 1
+            and tuple(shape[2:]) == (16, 12)
+            and len(shape) == 4
+            and dtype.is_floating_point
+        ):
             assert len(codec.batch_decode(*tensors)[0]) == shape[0]
             return
-        for call in (lambda: codec.batch_decode(*tensors),
-                     lambda: codec.decode_tensors(*tensors)):
-            with pytest.raises(ValueError, match='^`(simcc_[xy]|heatmaps)` '
-                               'must be .* but got') as info:
+        for call in (lambda: codec.batch_decode(*tensors), lambda: codec.decode_tensors(*tensors)):
+            with pytest.raises(
+                ValueError, match='^`(simcc_[xy]|heatmaps)` must be .* but got'
+            ) as info:
                 call()
             assert any(name in str(info.value) for name in names)
 
@@ -650,21 +726,38 @@ class TestWrongTensors:
     @given(
         codec=st.sampled_from([*CODECS, CoordinateCodec()]),
         shape=st.lists(st.sampled_from([0, 1, 2, 3, 17]), max_size=4),
-        dtype=st.sampled_from([
-            'float16', 'float64', 'int32', 'uint8', 'bool', 'complex64',
-            'object', 'U3', 'S3', 'datetime64[s]'
-        ]),
-        visible=st.booleans())
+        dtype=st.sampled_from(
+            [
+                'float16',
+                'float64',
+                'int32',
+                'uint8',
+                'bool',
+                'complex64',
+                'object',
+                'U3',
+                'S3',
+                'datetime64[s]',
+            ]
+        ),
+        visible=st.booleans(),
+    )
     def test_encode(self, codec, shape, dtype, visible):
         wrong = np.zeros(shape).astype(dtype)
         right = len(shape) == (2 if visible else 3) and dtype in (
-            'float16', 'float64', 'int32', 'uint8', 'bool', 'object')
+            'float16',
+            'float64',
+            'int32',
+            'uint8',
+            'bool',
+            'object',
+        )
         if visible:
             right = right and tuple(shape) == (1, 17)
             arguments = (np.zeros((1, 17, 2)), wrong)
         else:
             right = right and shape[-1] == 2
-            arguments = (wrong, )
+            arguments = (wrong,)
         if right:
             encoded = codec.encode(*arguments)
             assert np.isfinite(encoded['keypoint_weights']).all()
@@ -674,18 +767,20 @@ class TestWrongTensors:
             codec.encode(*arguments)
 
     @pytest.mark.parametrize('codec', CODECS, ids=lambda c: type(c).__name__)
-    @pytest.mark.parametrize('wrong', [
-        None, 'map', 3., [[1, 2], [3]], np.zeros((1, 2, 16, 12), np.float32)
-    ], ids=lambda wrong: type(wrong).__name__)
+    @pytest.mark.parametrize(
+        'wrong',
+        [None, 'map', 3.0, [[1, 2], [3]], np.zeros((1, 2, 16, 12), np.float32)],
+        ids=lambda wrong: type(wrong).__name__,
+    )
     def test_no_tensor_at_all(self, codec, wrong):
-        arguments = (wrong, ) * (2 if isinstance(codec, SimCCCodec) else 1)
+        arguments = (wrong,) * (2 if isinstance(codec, SimCCCodec) else 1)
         with pytest.raises(ValueError, match='must be a tensor'):
             codec.batch_decode(*arguments)
 
     @pytest.mark.parametrize('codec', CODECS, ids=lambda c: type(c).__name__)
     def test_visibility_is_a_number(self, codec):
         with pytest.raises(ValueError, match='`keypoints_visible` must be'):
-            codec.encode(np.ones((1, 2, 2)), np.array([[1., np.nan]]))
+            codec.encode(np.ones((1, 2, 2)), np.array([[1.0, np.nan]]))
 
     def test_one_cell_has_no_second_maximum(self):
         with pytest.raises(ValueError, match='`heatmap_size` must be'):

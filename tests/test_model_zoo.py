@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """README tables, metafiles and model-index.yml agree with the configs."""
+
 import re
 
 import pytest
@@ -33,11 +34,11 @@ def options_of_rows():
                 yield pytest.param(
                     config,
                     OPTION.findall(line),
-                    id=f'{readme.parent.name}-{"-".join(OPTION.findall(line))}')
+                    id=f'{readme.parent.name}-{"-".join(OPTION.findall(line))}',
+                )
 
 
 class TestModelIndex:
-
     @pytest.fixture(scope='class')
     def index(self):
         return load(str(ROOT / 'model-index.yml'))
@@ -66,11 +67,9 @@ class TestModelIndex:
 
 
 class TestReadmes:
-
     def test_list_every_config(self):
         listed = {
-            config.relative_to(ROOT).as_posix()
-            for readme in READMES for config, _ in rows(readme)
+            config.relative_to(ROOT).as_posix() for readme in READMES for config, _ in rows(readme)
         }
         assert listed == CONFIGS
 

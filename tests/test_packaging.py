@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What pip installs serves mim, and configs may hold types as classes."""
+
 import json
 import re
 
@@ -11,19 +12,24 @@ from mmengine.registry import Registry
 from mmpose.utils import register_all_modules
 from modelindex.load_model_index import load
 
-from mmpose_simcc.analysis import load_config
-from mmpose_simcc.toy import make_toy_coco
+from mmpose_simcc.utils.inference import load_config
+from mmpose_simcc.workbench.toy import make_toy_coco
 
 register_all_modules()
 pytestmark = pytest.mark.slow
 NAME = 'simcc_res18_1xb8-4e_toy-coco-64x64.py'
 CONFIG = ROOT / 'configs' / 'body_2d_keypoint' / 'simcc' / 'toy_coco' / NAME
-QUICK = ('--cfg-options', 'train_cfg.max_epochs=1',
-         'train_cfg.val_interval=1', 'randomness.seed=0',
-         'default_hooks.logger.interval=1', 'train_dataloader.num_workers=0',
-         'train_dataloader.persistent_workers=False',
-         'val_dataloader.num_workers=0',
-         'val_dataloader.persistent_workers=False')
+QUICK = (
+    '--cfg-options',
+    'train_cfg.max_epochs=1',
+    'train_cfg.val_interval=1',
+    'randomness.seed=0',
+    'default_hooks.logger.interval=1',
+    'train_dataloader.num_workers=0',
+    'train_dataloader.persistent_workers=False',
+    'val_dataloader.num_workers=0',
+    'val_dataloader.persistent_workers=False',
+)
 
 
 @pytest.fixture(scope='module')
@@ -37,22 +43,31 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope='module')
 def trained(folder):
     """Trained by its name alone, which mim finds in the package."""
-    return run('mim', 'train', 'mmpose_simcc', NAME, '--gpus', 0,
-               '--work-dir', folder / 'text', *QUICK, cwd=folder)
+    return run(
+        'mim',
+        'train',
+        'mmpose_simcc',
+        NAME,
+        '--gpus',
+        0,
+        '--work-dir',
+        folder / 'text',
+        *QUICK,
+        cwd=folder,
+    )
 
 
 def as_pure_python(cfg: Config) -> str:
     """The text of a config with imported classes in place of their names."""
     registries = [
-        value for value in vars(mmpose.registry).values()
+        value
+        for value in vars(mmpose.registry).values()
         if isinstance(value, Registry) and value.scope == 'mmpose'
     ]
     imports = set()
 
     def imported(match):
-        found = next(
-            filter(None, (registry.get(match[1]) for registry in registries)),
-            None)
+        found = next(filter(None, (registry.get(match[1]) for registry in registries)), None)
         if found is None:  # such as a parameter that is called type
             return match[0]
         module = found.__module__
@@ -73,11 +88,9 @@ def losses(out):
 
 
 class TestMim:
-
     def test_run(self, tmp_path):
         # `--`: mim answers --help itself, and for its own packages alone
-        out = run('mim', 'run', 'mmpose_simcc', 'compare', '--', '--help',
-                  cwd=tmp_path)
+        out = run('mim', 'run', 'mmpose_simcc', 'compare', '--', '--help', cwd=tmp_path)
         assert 'CONFIG[=CHECKPOINT]' in out
         assert '.mim/tools/compare.py' in out
 
@@ -87,38 +100,63 @@ class TestMim:
         assert (folder / 'text' / 'epoch_1.pth').is_file()
 
     def test_test(self, trained, folder):
-        out = run('mim', 'test', 'mmpose_simcc', NAME, '--checkpoint',
-                  folder / 'text' / 'epoch_1.pth', '--gpus', 0, '--work-dir',
-                  folder / 'test', cwd=folder)
-        before, = re.findall(r'coco/AP: (\S+)', trained)
-        after, = re.findall(r'coco/AP: (\S+)', out)
+        out = run(
+            'mim',
+            'test',
+            'mmpose_simcc',
+            NAME,
+            '--checkpoint',
+            folder / 'text' / 'epoch_1.pth',
+            '--gpus',
+            0,
+            '--work-dir',
+            folder / 'test',
+            cwd=folder,
+        )
+        (before,) = re.findall(r'coco/AP: (\S+)', trained)
+        (after,) = re.findall(r'coco/AP: (\S+)', out)
         assert float(after) == pytest.approx(float(before), abs=1e-6)
 
     def test_search(self, tmp_path):
-        run('mim', 'search', 'mmpose_simcc', '--model', 'TokenPose', '--field',
-            'parameters', '--json', tmp_path / 'found.json', cwd=tmp_path)
+        run(
+            'mim',
+            'search',
+            'mmpose_simcc',
+            '--model',
+            'TokenPose',
+            '--field',
+            'parameters',
+            '--json',
+            tmp_path / 'found.json',
+            cwd=tmp_path,
+        )
         found = json.loads((tmp_path / 'found.json').read_text())
         index = load(str(ROOT / 'model-index.yml'))
         expected = {
             model.name: model.metadata.data['Parameters']
-            for model in index.models if model.in_collection == 'TokenPose'
+            for model in index.models
+            if model.in_collection == 'TokenPose'
         }
         assert len(expected) > 1
         assert found['parameters'] == expected
 
     def test_search_by_config(self, tmp_path):
-        out = run('mim', 'search', 'mmpose_simcc', '--config',
-                  'td-hm_res50_8xb64-210e_mpii-256x256', cwd=tmp_path)
+        out = run(
+            'mim',
+            'search',
+            'mmpose_simcc',
+            '--config',
+            'td-hm_res50_8xb64-210e_mpii-256x256',
+            cwd=tmp_path,
+        )
         assert 'simplebaseline2d' in out and '33999440' in out
 
     def test_search_of_nothing(self, tmp_path):
-        out = run('mim', 'search', 'mmpose_simcc', '--model', 'nothing',
-                  cwd=tmp_path, fails=True)
+        out = run('mim', 'search', 'mmpose_simcc', '--model', 'nothing', cwd=tmp_path, fails=True)
         assert 'Expected models' in out and 'tokenpose' in out
 
 
 class TestPurePython:
-
     @pytest.fixture(scope='class')
     def pure(self, folder):
         path = folder / 'pure.py'
@@ -127,23 +165,40 @@ class TestPurePython:
         return path
 
     def test_trains_to_the_same_losses(self, pure, folder, trained):
-        out = run('mim', 'train', 'mmpose_simcc', pure, '--gpus', 0,
-                  '--work-dir', folder / 'pure', *QUICK, cwd=folder)
+        out = run(
+            'mim',
+            'train',
+            'mmpose_simcc',
+            pure,
+            '--gpus',
+            0,
+            '--work-dir',
+            folder / 'pure',
+            *QUICK,
+            cwd=folder,
+        )
         assert losses(out) == losses(trained)
 
     def test_tools_read_it_as_the_text_config(self, pure):
         ours = load_config(str(pure))
         text = load_config(str(CONFIG))
-        for part in (lambda cfg: cfg.model.head, lambda cfg: cfg.codec,
-                     lambda cfg: cfg.train_dataloader.dataset,
-                     lambda cfg: cfg.test_dataloader.dataset,
-                     lambda cfg: cfg.test_evaluator):
-            assert json.dumps(
-                part(ours), sort_keys=True) == json.dumps(
-                    part(text), sort_keys=True)
+        for part in (
+            lambda cfg: cfg.model.head,
+            lambda cfg: cfg.codec,
+            lambda cfg: cfg.train_dataloader.dataset,
+            lambda cfg: cfg.test_dataloader.dataset,
+            lambda cfg: cfg.test_evaluator,
+        ):
+            assert json.dumps(part(ours), sort_keys=True) == json.dumps(part(text), sort_keys=True)
 
     def test_compares(self, pure, trained, folder):
         """Its trained checkpoint, by every decoder of its kind."""
-        out = run('mim', 'run', 'mmpose_simcc', 'compare',
-                  f"{pure}={folder / 'text' / 'epoch_1.pth'}", cwd=folder)
+        out = run(
+            'mim',
+            'run',
+            'mmpose_simcc',
+            'compare',
+            f'{pure}={folder / "text" / "epoch_1.pth"}',
+            cwd=folder,
+        )
         assert 'pure' in out and 'argmax' in out

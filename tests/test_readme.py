@@ -5,6 +5,7 @@ In a folder that looks like a clone with a small COCO: drawn pictures in
 ``data``, and files by the names that the README's placeholders stand for. A
 command that no rule below knows fails.
 """
+
 import os
 import re
 import runpy
@@ -19,11 +20,11 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.config import Config
-from test_convert import made_up_weights
+from test_weights import made_up_weights
 
 from mmpose_simcc import SimCCClassifierHead
-from mmpose_simcc.analysis import build_model
-from mmpose_simcc.toy import make_toy_coco
+from mmpose_simcc.utils.inference import build_model
+from mmpose_simcc.workbench.toy import make_toy_coco
 
 README = ROOT / 'README.md'
 if not README.is_file():
@@ -33,8 +34,9 @@ pytestmark = pytest.mark.slow
 TEXT = README.read_text()
 FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.M | re.S)
 PROGRAMS = ('bash', 'make', 'mim', 'pip', 'python', 'source', 'torchrun')
-TOY_CONFIG = ('configs/body_2d_keypoint/topdown_heatmap/toy_coco/'
-              'td-hm_res18_1xb8-4e_toy-coco-64x64.py')
+TOY_CONFIG = (
+    'configs/body_2d_keypoint/topdown_heatmap/toy_coco/td-hm_res18_1xb8-4e_toy-coco-64x64.py'
+)
 # What is written in capitals or brackets, and what is here.
 PLACEHOLDERS = {
     r'\[CONFIG\[=CHECKPOINT\] \.\.\.\]': TOY_CONFIG,
@@ -59,23 +61,31 @@ TOOLS = {
     'model_size.py': ([], 'GFLOPs'),
 }
 # Commands of minutes, and the test that runs them.
-ELSEWHERE = {'python tools/model_size.py --papers': 'tests/test_analysis.py'}
+ELSEWHERE = {'python tools/model_size.py --papers': 'tests/test_complexity.py'}
 # A small network for a moment, of which CHECKPOINT has the weights.
 QUICK = [
-    'model.backbone.depth=18', 'model.backbone.init_cfg=None',
-    'model.head.in_channels=512', 'train_cfg.max_epochs=1',
-    'default_hooks.checkpoint=None', 'train_dataloader.batch_size=2', *(
-        f'{split}_dataloader.{option}' for split in ('train', 'val', 'test')
-        for option in ('num_workers=0', 'persistent_workers=False')),
-    'val_dataloader.dataset.bbox_file=', 'test_dataloader.dataset.bbox_file='
+    'model.backbone.depth=18',
+    'model.backbone.init_cfg=None',
+    'model.head.in_channels=512',
+    'train_cfg.max_epochs=1',
+    'default_hooks.checkpoint=None',
+    'train_dataloader.batch_size=2',
+    *(
+        f'{split}_dataloader.{option}'
+        for split in ('train', 'val', 'test')
+        for option in ('num_workers=0', 'persistent_workers=False')
+    ),
+    'val_dataloader.dataset.bbox_file=',
+    'test_dataloader.dataset.bbox_file=',
 ]
 
 
 def shell_lines(text):
     """Commands of a block, without comments."""
     lines = text.replace('\\\n', ' ').splitlines()
-    return [' '.join(words) for words in (
-        shlex.split(line, comments=True) for line in lines) if words]
+    return [
+        ' '.join(words) for words in (shlex.split(line, comments=True) for line in lines) if words
+    ]
 
 
 def inline_commands():
@@ -101,14 +111,15 @@ def clone(tmp_path_factory):
     (folder / 'CONFIG.py').write_text(
         f"_base_ = ['{ROOT / TOY_CONFIG}']\n"
         'loader = dict(num_workers=0, persistent_workers=False)\n'
-        'train_dataloader = val_dataloader = test_dataloader = loader\n')
+        'train_dataloader = val_dataloader = test_dataloader = loader\n'
+    )
     torch.manual_seed(0)
     model = build_model(Config.fromfile(folder / 'CONFIG.py'))
     torch.save(model.state_dict(), folder / 'CHECKPOINT.pth')
     torch.save(
-        made_up_weights(ROOT / 'tests/golden' /
-                        'simcc_res50_upfree_256x192.keys.json'),
-        folder / 'pose_resnet_50_simcc.pth')
+        made_up_weights(ROOT / 'tests/golden' / 'simcc_res50_upfree_256x192.keys.json'),
+        folder / 'pose_resnet_50_simcc.pth',
+    )
     picture = next((folder / 'data/coco/val2017').iterdir())
     (folder / 'person.jpg').write_bytes(picture.read_bytes())
     return folder
@@ -135,7 +146,8 @@ def run(words, cwd=None):
         env={**os.environ, 'PYTHONPATH': str(ROOT)},
         text=True,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT)
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, done.stdout[-4000:]
     return done.stdout
 
@@ -169,13 +181,10 @@ def execute(command, monkeypatch, capsys):
         if (ROOT / '.venv').is_dir():
             run(['bash', '-c', f'{command} && command -v mim python'], ROOT)
     elif words[0] == 'mim' and words[1] in ('train', 'test'):
-        options = QUICK if '--cfg-options' in words else [
-            '--cfg-options', *QUICK
-        ]
+        options = QUICK if '--cfg-options' in words else ['--cfg-options', *QUICK]
         out = run(words + options)
         assert 'coco/AP: ' in out
-        for option in words[words.index('--cfg-options') + 1:] \
-                if '--cfg-options' in words else []:
+        for option in words[words.index('--cfg-options') + 1 :] if '--cfg-options' in words else []:
             name, value = option.split('=')
             assert re.search(rf"{name.split('.')[-1]}='{value}'", out), option
     elif words[0] == 'mim' and words[1] in ('run', 'search'):
@@ -194,15 +203,16 @@ def execute(command, monkeypatch, capsys):
 @pytest.mark.parametrize('script', SCRIPTS, ids=' && '.join)
 def test_commands(script, monkeypatch, capsys, clone):
     if 'MODEL.onnx' in script[0] and not Path('MODEL.onnx').is_file():
-        execute('python tools/export_onnx.py CONFIG CHECKPOINT MODEL.onnx',
-                monkeypatch, capsys)
+        execute('python tools/export_onnx.py CONFIG CHECKPOINT MODEL.onnx', monkeypatch, capsys)
     for command in script:
         execute(command, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize(
-    'code', [code for kind, code in BLOCKS if kind == 'python'],
-    ids=lambda code: code.splitlines()[0])
+    'code',
+    [code for kind, code in BLOCKS if kind == 'python'],
+    ids=lambda code: code.splitlines()[0],
+)
 def test_python(code, clone):
     if code.startswith('_base_'):  # a config
         Path('changed.py').write_text(code)
@@ -221,8 +231,7 @@ def test_nothing_is_left_out():
     assert len(SCRIPTS) > 10
 
 
-@pytest.mark.parametrize(
-    'tool', sorted((ROOT / 'tools').glob('*.py')), ids=lambda path: path.name)
+@pytest.mark.parametrize('tool', sorted((ROOT / 'tools').glob('*.py')), ids=lambda path: path.name)
 def test_tools_have_help(tool, monkeypatch, capsys):
     if tool.name == 'infer_onnx.py':
         assert 'usage:' in run(['python', str(tool), '--help'])

@@ -1,18 +1,13 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What the fast paths promise: numpy, torch and CUDA give the same answers,
 and the loss needs no dense labels."""
+
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmpose_simcc import (
-    DAECCodec,
-    DARKCodec,
-    HeatmapCodec,
-    SimCCCodec,
-    SimCCKLLoss,
-)
+from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec, SimCCKLLoss
 from mmpose_simcc import functional as F
 
 SIZE = dict(input_size=(192, 256))
@@ -27,44 +22,40 @@ HEATMAP_CODECS = {
 }
 SIMCC_CODECS = {
     smoothing: SimCCCodec(**SIZE, label_smoothing=smoothing, refine=refine)
-    for smoothing, refine in (('gaussian', 'dark'), ('laplace', 'none'),
-                              ('equal', 'daec'), ('none', 'none'))
+    for smoothing, refine in (
+        ('gaussian', 'dark'),
+        ('laplace', 'none'),
+        ('equal', 'daec'),
+        ('none', 'none'),
+    )
 }
 CODECS = {**HEATMAP_CODECS, **SIMCC_CODECS}
-cuda = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason='needs a CUDA device')
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
 
 
 def outputs_of(codec, batch=4):
     """Network outputs with noise, some of them not finite."""
     rng = np.random.default_rng(0)
     keypoints = rng.uniform(0, 191, (batch, 17, 2)).astype(np.float32)
-    *maps, _ = codec.encode_tensors(keypoints,
-                                    np.ones((batch, 17), dtype=np.float32))
+    *maps, _ = codec.encode_tensors(keypoints, np.ones((batch, 17), dtype=np.float32))
     if isinstance(codec, SimCCCodec):
         maps = [np.log(m.clip(1e-4)) for m in maps]  # logits
-    maps = [
-        m + 0.02 * rng.standard_normal(m.shape).astype(np.float32)
-        for m in maps
-    ]
+    maps = [m + 0.02 * rng.standard_normal(m.shape).astype(np.float32) for m in maps]
     for m in maps:
-        m[0, 0], m[1, 1], m[2, 2] = np.nan, np.inf, 0.
+        m[0, 0], m[1, 1], m[2, 2] = np.nan, np.inf, 0.0
         m[3, 3, 5] = -np.inf
     return [torch.from_numpy(m) for m in maps]
 
 
 @pytest.mark.parametrize('name', CODECS)
 class TestNumpyAndTorch:
-
     def test_decode(self, name):
         codec = CODECS[name]
         outputs = outputs_of(codec)
         keypoints, scores = codec.decode_tensors(*outputs)
         batch_keypoints, batch_scores = codec.batch_decode(*outputs)
-        np.testing.assert_allclose(
-            np.concatenate(batch_keypoints), keypoints, atol=4e-3)
-        np.testing.assert_allclose(
-            np.concatenate(batch_scores), scores, atol=1e-5)
+        np.testing.assert_allclose(np.concatenate(batch_keypoints), keypoints, atol=4e-3)
+        np.testing.assert_allclose(np.concatenate(batch_scores), scores, atol=1e-5)
         one, score = codec.decode(*(item[1].numpy() for item in outputs))
         np.testing.assert_allclose(one, batch_keypoints[1], atol=1e-4)
         np.testing.assert_allclose(score, batch_scores[1], atol=1e-6)
@@ -75,8 +66,7 @@ class TestNumpyAndTorch:
         visible = rng.integers(0, 2, (3, 1, 17)).astype(np.float32)
         codec = CODECS[name]
         by_numpy = codec.encode_batch(keypoints, visible)
-        by_torch = codec.encode_batch(
-            torch.from_numpy(keypoints), torch.from_numpy(visible))
+        by_torch = codec.encode_batch(torch.from_numpy(keypoints), torch.from_numpy(visible))
         for key, values in by_numpy.items():
             np.testing.assert_allclose(by_torch[key], values, atol=1e-6)
         one = codec.encode(keypoints[2], visible[2])
@@ -87,7 +77,6 @@ class TestNumpyAndTorch:
 @cuda
 @pytest.mark.parametrize('name', CODECS)
 class TestCuda:
-
     def test_decodes_there_without_waiting(self, name):
         """One copy to the host, at the end."""
         codec = CODECS[name]
@@ -111,8 +100,7 @@ class TestCuda:
         expected = codec.encode_batch(keypoints, visible)
         actual = codec.encode_batch(keypoints.cuda(), visible.cuda())
         for key, values in expected.items():
-            torch.testing.assert_close(
-                actual[key].cpu(), values, atol=1e-6, rtol=0)
+            torch.testing.assert_close(actual[key].cpu(), values, atol=1e-6, rtol=0)
 
 
 class TestSubnormalNumbers:
@@ -120,7 +108,7 @@ class TestSubnormalNumbers:
 
     @pytest.mark.parametrize('name', CODECS)
     def test_labels_hold_none(self, name):
-        keypoints = np.array([[[0.3, 0.4], [190., 255.]]], dtype=np.float32)
+        keypoints = np.array([[[0.3, 0.4], [190.0, 255.0]]], dtype=np.float32)
         for values in CODECS[name].encode(keypoints).values():
             smallest = np.abs(values[values != 0]).min()
             assert smallest >= np.finfo(np.float32).tiny
@@ -139,54 +127,47 @@ class LargestResult(TorchDispatchMode):
 
 
 class TestBinLabels:
-
-    @pytest.mark.parametrize('smoothing', [0., 0.1, 0.95])
+    @pytest.mark.parametrize('smoothing', [0.0, 0.1, 0.95])
     def test_loss_equals_that_of_dense_labels(self, smoothing):
         torch.manual_seed(0)
         logits = (8 * torch.randn(3, 5, 40)).requires_grad_()
         bins = torch.randint(40, (3, 5))
-        dense, = F.simcc_equal(bins[..., None].float(), (40, ), smoothing)
+        (dense,) = F.simcc_equal(bins[..., None].float(), (40,), smoothing)
         expected = F.kl_divergence(logits, dense)
         actual = F.kl_divergence_equal(logits, bins, smoothing)
         torch.testing.assert_close(actual, expected, atol=2e-5, rtol=1e-5)
-        gradients = [
-            torch.autograd.grad(value.sum(), logits)[0]
-            for value in (actual, expected)
-        ]
+        gradients = [torch.autograd.grad(value.sum(), logits)[0] for value in (actual, expected)]
         torch.testing.assert_close(*gradients)
 
     def test_codec_gives_them(self):
         keypoints = np.random.default_rng(0).uniform(-20, 250, (2, 17, 2))
         for smoothing in ('none', 'equal'):
             dense, bins = (
-                SimCCCodec(
-                    **SIZE, label_smoothing=smoothing,
-                    dense_labels=flag).encode(keypoints)
-                for flag in (True, False))
+                SimCCCodec(**SIZE, label_smoothing=smoothing, dense_labels=flag).encode(keypoints)
+                for flag in (True, False)
+            )
             used = dense['keypoint_weights'] > 0
             assert np.array_equal(used, bins['keypoint_weights'] > 0)
             for axis in 'xy':
                 key = f'keypoint_{axis}_labels'
                 assert bins[key].shape == (2, 17)
-                assert np.array_equal(bins[key][used],
-                                      dense[key].argmax(-1)[used])
+                assert np.array_equal(bins[key][used], dense[key].argmax(-1)[used])
 
     def test_module(self):
         torch.manual_seed(0)
         pred = torch.randn(4, 17, 384), torch.randn(4, 17, 512)
         bins = torch.randint(384, (4, 17)), torch.randint(512, (4, 17))
         dense = tuple(
-            F.simcc_equal(b[..., None].float(), p.shape[2:], 0.1)[0]
-            for b, p in zip(bins, pred))
+            F.simcc_equal(b[..., None].float(), p.shape[2:], 0.1)[0] for b, p in zip(bins, pred)
+        )
         weights = torch.rand(4, 17)
-        for kwargs in (dict(), dict(beta=2.), dict(mask=[1, 2])):
+        for kwargs in (dict(), dict(beta=2.0), dict(mask=[1, 2])):
             loss = SimCCKLLoss(smoothing=0.1, **kwargs)
-            torch.testing.assert_close(
-                loss(pred, bins, weights), loss(pred, dense, weights))
+            torch.testing.assert_close(loss(pred, bins, weights), loss(pred, dense, weights))
         with pytest.raises(ValueError, match='label_softmax'):
             SimCCKLLoss(label_softmax=True)(pred, bins, weights)
         with pytest.raises(ValueError, match='smoothing'):
-            SimCCKLLoss(smoothing=1.)
+            SimCCKLLoss(smoothing=1.0)
 
     def test_no_larger_tensor_is_made_than_the_logits(self):
         logits = torch.randn(2, 3, 50)

@@ -11,20 +11,14 @@ from mmpose.datasets import CocoDataset
 from mmpose.evaluation import CocoMetric
 from xtcocotools.coco import COCO
 
-from mmpose_simcc.toy import draw_scene, make_toy_coco
-from mmpose_simcc.toy.coco import run_lengths, write_image
-from mmpose_simcc.toy.figure import KEYPOINTS, sample_figure
-from mmpose_simcc.toy.person import draw_person, sample_outfit
-from mmpose_simcc.toy.raster import (
-    Canvas,
-    capsule,
-    ellipse,
-    ellipsoid,
-    rounded_hull,
-)
+from mmpose_simcc.workbench.toy import draw_scene, make_toy_coco
+from mmpose_simcc.workbench.toy.coco import run_lengths, write_image
+from mmpose_simcc.workbench.toy.figure import KEYPOINTS, sample_figure
+from mmpose_simcc.workbench.toy.person import draw_person, sample_outfit
+from mmpose_simcc.workbench.toy.raster import Canvas, capsule, ellipse, ellipsoid, rounded_hull
 
 SIZE = (64, 80)
-FRONT = (0., 0., 1.)
+FRONT = (0.0, 0.0, 1.0)
 
 
 def centroid(difference):
@@ -35,8 +29,8 @@ def centroid(difference):
 
 
 def painted(surface, size=SIZE):
-    canvas = Canvas(np.zeros(size + (3, )))
-    canvas.paint(surface, np.full(3, 255.), 1)
+    canvas = Canvas(np.zeros(size + (3,)))
+    canvas.paint(surface, np.full(3, 255.0), 1)
     return canvas.image
 
 
@@ -48,9 +42,11 @@ class TestRaster:
         rng = np.random.default_rng(seed)
         centre = rng.uniform(20, 40, 2)
         radius = rng.uniform(1.5, 9)
-        balls = (ellipse(SIZE, centre, (radius, radius)),
-                 capsule(SIZE, centre, centre, radius, radius),
-                 ellipsoid(SIZE, centre, np.full(3, radius), np.eye(3)))
+        balls = (
+            ellipse(SIZE, centre, (radius, radius)),
+            capsule(SIZE, centre, centre, radius, radius),
+            ellipsoid(SIZE, centre, np.full(3, radius), np.eye(3)),
+        )
         for surface in balls:
             image = painted(surface)
             np.testing.assert_allclose(centroid(image), centre, atol=0.02)
@@ -63,15 +59,13 @@ class TestRaster:
         start, end = rng.uniform(15, 45, (2, 2))
         length, r = np.hypot(*(end - start)), rng.uniform(3, 8)
         image = painted(capsule(SIZE, start, end, r, r))
-        np.testing.assert_allclose(
-            centroid(image), (start + end) / 2, atol=0.03)
+        np.testing.assert_allclose(centroid(image), (start + end) / 2, atol=0.03)
         expected = 2 * r * length + np.pi * r**2
         assert image.sum() / 765 == pytest.approx(expected, rel=0.01)
         # a hull of two balls is a capsule as well; so is one of a rectangle
         corners = start + np.array([(0, 0), (12.3, 0), (12.3, 7.7), (0, 7.7)])
         image = painted(rounded_hull(SIZE, corners, r, (0, 1)))
-        np.testing.assert_allclose(
-            centroid(image), corners.mean(0), atol=0.02)
+        np.testing.assert_allclose(centroid(image), corners.mean(0), atol=0.02)
         expected = 12.3 * 7.7 + 2 * r * (12.3 + 7.7) + np.pi * r**2
         assert image.sum() / 765 == pytest.approx(expected, rel=0.01)
 
@@ -79,7 +73,7 @@ class TestRaster:
         """The outline of an ellipsoid against a brute-force shadow."""
         rng = np.random.default_rng(0)
         rotation = np.linalg.qr(rng.standard_normal((3, 3)))[0]
-        radii = np.array([6., 14., 9.])
+        radii = np.array([6.0, 14.0, 9.0])
         centre = np.array([33.3, 30.8])
         image = painted(ellipsoid(SIZE, centre, radii, rotation))
         ball = rng.standard_normal((200000, 3))
@@ -115,10 +109,9 @@ class TestPerson:
                 yield rng, figure, outfit
 
     @staticmethod
-    def draw(figure, outfit, origin, scale=300.):
-        canvas = Canvas(np.full((600, 600, 3), 90.))
-        keypoints, labels = draw_person(canvas, figure, outfit, origin, scale,
-                                        FRONT, 1)
+    def draw(figure, outfit, origin, scale=300.0):
+        canvas = Canvas(np.full((600, 600, 3), 90.0))
+        keypoints, labels = draw_person(canvas, figure, outfit, origin, scale, FRONT, 1)
         return canvas, keypoints, labels
 
     def test_eyes(self):
@@ -126,8 +119,9 @@ class TestPerson:
         the mean over many people to a fiftieth of a pixel."""
         offsets = []
         for rng, figure, outfit in self.seen(
-                lambda f: f.head[2, 2] > 0.9 and
-                (f.joints['left_eye'][0] > f.joints['right_eye'][0]), 40):
+            lambda f: f.head[2, 2] > 0.9 and (f.joints['left_eye'][0] > f.joints['right_eye'][0]),
+            40,
+        ):
             origin = rng.uniform(280, 320, 2)
             dark = outfit._replace(iris=np.zeros(3, np.float32))
             light = outfit._replace(iris=np.full(3, 99, np.float32))
@@ -154,16 +148,14 @@ class TestPerson:
             two = self.draw(figure, outfit, (307.25, 289.5), 150)
             moved = np.roll(one[0].image, (-11, 7), (0, 1))
             np.testing.assert_allclose(moved, two[0].image, atol=2)
-            np.testing.assert_allclose(
-                one[1] + (7, -11), two[1], atol=1e-6)
+            np.testing.assert_allclose(one[1] + (7, -11), two[1], atol=1e-6)
 
     def test_joints_lie_on_their_limbs(self):
         """The disc around a joint is all limb: its inner half is covered."""
         for _, figure, outfit in self.seen(lambda f: True, 20):
             canvas, keypoints, _ = self.draw(figure, outfit, (300, 300), 200)
             for x, y in keypoints[5:]:
-                square = canvas.owner[
-                    round(y) - 1:round(y) + 2, round(x) - 1:round(x) + 2]
+                square = canvas.owner[round(y) - 1 : round(y) + 2, round(x) - 1 : round(x) + 2]
                 assert (square > 0).all()
 
     def test_left_and_right(self):
@@ -189,7 +181,6 @@ class TestPerson:
 
 
 class TestScene:
-
     @pytest.fixture(scope='class')
     def scenes(self):
         return [draw_scene(np.random.default_rng(i)) for i in range(60)]
@@ -203,15 +194,12 @@ class TestScene:
                 x, y, v = person.keypoints.T
                 assert set(v) <= {0, 1, 2}
                 assert (person.keypoints[v == 0] == 0).all()
-                assert ((x > -0.5) & (x < w - 0.5) & (y > -0.5) &
-                        (y < h - 0.5)).all()
-                np.testing.assert_array_equal(person.keypoints,
-                                              person.keypoints.round(2))
+                assert ((x > -0.5) & (x < w - 0.5) & (y > -0.5) & (y < h - 0.5)).all()
+                np.testing.assert_array_equal(person.keypoints, person.keypoints.round(2))
                 # what is visible shows this person
                 seen = np.rint(person.keypoints[v == 2, :2]).astype(int)
                 assert person.mask[seen[:, 1], seen[:, 0]].all()
-                assert tuple(person.bbox) == cv2.boundingRect(
-                    person.mask.astype(np.uint8))
+                assert tuple(person.bbox) == cv2.boundingRect(person.mask.astype(np.uint8))
 
     def test_variety(self, scenes):
         people = [p for scene in scenes for p in scene.people]
@@ -227,14 +215,13 @@ class TestScene:
 def digest(folder):
     """Path -> hash of every file below a folder."""
     return {
-        str(path.relative_to(folder)):
-        hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.rglob('*')) if path.is_file()
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file()
     }
 
 
 class TestCoco:
-
     @pytest.fixture(scope='class')
     def data(self, tmp_path_factory):
         out = tmp_path_factory.mktemp('toy')
@@ -251,10 +238,8 @@ class TestCoco:
     def test_image_depends_on_its_number_alone(self, data, tmp_path):
         entry = write_image(tmp_path, 'train', 3, 5)
         name = entry['image']['file_name']
-        assert (tmp_path / name).read_bytes() == (
-            data / 'train2017' / name).read_bytes()
-        content = json.loads(
-            (data / 'annotations/person_keypoints_train2017.json').read_text())
+        assert (tmp_path / name).read_bytes() == (data / 'train2017' / name).read_bytes()
+        content = json.loads((data / 'annotations/person_keypoints_train2017.json').read_text())
         assert entry['image'] == content['images'][5]
 
     def test_finished_data_is_left_alone(self, data):
@@ -282,20 +267,16 @@ class TestCoco:
             make_toy_coco(tmp_path / 'out', **{name: -1})
         assert not (tmp_path / 'out').exists()
 
-    @pytest.mark.skipif(
-        np.__version__ >= '2',
-        reason='xtcocotools decodes no masks with numpy 2')
+    @pytest.mark.skipif(np.__version__ >= '2', reason='xtcocotools decodes no masks with numpy 2')
     def test_layout_and_masks(self, data):
         """The official API reads the file and the masks."""
         for split, number in (('train', 9), ('val', 4)):
-            coco = COCO(
-                str(data / f'annotations/person_keypoints_{split}2017.json'))
+            coco = COCO(str(data / f'annotations/person_keypoints_{split}2017.json'))
             assert len(coco.imgs) == number
             assert coco.cats[1]['keypoints'] == list(KEYPOINTS)
             for image in coco.imgs.values():
                 assert image['file_name'] == f'{image["id"]:012d}.jpg'
-                pixels = cv2.imread(
-                    str(data / f'{split}2017' / image['file_name']))
+                pixels = cv2.imread(str(data / f'{split}2017' / image['file_name']))
                 assert pixels.shape == (image['height'], image['width'], 3)
             for annotation in coco.anns.values():
                 mask = coco.annToMask(annotation)
@@ -317,29 +298,33 @@ class TestCoco:
             data_root=str(data),
             data_prefix=dict(img='val2017/'),
             data_mode='topdown',
-            test_mode=True)
+            test_mode=True,
+        )
         metric = CocoMetric(ann_file=str(data / file))
         metric.dataset_meta = dataset.metainfo
         assert len(dataset) >= 4
         for index in range(len(dataset)):
             sample = dataset.get_data_info(index)
             x0, y0, x1, y1 = sample['bbox'][0]
-            metric.process([], [
-                dict(
-                    id=sample['id'],
-                    img_id=sample['img_id'],
-                    pred_instances=dict(
-                        keypoints=sample['keypoints'],
-                        keypoint_scores=np.ones((1, 17)),
-                        bbox_scores=np.ones(1)),
-                    gt_instances=dict(
-                        bbox_scales=np.array([[x1 - x0, y1 - y0]])))
-            ])
+            metric.process(
+                [],
+                [
+                    dict(
+                        id=sample['id'],
+                        img_id=sample['img_id'],
+                        pred_instances=dict(
+                            keypoints=sample['keypoints'],
+                            keypoint_scores=np.ones((1, 17)),
+                            bbox_scores=np.ones(1),
+                        ),
+                        gt_instances=dict(bbox_scales=np.array([[x1 - x0, y1 - y0]])),
+                    )
+                ],
+            )
         assert metric.evaluate(len(dataset))['coco/AP'] == pytest.approx(1)
 
 
 class TestCommandLine:
-
     @staticmethod
     def run(repo_root, *args):
         return subprocess.run(
@@ -347,7 +332,8 @@ class TestCommandLine:
             capture_output=True,
             text=True,
             cwd=repo_root,
-            env=dict(PYTHONPATH=str(repo_root)))
+            env=dict(PYTHONPATH=str(repo_root)),
+        )
 
     def test_errors_are_one_clear_line(self, repo_root, tmp_path):
         (tmp_path / 'other').write_text('')

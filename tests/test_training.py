@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Trainings that are distributed, interrupted, in lower precision or
 compiled give what a plain one gives."""
+
 import copy
 import json
 import os
@@ -26,18 +27,17 @@ from mmpose.structures import PoseDataSample
 from torch.utils.data import DataLoader, Dataset
 
 from mmpose_simcc import EpochSeedHook, SimCCKLLoss
-from mmpose_simcc.lab import Run
-from mmpose_simcc.lab.training import _training_config
-from mmpose_simcc.toy import make_toy_coco
+from mmpose_simcc.workbench.compare import Run
+from mmpose_simcc.workbench.compare.launch import _training_config
+from mmpose_simcc.workbench.toy import make_toy_coco
 
-SIMCC = ('configs/body_2d_keypoint/simcc/toy_coco/'
-         'simcc_res18_1xb8-4e_toy-coco-64x64.py')
+SIMCC = 'configs/body_2d_keypoint/simcc/toy_coco/simcc_res18_1xb8-4e_toy-coco-64x64.py'
 ANN_FILE = 'annotations/person_keypoints_train2017.json'
 # 22 people in batches of 8: the last of an epoch has 6
 PEOPLE, BATCH = 22, 8
 
 # Runner.test in each of torchrun's processes
-EVALUATE = '''
+EVALUATE = """
 import json
 import sys
 import torch
@@ -54,7 +54,7 @@ metrics = Runner.from_cfg(cfg).test()
 if torch.distributed.get_rank() == 0:
     with open(sys.argv[2], 'w') as file:
         json.dump(metrics, file)
-'''
+"""
 
 
 @pytest.fixture(scope='module')
@@ -96,11 +96,15 @@ def learned(toy_config, tmp_path_factory):
     folder = tmp_path_factory.mktemp('learned')
     cfg = copy.deepcopy(toy_config)
     cfg.optim_wrapper.optimizer = dict(type='Adam', lr=1e-3)
-    start(cfg, folder, **{
-        'train_cfg.max_epochs': 25,
-        'train_cfg.val_interval': 99,
-        'default_hooks.checkpoint.interval': 25
-    }).train()
+    start(
+        cfg,
+        folder,
+        **{
+            'train_cfg.max_epochs': 25,
+            'train_cfg.val_interval': 99,
+            'default_hooks.checkpoint.interval': 25,
+        },
+    ).train()
     return str(folder / 'epoch_25.pth')
 
 
@@ -124,58 +128,64 @@ def weights_of(path):
 def largest_difference(one, other):
     one, other = weights_of(one), weights_of(other)
     assert one.keys() == other.keys()
-    return max((one[k].double() - other[k].double()).abs().max().item()
-               for k in one)
+    return max((one[k].double() - other[k].double()).abs().max().item() for k in one)
 
 
 def environment(repo_root):
-    return dict(
-        os.environ, PYTHONPATH=str(repo_root), OMP_NUM_THREADS='1',
-        CUDA_VISIBLE_DEVICES='')
+    return dict(os.environ, PYTHONPATH=str(repo_root), OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
 
 
 def torchrun(repo_root, cwd, *program):
     done = subprocess.run(
         [
-            sys.executable, '-m', 'torch.distributed.run', '--standalone',
-            '--nproc_per_node=2', *map(str, program)
+            sys.executable,
+            '-m',
+            'torch.distributed.run',
+            '--standalone',
+            '--nproc_per_node=2',
+            *map(str, program),
         ],
         cwd=cwd,
         env=environment(repo_root),
         text=True,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT)
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, done.stdout[-4000:]
     return done.stdout
 
 
 @pytest.mark.slow
 class TestTwoProcesses:
-
-    def test_train_to_the_weights_of_one(self, further, learned, repo_root,
-                                         tmp_path):
+    def test_train_to_the_weights_of_one(self, further, learned, repo_root, tmp_path):
         """With the same global batch, shuffled, without augmentation, which
         each process draws for itself."""
         pipeline = further.train_dataloader.dataset.pipeline
         further.train_dataloader.dataset.pipeline = [
-            transform for transform in pipeline
-            if not transform.type.startswith('Random')
+            transform for transform in pipeline if not transform.type.startswith('Random')
         ]
         start(further, tmp_path / 'one').train()
         further.train_dataloader.batch_size = BATCH // 2
         further.work_dir = str(tmp_path / 'two')
         further.dump(tmp_path / 'config.py')
-        torchrun(repo_root, tmp_path, '-m', 'mmpose_simcc.lab.train',
-                 'config.py', '--launcher', 'pytorch')
+        torchrun(
+            repo_root,
+            tmp_path,
+            '-m',
+            'mmpose_simcc.workbench.compare.train',
+            'config.py',
+            '--launcher',
+            'pytorch',
+        )
         one, two = (tmp_path / name / 'epoch_3.pth' for name in ('one', 'two'))
         assert largest_difference(one, learned) > 1e-3
         assert largest_difference(one, two) < 1e-5
 
     @pytest.mark.skipif(
         not hasattr(mmengine.dist.dist, 'zip_longest'),
-        reason='this MMEngine loses the last of an odd number of people')
-    def test_evaluate_to_the_metrics_of_one(self, toy_config, learned,
-                                            repo_root, tmp_path):
+        reason='this MMEngine loses the last of an odd number of people',
+    )
+    def test_evaluate_to_the_metrics_of_one(self, toy_config, learned, repo_root, tmp_path):
         cfg = copy.deepcopy(toy_config)
         cfg.load_from = learned
         # an odd number of people for two processes
@@ -190,22 +200,20 @@ class TestTwoProcesses:
             else:
                 cfg.dump(tmp_path / 'config.py')
                 (tmp_path / 'evaluate.py').write_text(EVALUATE)
-                torchrun(repo_root, tmp_path, 'evaluate.py', 'config.py',
-                         'metrics.json')
+                torchrun(repo_root, tmp_path, 'evaluate.py', 'config.py', 'metrics.json')
                 metrics = json.loads((tmp_path / 'metrics.json').read_text())
-            found = json.loads(
-                (tmp_path / name / 'found.keypoints.json').read_text())
+            found = json.loads((tmp_path / name / 'found.keypoints.json').read_text())
             results[name] = (
                 {k: v for k, v in metrics.items() if k.startswith('coco/')},
-                sorted(found, key=lambda person: person['keypoints']))
+                sorted(found, key=lambda person: person['keypoints']),
+            )
         (one, people), (two, same) = results['one'], results['two']
         assert one['coco/AP'] > 0.1
         assert one == two and len(one) == 10
         assert len(people) == len(same) == PEOPLE - 1
         for person, other in zip(people, same):
             assert person['image_id'] == other['image_id']
-            np.testing.assert_allclose(
-                person['keypoints'], other['keypoints'], atol=1e-3)
+            np.testing.assert_allclose(person['keypoints'], other['keypoints'], atol=1e-3)
 
 
 def kill_at(cfg, folder, repo_root, step, *options):
@@ -217,12 +225,15 @@ def kill_at(cfg, folder, repo_root, step, *options):
     with open(log, 'w') as file:
         process = subprocess.Popen(
             [
-                sys.executable, '-m', 'mmpose_simcc.lab.train',
-                str(folder / 'config.py')
+                sys.executable,
+                '-m',
+                'mmpose_simcc.workbench.compare.train',
+                str(folder / 'config.py'),
             ],
             env=environment(repo_root),
             stdout=file,
-            stderr=subprocess.STDOUT)
+            stderr=subprocess.STDOUT,
+        )
     try:
         # a line of the log for each step
         while len(re.findall(r'\(train\).* loss: ', log.read_text())) < step:
@@ -243,7 +254,8 @@ class TestKilledAndResumed:
         cfg.train_dataloader.num_workers = 1
         assert any(
             transform.type.startswith('Random')
-            for transform in cfg.train_dataloader.dataset.pipeline)
+            for transform in cfg.train_dataloader.dataset.pipeline
+        )
         # where it is killed differs from run to run, and is told if it fails
         step = random.SystemRandom().randint(steps[0], steps[1])
         start(cfg, folder / 'whole').train()
@@ -269,19 +281,16 @@ class TestKilledAndResumed:
         if digit_version(mmengine.__version__) < digit_version('0.10.7'):
             pytest.skip('older versions may begin the data anew')
         further.train_dataloader.persistent_workers = True
-        further.train_dataloader.sampler = dict(
-            type='InfiniteSampler', shuffle=True)
-        further.train_cfg = dict(
-            type='IterBasedTrainLoop', max_iters=9, val_interval=99)
-        further.default_hooks.checkpoint = dict(
-            type='CheckpointHook', by_epoch=False, interval=2)
+        further.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+        further.train_cfg = dict(type='IterBasedTrainLoop', max_iters=9, val_interval=99)
+        further.default_hooks.checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=2)
         further.log_processor = dict(by_epoch=False)
         self.compare(further, tmp_path, repo_root, (3, 7), 'iter_9.pth')
 
 
 @pytest.mark.slow
 def test_killed_while_saving(toy_config, learned, tmp_path):
-    """The lab's trainings can be resumed even then."""
+    """The comparison's trainings can be resumed even then."""
     run = Run('toy', copy.deepcopy(toy_config))
     run.cfg.load_from = learned
     run.cfg.train_cfg.max_epochs = 3
@@ -302,8 +311,9 @@ def test_killed_while_saving(toy_config, learned, tmp_path):
     resumed = start(_training_config(run, tmp_path), tmp_path)
     steps = []
     step = resumed.model.train_step
-    resumed.model.train_step = lambda *args, **kwargs: steps.append(
-        step(*args, **kwargs)) or steps[-1]
+    resumed.model.train_step = lambda *args, **kwargs: (
+        steps.append(step(*args, **kwargs)) or steps[-1]
+    )
     resumed.train()
     assert len(steps) == 1  # the third
     assert weights_of(tmp_path / 'epoch_3.pth')
@@ -316,27 +326,23 @@ class Draws(Dataset):
         return 4
 
     def __getitem__(self, index):
-        return np.array([
-            random.random(),
-            np.random.rand(),
-            torch.rand(()).item()
-        ])
+        return np.array([random.random(), np.random.rand(), torch.rand(()).item()])
 
 
 class Epochs:
     """As much of a Runner as a hook sees before an epoch."""
+
     seed = 7
 
     def __init__(self, num_workers, persistent_workers=False, epoch=0):
         self.epoch = epoch
-        options = dict(persistent_workers=persistent_workers) \
-            if num_workers else {}
+        options = dict(persistent_workers=persistent_workers) if num_workers else {}
         self.train_dataloader = DataLoader(
             Draws(),
             num_workers=num_workers,
-            worker_init_fn=partial(
-                worker_init_fn, num_workers=num_workers, rank=0, seed=7),
-            **options)
+            worker_init_fn=partial(worker_init_fn, num_workers=num_workers, rank=0, seed=7),
+            **options,
+        )
 
     def run(self, hook, epochs):
         found = []
@@ -348,9 +354,7 @@ class Epochs:
 
 
 class TestEpochSeedHook:
-
-    @pytest.mark.parametrize('workers', [(0, ), (1, False), (1, True),
-                                         (2, True)])
+    @pytest.mark.parametrize('workers', [(0,), (1, False), (1, True), (2, True)])
     def test_draws_follow_from_seed_and_epoch(self, workers):
         whole = Epochs(*workers).run(EpochSeedHook(), 3)
         # no number twice: not in an epoch, not in another
@@ -370,34 +374,32 @@ HEADS = dict(
         out_channels=5,
         in_featuremap_size=(3, 4),
         channels_per_keypoint=4,
-        deconv_out_channels=(8, ),
-        deconv_kernel_sizes=(4, ),
-        decoder=dict(type='SimCCCodec', input_size=(48, 64))),
+        deconv_out_channels=(8,),
+        deconv_kernel_sizes=(4,),
+        decoder=dict(type='SimCCCodec', input_size=(48, 64)),
+    ),
     bins=dict(
         type='SimCCClassifierHead',
         in_channels=8,
         out_channels=5,
         in_featuremap_size=(3, 4),
         decoder=dict(
-            type='SimCCCodec',
-            input_size=(48, 64),
-            label_smoothing='equal',
-            dense_labels=False)),
+            type='SimCCCodec', input_size=(48, 64), label_smoothing='equal', dense_labels=False
+        ),
+    ),
     tokens=dict(
         type='SimCCClassifierHead',
         in_channels=8,
         out_channels=5,
-        decoder=dict(type='SimCCCodec', input_size=(48, 64))),
+        decoder=dict(type='SimCCCodec', input_size=(48, 64)),
+    ),
     token_heatmap=dict(
         type='TokenHeatmapHead',
         in_channels=8,
         out_channels=5,
         heatmap_size=(12, 16),
-        decoder=dict(
-            type='DARKCodec',
-            input_size=(48, 64),
-            heatmap_size=(12, 16),
-            sigma=2)),
+        decoder=dict(type='DARKCodec', input_size=(48, 64), heatmap_size=(12, 16), sigma=2),
+    ),
     heatmap1d=dict(
         type='Heatmap1DHead',
         in_channels=8,
@@ -407,11 +409,10 @@ HEADS = dict(
         deconv_kernel_sizes=(4, 4),
         deconv1d_out_channels=(8, 8),
         decoder=dict(
-            type='SimCCCodec',
-            input_size=(48, 64),
-            simcc_split_ratio=1,
-            sigma=2.,
-            score='logit')))
+            type='SimCCCodec', input_size=(48, 64), simcc_split_ratio=1, sigma=2.0, score='logit'
+        ),
+    ),
+)
 
 
 def build_head(name):
@@ -421,7 +422,7 @@ def build_head(name):
     for weight in head.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     shape = (6, 5, 8) if 'token' in name else (6, 8, 4, 3)
-    return head, (torch.randn(shape), )
+    return head, (torch.randn(shape),)
 
 
 def samples_for(codec, number, seed=0):
@@ -432,24 +433,20 @@ def samples_for(codec, number, seed=0):
         keypoints = rng.uniform(-0.1, 1.1, (1, 5, 2)) * codec.input_size
         visible = (rng.random((1, 5)) > 0.3).astype(np.float32)
         encoded = codec.encode(keypoints, visible)
-        sample = PoseDataSample(gt_instance_labels=InstanceData(
-            **{
-                name: torch.from_numpy(encoded[name])
-                for name in codec.label_mapping_table
-            }))
+        sample = PoseDataSample(
+            gt_instance_labels=InstanceData(
+                **{name: torch.from_numpy(encoded[name]) for name in codec.label_mapping_table}
+            )
+        )
         if 'heatmaps' in encoded:
-            sample.gt_fields = PixelData(
-                heatmaps=torch.from_numpy(encoded['heatmaps']))
+            sample.gt_fields = PixelData(heatmaps=torch.from_numpy(encoded['heatmaps']))
         samples.append(sample)
     return samples
 
 
 class TestMixedPrecision:
-
-    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16,
-                                       torch.float32])
-    @pytest.mark.parametrize('smoothing', ['none', 'equal', 'gaussian',
-                                           'laplace', 'bins'])
+    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32])
+    @pytest.mark.parametrize('smoothing', ['none', 'equal', 'gaussian', 'laplace', 'bins'])
     def test_logits_of_1e4(self, dtype, smoothing):
         """Loss and gradient equal float64's on the very same logits."""
         generator = torch.Generator().manual_seed(0)
@@ -458,23 +455,22 @@ class TestMixedPrecision:
                 type='SimCCCodec',
                 input_size=(48, 64),
                 label_smoothing='equal' if smoothing == 'bins' else smoothing,
-                dense_labels=smoothing != 'bins'))
+                dense_labels=smoothing != 'bins',
+            )
+        )
         labels = [s.gt_instance_labels for s in samples_for(codec, 6)]
         target = [
-            torch.cat([label[f'keypoint_{axis}_labels'] for label in labels])
-            for axis in 'xy'
+            torch.cat([label[f'keypoint_{axis}_labels'] for label in labels]) for axis in 'xy'
         ]
         weight = torch.cat([label.keypoint_weights for label in labels])
         logits = [
-            (1e4 * (2 * torch.rand(6, 5, bins, generator=generator) - 1)).to(
-                dtype).requires_grad_() for bins in codec.num_bins
+            (1e4 * (2 * torch.rand(6, 5, bins, generator=generator) - 1)).to(dtype).requires_grad_()
+            for bins in codec.num_bins
         ]
         assert max(z.abs().max().item() for z in logits) > 9e3
-        loss = SimCCKLLoss(smoothing=codec.bin_smoothing)(
-            logits, target, weight)
+        loss = SimCCKLLoss(smoothing=codec.bin_smoothing)(logits, target, weight)
         loss.backward()
-        exact, expected = [z.detach().double().requires_grad_()
-                           for z in logits], 0
+        exact, expected = ([z.detach().double().requires_grad_() for z in logits], 0)
         for z, t in zip(exact, target):
             if smoothing == 'bins':
                 one_hot = torch.nn.functional.one_hot(t, z.shape[-1])
@@ -487,25 +483,26 @@ class TestMixedPrecision:
         assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
         # a logit of 1e4 is known to 1e-3 in float32, and so is the sum of
         # exponentials, of which `bins` keeps the log
-        tolerance = max(torch.finfo(dtype).eps,
-                        5e-4 if smoothing == 'bins' else 0)
+        tolerance = max(torch.finfo(dtype).eps, 5e-4 if smoothing == 'bins' else 0)
         for actual, z in zip(logits, exact):
             assert actual.grad.dtype == dtype and actual.grad.isfinite().all()
-            torch.testing.assert_close(
-                actual.grad.double(), z.grad, atol=1e-6, rtol=2 * tolerance)
+            torch.testing.assert_close(actual.grad.double(), z.grad, atol=1e-6, rtol=2 * tolerance)
 
     def few_steps(self, toy_config, folder, **optim_wrapper):
         """A Runner for 12 steps on one batch, with made-up logits of 1e4,
         from which it has to come back."""
         cfg = copy.deepcopy(toy_config)
         cfg.train_dataloader.dataset.indices = BATCH
-        cfg.optim_wrapper = dict(
-            optimizer=dict(type='Adam', lr=1e-3), **optim_wrapper)
-        runner = start(cfg, folder, **{
-            'train_cfg.max_epochs': 12,
-            'train_cfg.val_interval': 99,
-            'default_hooks.checkpoint.interval': 12
-        })
+        cfg.optim_wrapper = dict(optimizer=dict(type='Adam', lr=1e-3), **optim_wrapper)
+        runner = start(
+            cfg,
+            folder,
+            **{
+                'train_cfg.max_epochs': 12,
+                'train_cfg.val_interval': 99,
+                'default_hooks.checkpoint.interval': 12,
+            },
+        )
         runner.model.init_weights()
         torch.nn.init.normal_(runner.model.head.mlp_head_x.bias, std=1e4)
         return runner
@@ -533,23 +530,22 @@ class TestMixedPrecision:
         self.check(losses, model.state_dict())
 
     @pytest.mark.slow
-    @pytest.mark.skipif(
-        not torch.cuda.is_available(), reason='no CUDA device')
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
     def test_trains_on_cuda(self, toy_config, tmp_path):
         """In float16, by AmpOptimWrapper."""
-        runner = self.few_steps(
-            toy_config, tmp_path, type='AmpOptimWrapper', dtype='float16')
+        runner = self.few_steps(toy_config, tmp_path, type='AmpOptimWrapper', dtype='float16')
         dtypes = set()
         runner.model.head.mlp_head_x.register_forward_hook(
-            lambda module, args, out: dtypes.add(out.dtype))
+            lambda module, args, out: dtypes.add(out.dtype)
+        )
         runner.model.init_weights = lambda: None  # they are made up
         runner.train()
         assert dtypes == {torch.float16}
-        scalars, = tmp_path.glob('*/vis_data/scalars.json')
+        (scalars,) = tmp_path.glob('*/vis_data/scalars.json')
         losses = [
-            line['loss'] for line in map(
-                json.loads,
-                scalars.read_text().splitlines()) if 'loss' in line
+            line['loss']
+            for line in map(json.loads, scalars.read_text().splitlines())
+            if 'loss' in line
         ]
         self.check(losses, weights_of(tmp_path / 'epoch_12.pth'))
 
@@ -576,7 +572,8 @@ def flat(results):
 @pytest.mark.slow
 @pytest.mark.skipif(
     digit_version(torch.__version__) < digit_version('2.4'),
-    reason='older compilers break off at numpy and lists')
+    reason='older compilers break off at numpy and lists',
+)
 @pytest.mark.usefixtures('fresh_compiler')
 class TestCompile:
     """By inductor, torch.compile's own backend, where its C++ compiler is
@@ -592,8 +589,7 @@ class TestCompile:
             samples = samples_for(head.decoder, 6)
             forward, loss = head.forward, head.loss
             if compiled:
-                forward = torch.compile(
-                    forward, fullgraph=True, backend=backend)
+                forward = torch.compile(forward, fullgraph=True, backend=backend)
                 loss = torch.compile(loss, backend=backend)
             head.eval()
             with torch.no_grad():
@@ -601,52 +597,52 @@ class TestCompile:
             head.train()
             losses = loss(feats, samples)
             losses['loss_kpt'].backward()
-            results.append((outputs, losses['loss_kpt'].detach(),
-                            losses['acc_pose'].float(),
-                            [p.grad.clone() for p in head.parameters()]))
+            results.append(
+                (
+                    outputs,
+                    losses['loss_kpt'].detach(),
+                    losses['acc_pose'].float(),
+                    [p.grad.clone() for p in head.parameters()],
+                )
+            )
         plain, compiled = results
         assert plain[1] > 0
         for actual, expected in zip(flat(compiled), flat(plain)):
-            scale = max(1., expected.abs().max().item())
-            torch.testing.assert_close(
-                actual, expected, atol=1e-5 * scale, rtol=0)
+            scale = max(1.0, expected.abs().max().item())
+            torch.testing.assert_close(actual, expected, atol=1e-5 * scale, rtol=0)
 
-    @pytest.mark.parametrize('codec', [
-        dict(type='SimCCCodec', sigma=3.),
-        dict(type='SimCCCodec', refine='dark', sigma=4.),
-        dict(type='SimCCCodec', refine='daec', sigma=4., delta=1.5),
-        dict(type='HeatmapCodec', refine='none'),
-        dict(type='HeatmapCodec', refine='quarter'),
-        dict(type='HeatmapCodec', refine='second_max'),
-        dict(type='DARKCodec'),
-        dict(type='DAECCodec'),
-        dict(type='DAECCodec', smooth=True, corner='ul', delta=[.5] * 5),
-    ], ids=lambda codec: '-'.join(map(str, codec.values())))
+    @pytest.mark.parametrize(
+        'codec',
+        [
+            dict(type='SimCCCodec', sigma=3.0),
+            dict(type='SimCCCodec', refine='dark', sigma=4.0),
+            dict(type='SimCCCodec', refine='daec', sigma=4.0, delta=1.5),
+            dict(type='HeatmapCodec', refine='none'),
+            dict(type='HeatmapCodec', refine='quarter'),
+            dict(type='HeatmapCodec', refine='second_max'),
+            dict(type='DARKCodec'),
+            dict(type='DAECCodec'),
+            dict(type='DAECCodec', smooth=True, corner='ul', delta=[0.5] * 5),
+        ],
+        ids=lambda codec: '-'.join(map(str, codec.values())),
+    )
     def test_decoders(self, codec):
         init_default_scope('mmpose')
-        backend = 'inductor' if codec.get('refine') == 'quarter' \
-            else 'aot_eager'
+        backend = 'inductor' if codec.get('refine') == 'quarter' else 'aot_eager'
         size = dict(input_size=(48, 64))
         if codec['type'] != 'SimCCCodec':
             size.update(heatmap_size=(12, 16), sigma=2)
         codec = KEYPOINT_CODECS.build({**size, **codec})
         rng = np.random.default_rng(0)
-        encoded = codec.encode_batch(
-            rng.uniform(0, (47, 63), (16, 1, 5, 2)), np.ones((16, 1, 5)))
+        encoded = codec.encode_batch(rng.uniform(0, (47, 63), (16, 1, 5, 2)), np.ones((16, 1, 5)))
         if hasattr(codec, 'num_bins'):
-            maps = [
-                np.log(encoded[f'keypoint_{axis}_labels'][:, 0] + 1e-4)
-                for axis in 'xy'
-            ]
+            maps = [np.log(encoded[f'keypoint_{axis}_labels'][:, 0] + 1e-4) for axis in 'xy']
         else:
             maps = [encoded['heatmaps']]
-        maps = [
-            torch.from_numpy(m + 0.05 * rng.random(m.shape)).float()
-            for m in maps
-        ]
-        maps[0][0, 0] = 0.
+        maps = [torch.from_numpy(m + 0.05 * rng.random(m.shape)).float() for m in maps]
+        maps[0][0, 0] = 0.0
         maps[0][0, 1] = float('nan')
-        maps[0][0, 2, ..., 0] = 9.  # at the border
+        maps[0][0, 2, ..., 0] = 9.0  # at the border
         expected = codec.decode_tensors(*maps)
         actual = torch.compile(codec.decode_tensors, backend=backend)(*maps)
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)

@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Times the codecs and the SimCC loss against stock MMPose."""
+
 import argparse
 import os
 import sys
@@ -11,19 +12,18 @@ def parse_args():
         description='Encode, decode and loss of this package against stock '
         'MMPose and against one read of the same maps, side by side in one '
         'process. Checks first that the answers agree. Ratios carry over to '
-        'other machines, microseconds do not.')
+        'other machines, microseconds do not.'
+    )
     parser.add_argument('--json', type=Path, help='write every time here')
     parser.add_argument('--plot', type=Path, help='draw the ratios here')
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument(
-        '--threads', type=int, default=1, help='CPU threads (default: 1)')
-    parser.add_argument(
-        '--rounds', type=int, default=20, help='default: 20')
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads (default: 1)')
+    parser.add_argument('--rounds', type=int, default=20, help='default: 20')
     parser.add_argument(
         '--check',
         action='store_true',
-        help='a short run that fails if less than a third of an aim is '
-        'reached')
+        help='a short run that fails if less than a third of an aim is reached',
+    )
     args = parser.parse_args()
     for name in ('threads', 'rounds'):
         if getattr(args, name) < 1:
@@ -36,10 +36,10 @@ def main():
     # read when the libraries are loaded
     for name in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS'):
         os.environ[name] = str(args.threads)
+    import benchmark
     import cv2
     import torch
 
-    from mmpose_simcc import benchmark
     if args.device == 'cuda' and not torch.cuda.is_available():
         sys.exit('benchmark_codecs: --device cuda: no CUDA device is here')
     torch.set_num_threads(args.threads)
@@ -47,8 +47,10 @@ def main():
     if args.check:
         sys.exit(check(benchmark, args.rounds))
     results = benchmark.run_comparisons(
-        benchmark.codec_comparisons(args.device) +
-        benchmark.loss_comparisons(args.device), args.device, args.rounds)
+        benchmark.codec_comparisons(args.device) + benchmark.loss_comparisons(args.device),
+        args.device,
+        args.rounds,
+    )
     benchmark.add_peak_bytes(results, args.device)
     print(benchmark.benchmark_table(results))
     about = benchmark.machine(args.device, args.threads)
@@ -60,15 +62,13 @@ def main():
 
 def check(benchmark, rounds) -> int:
     comparisons = [
-        c for c in benchmark.codec_comparisons(
-            settings=benchmark.SETTINGS[:1]) if c.aim is not None
+        c for c in benchmark.codec_comparisons(settings=benchmark.SETTINGS[:1]) if c.aim is not None
     ]
     results = benchmark.run_comparisons(comparisons, rounds=rounds)
     print(benchmark.benchmark_table(results))
     slow = [r for r in results if r.reached() < 1 / 3]
     for r in slow:
-        print(f'benchmark_codecs: {r.task}, {r.method}: less than a third of '
-              'its aim')
+        print(f'benchmark_codecs: {r.task}, {r.method}: less than a third of its aim')
     return 1 if slow else 0
 
 

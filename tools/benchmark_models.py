@@ -1,31 +1,31 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Times test loop, forward pass and training with stock codecs and ours."""
+
 import argparse
 import sys
 from pathlib import Path
 
+import benchmark
 import torch
-
-from mmpose_simcc import benchmark
 
 
 def parse_args():
     parser = argparse.ArgumentParser(
         description='What the codecs mean to whole models, side by side in '
         'one process. Weights are arbitrary and images noise: neither '
-        'changes a time.')
+        'changes a time.'
+    )
     parser.add_argument(
         'what',
         choices=('test', 'forward', 'targets'),
         help='test: images of the test step with stock codecs and ours; '
         'forward: SimCC without deconvolution against the heatmap; targets: '
-        'labels made by data workers against labels made on the device')
+        'labels made by data workers against labels made on the device',
+    )
     parser.add_argument('--json', type=Path, help='write every time here')
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument(
-        '--threads', type=int, default=1, help='CPU threads (default: 1)')
-    parser.add_argument(
-        '--rounds', type=int, default=10, help='default: 10')
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads (default: 1)')
+    parser.add_argument('--rounds', type=int, default=10, help='default: 10')
     args = parser.parse_args()
     for name in ('threads', 'rounds'):
         if getattr(args, name) < 1:
@@ -49,8 +49,10 @@ def main():
     print(benchmark.throughput_table(results))
     for method, places in sent.items():
         for place, count in places.items():
-            print(f'{method}, labels made by the {place}: {count} bytes of '
-                  'labels a sample from worker to trainer')
+            print(
+                f'{method}, labels made by the {place}: {count} bytes of '
+                'labels a sample from worker to trainer'
+            )
     if args.json:
         about = benchmark.machine(args.device, args.threads)
         benchmark.save_benchmark(results, dict(about, bytes=sent), args.json)

@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Learns DAEC's error-compensation factor for a trained model."""
+
 import argparse
 import os
 import sys
@@ -14,13 +15,13 @@ from rich.console import Console
 # MMPose and mmcv warn of what they lack for other tasks
 warnings.filterwarnings('ignore', module='mm(cv|pose)')
 
-from mmpose_simcc.analysis import load_config  # noqa: E402
-from mmpose_simcc.calibration import (  # noqa: E402
+from mmpose_simcc.utils.files import whole_file  # noqa: E402
+from mmpose_simcc.utils.inference import load_config  # noqa: E402
+from mmpose_simcc.workbench.calibration import (  # noqa: E402
     calibrate,
     plot_calibration,
     print_report,
 )
-from mmpose_simcc.files import whole_file  # noqa: E402
 
 DAY = 24 * 3600  # seconds that a process waits for the others
 
@@ -30,59 +31,90 @@ def parse_args():
         description='Learn the error-compensation factor D of DAEC for a '
         'trained heatmap model, or of its 1-D form for a SimCC model, in one '
         'forward pass over the training set. Every D, corner and smoothing '
-        'is then scored by the config\'s own metric, fitted on one part of '
+        "is then scored by the config's own metric, fitted on one part of "
         'the images and compared on another. Writes a JSON file for '
         'DAECCodec(delta=FILE) or SimCCCodec(refine="daec", delta=FILE), and '
         'a plot beside it. Interrupted, the same command goes on.',
         epilog='examples: python tools/calibrate_daec.py CONFIG.py '
         'CHECKPOINT.pth; on 4 GPUs: torchrun --nproc_per_node=4 '
-        'tools/calibrate_daec.py CONFIG.py CHECKPOINT.pth')
-    parser.add_argument('config', metavar='CONFIG',
-                        help='config file, or mmpose::... for one of MMPose')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT',
-                        help='weights of the trained model')
+        'tools/calibrate_daec.py CONFIG.py CHECKPOINT.pth',
+    )
     parser.add_argument(
-        '--data', default='train', choices=['train', 'val', 'test'],
-        help='which of the config\'s data (default: train)')
+        'config', metavar='CONFIG', help='config file, or mmpose::... for one of MMPose'
+    )
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='weights of the trained model')
     parser.add_argument(
-        '--subset', type=int, metavar='N',
-        help='about N people, of whole images drawn at random (default: all)')
+        '--data',
+        default='train',
+        choices=['train', 'val', 'test'],
+        help="which of the config's data (default: train)",
+    )
     parser.add_argument(
-        '--holdout', type=float, default=0.2, metavar='PART',
+        '--subset',
+        type=int,
+        metavar='N',
+        help='about N people, of whole images drawn at random (default: all)',
+    )
+    parser.add_argument(
+        '--holdout',
+        type=float,
+        default=0.2,
+        metavar='PART',
         help='part of the images that compares the choices fitted on the '
-        'others (default: %(default)s)')
+        'others (default: %(default)s)',
+    )
     parser.add_argument(
-        '--metric', metavar='NAME',
-        help='which of the config\'s metrics decides, such as coco/AP or '
-        'PCK@0.1 (default: as for its best checkpoint)')
+        '--metric',
+        metavar='NAME',
+        help="which of the config's metrics decides, such as coco/AP or "
+        'PCK@0.1 (default: as for its best checkpoint)',
+    )
     parser.add_argument(
-        '--range', type=float, nargs=2, default=(None, None),
-        metavar=('LOW', 'HIGH'), dest='bounds',
-        help='of D, in cells or bins (default: -2 to half the window)')
+        '--range',
+        type=float,
+        nargs=2,
+        default=(None, None),
+        metavar=('LOW', 'HIGH'),
+        dest='bounds',
+        help='of D, in cells or bins (default: -2 to half the window)',
+    )
     parser.add_argument(
-        '--step', type=float, metavar='S',
-        help='between fractional D, 1/n (default: 0.25 cells or 0.5 bins)')
+        '--step',
+        type=float,
+        metavar='S',
+        help='between fractional D, 1/n (default: 0.25 cells or 0.5 bins)',
+    )
     parser.add_argument(
-        '--corner', choices=['br', 'ur', 'bl', 'ul'],
-        help='cut corner that D is written for (default: the config\'s, or '
-        'br); all four are compared')
+        '--corner',
+        choices=['br', 'ur', 'bl', 'ul'],
+        help="cut corner that D is written for (default: the config's, or "
+        'br); all four are compared',
+    )
     parser.add_argument(
-        '--smooth', choices=['on', 'off'],
-        help='smoothing that D is written for (default: the config\'s, or '
-        'off); both are compared')
+        '--smooth',
+        choices=['on', 'off'],
+        help="smoothing that D is written for (default: the config's, or off); both are compared",
+    )
     parser.add_argument(
-        '--out', type=Path, metavar='FILE',
-        help='the JSON file; the plot lies beside it as .png (default: '
-        'WORK_DIR/CONFIG.json)')
+        '--out',
+        type=Path,
+        metavar='FILE',
+        help='the JSON file; the plot lies beside it as .png (default: WORK_DIR/CONFIG.json)',
+    )
     parser.add_argument(
-        '--work-dir', type=Path, default=Path('work_dirs/calibrate'),
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/calibrate'),
         metavar='DIR',
         help='where windows of the forward pass are kept, about 25 kB a '
-        'person at sigma 2; the processes share it (default: %(default)s)')
+        'person at sigma 2; the processes share it (default: %(default)s)',
+    )
     parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'],
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none',
-        help='MMEngine launcher (default: pytorch under torchrun)')
+        help='MMEngine launcher (default: pytorch under torchrun)',
+    )
     return parser.parse_args()
 
 
@@ -92,8 +124,7 @@ def start_processes(launcher):
     if torch.cuda.is_available():
         init_dist(launcher, timeout=DAY)
     else:  # mmengine's would look for a GPU
-        torch.distributed.init_process_group(
-            'gloo', timeout=timedelta(seconds=DAY))
+        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=DAY))
 
 
 def main():
@@ -112,7 +143,8 @@ def main():
             high=args.bounds[1],
             step=args.step,
             corner=args.corner,
-            smooth=None if args.smooth is None else args.smooth == 'on')
+            smooth=None if args.smooth is None else args.smooth == 'on',
+        )
         if not is_main_process():
             return
         out = args.out or args.work_dir / f'{Path(args.config).stem}.json'
@@ -123,8 +155,7 @@ def main():
     except (ValueError, OSError) as error:
         sys.exit(f'calibrate_daec: {error}')
     except KeyboardInterrupt:
-        print('calibrate_daec: interrupted; the same command goes on from '
-              'here', file=sys.stderr)
+        print('calibrate_daec: interrupted; the same command goes on from here', file=sys.stderr)
         sys.exit(130)
     console = Console()
     console.width = max(console.width, 136)  # of the tables

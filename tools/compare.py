@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Compares keypoint heads and decoders on data."""
+
 import argparse
 import contextlib
 import signal
@@ -14,8 +15,8 @@ warnings.filterwarnings('ignore', module='mm(cv|pose)')
 
 from mmengine.config import DictAction  # noqa: E402
 
-from mmpose_simcc.lab import (  # noqa: E402
-    LabError,
+from mmpose_simcc.workbench.compare import (  # noqa: E402
+    CompareError,
     Launcher,
     Study,
     load_study,
@@ -23,17 +24,19 @@ from mmpose_simcc.lab import (  # noqa: E402
     run_study,
     study_runs,
 )
-from mmpose_simcc.lab.decoders import decoder_names  # noqa: E402
-from mmpose_simcc.lab.report import write_report  # noqa: E402
-from mmpose_simcc.lab.tables import print_table  # noqa: E402
-from mmpose_simcc.toy import make_toy_coco  # noqa: E402
+from mmpose_simcc.workbench.compare.decoders import decoder_names  # noqa: E402
+from mmpose_simcc.workbench.compare.report import write_report  # noqa: E402
+from mmpose_simcc.workbench.compare.tables import print_table  # noqa: E402
+from mmpose_simcc.workbench.toy import make_toy_coco  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 TOY_CONFIGS = [
-    str(CONFIGS / 'body_2d_keypoint' / name) for name in (
+    str(CONFIGS / 'body_2d_keypoint' / name)
+    for name in (
         'topdown_heatmap/toy_coco/td-hm_res18_1xb8-4e_toy-coco-64x64.py',
         'topdown_heatmap/toy_coco/td-hm_res18_dark-1xb8-4e_toy-coco-64x64.py',
-        'simcc/toy_coco/simcc_res18_1xb8-4e_toy-coco-64x64.py')
+        'simcc/toy_coco/simcc_res18_1xb8-4e_toy-coco-64x64.py',
+    )
 ]
 TOY_ROOT = 'data/toy_coco'
 # Seed 0 drew the pictures on which the toy recipe was chosen.
@@ -52,28 +55,30 @@ def parse_args():
         '`python tools/compare.py` trains heatmap, DARK and SimCC models on '
         'drawn people; '
         '`python tools/compare.py A.py B.py=b.pth --data data/coco` trains A, '
-        'takes B as it is, and evaluates both on COCO.')
+        'takes B as it is, and evaluates both on COCO.',
+    )
     parser.add_argument(
         'configs',
         nargs='*',
         metavar='CONFIG[=CHECKPOINT]',
         help='top-down configs, each with a checkpoint or to be trained '
-        '(default: heatmap, DARK and SimCC with ResNet-18 at 64x64)')
+        '(default: heatmap, DARK and SimCC with ResNet-18 at 64x64)',
+    )
     parser.add_argument(
         '--data',
         metavar='ROOT',
         help='folder in place of `data_root` in the configs, laid out like '
         f'COCO 2017 (default: as in the configs; {TOY_ROOT} is drawn where '
-        'they name it)')
+        'they name it)',
+    )
     parser.add_argument(
         '--study',
         metavar='FILE',
-        help='study file, such as those in configs/studies, instead of '
-        'configs')
+        help='study file, such as those in configs/studies, instead of configs',
+    )
     parser.add_argument(
-        '--full',
-        action='store_true',
-        help='run the study with the models and sizes of the paper')
+        '--full', action='store_true', help='run the study with the models and sizes of the paper'
+    )
     parser.add_argument(
         '--vary',
         nargs='+',
@@ -82,46 +87,52 @@ def parse_args():
         metavar='NAME=V1,V2',
         help='codec arguments to vary, in all combinations: '
         'unbiased=False,True simcc_split_ratio=1,2,3 '
-        'label_smoothing=equal,gaussian input_size="[(64,64),(128,128)]"')
+        'label_smoothing=equal,gaussian input_size="[(64,64),(128,128)]"',
+    )
     parser.add_argument(
         '--decoders',
         nargs='+',
         metavar='NAME',
         choices=decoder_names(),
         help=f'some of: {", ".join(decoder_names())} (default: all for '
-        'heatmaps, argmax for SimCC, which knows dark and daec as well)')
+        'heatmaps, argmax for SimCC, which knows dark and daec as well)',
+    )
     parser.add_argument(
         '--disagree',
         nargs=2,
         metavar='NAME',
         help='decoders whose largest disagreements are pictured (default: '
-        'the best row and the worst)')
+        'the best row and the worst)',
+    )
     parser.add_argument(
         '--work-dir',
         type=Path,
         default=Path('work_dirs/compare'),
         metavar='DIR',
-        help='where results go and are found again (default: %(default)s)')
+        help='where results go and are found again (default: %(default)s)',
+    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm'],
         default='none',
-        help='MMEngine launcher that starts the trainings')
+        help='MMEngine launcher that starts the trainings',
+    )
     parser.add_argument(
         '--gpus',
         type=int,
         default=1,
         metavar='N',
-        help='processes of a launched training, one for each GPU')
+        help='processes of a launched training, one for each GPU',
+    )
     parser.add_argument(
         '--srun-args',
         default='',
         metavar='"..."',
-        help='further arguments of srun, such as the partition')
+        help='further arguments of srun, such as the partition',
+    )
     args = parser.parse_args()
     if args.study and (args.configs or args.vary):
-        parser.error('--study names the models and what varies: give no '
-                     'CONFIG or --vary with it')
+        parser.error('--study names the models and what varies: give no CONFIG or --vary with it')
     if args.full and not args.study:
         parser.error('--full needs --study')
     return args
@@ -139,8 +150,7 @@ def read_study(args):
             name: values if isinstance(values, list) else [values]
             for name, values in args.vary.items()
         }
-        study = Study(
-            named_models(args.configs or TOY_CONFIGS), vary, args.decoders)
+        study = Study(named_models(args.configs or TOY_CONFIGS), vary, args.decoders)
         folder = args.work_dir
     if args.disagree:
         study.disagree = args.disagree
@@ -165,25 +175,28 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         study, runs, folder = read_study(args)
-        if any(run.cfg.get('data_root', '').rstrip('/') == TOY_ROOT
-               for run in runs) and not args.data:
+        if (
+            any(run.cfg.get('data_root', '').rstrip('/') == TOY_ROOT for run in runs)
+            and not args.data
+        ):
             draw_toy_data()
-        rows = run_study(study, runs, args.work_dir,
-                         Launcher(args.launcher, args.gpus, args.srun_args))
+        rows = run_study(
+            study, runs, args.work_dir, Launcher(args.launcher, args.gpus, args.srun_args)
+        )
         page, *paths = write_report(study, runs, rows, folder)
-    except (LabError, OSError) as error:
+    except (CompareError, OSError) as error:
         print(f'compare: {error}', file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print('compare: interrupted; the same command goes on from here',
-              file=sys.stderr)
+        print('compare: interrupted; the same command goes on from here', file=sys.stderr)
         sys.exit(130)
     console = Console()
     print_table(rows, console)
     console.print(
         f'\n[bold]{page}[/] holds the tables, plots and pictures; in the same '
         'folder: ' + ', '.join(path.name for path in paths),
-        highlight=False)
+        highlight=False,
+    )
 
 
 if __name__ == '__main__':

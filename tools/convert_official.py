@@ -1,9 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Converts published weights to an MMPose checkpoint."""
+
 import argparse
 import sys
 
-from mmpose_simcc.convert import (
+from mmpose_simcc.weights import (
     check_config,
     convert_official,
     identify,
@@ -17,15 +18,16 @@ def parse_args():
         description='Convert weights published by the repositories of '
         'SimpleBaseline, HRNet, DARK, DAEC, SimCC and TokenPose to an MMPose '
         'checkpoint. The architecture is recognised from the weights.',
-        epilog='example: python tools/convert_official.py '
-        'pose_hrnet_w48_256x192.pth hrnet.pth')
+        epilog='example: python tools/convert_official.py pose_hrnet_w48_256x192.pth hrnet.pth',
+    )
     parser.add_argument('src', metavar='SRC.pth', help='published weights')
     parser.add_argument('dst', metavar='DST.pth', help='file to write')
     parser.add_argument(
         '--config',
         metavar='CFG',
         help='load the result into the model of this config, and fail if '
-        'anything is missing or left over')
+        'anything is missing or left over',
+    )
     return parser.parse_args()
 
 

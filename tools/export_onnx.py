@@ -1,26 +1,21 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Writes a trained model as an ONNX file."""
+
 import argparse
 import sys
 from importlib.util import find_spec
 
 if not (find_spec('onnx') and find_spec('onnxruntime')):
-    sys.exit('export_onnx: onnx and onnxruntime are not installed: '
-             'pip install "mmpose_simcc[onnx]"')
+    sys.exit(
+        'export_onnx: onnx and onnxruntime are not installed: pip install "mmpose_simcc[onnx]"'
+    )
 
 # ruff: noqa: E402
-from mmpose_simcc.analysis import build_model
-from mmpose_simcc.client import ClientError
-from mmpose_simcc.export import (
-    INPUTS,
-    OUTPUTS,
-    PRECISIONS,
-    ExportError,
-    export_onnx,
-)
-from mmpose_simcc.inference import load_weights
-from mmpose_simcc.lab import LabError, Run
-from mmpose_simcc.lab.runs import check_data, read_config, use_data
+from mmpose_simcc.deploy.client import ClientError
+from mmpose_simcc.deploy.export import INPUTS, OUTPUTS, PRECISIONS, ExportError, export_onnx
+from mmpose_simcc.utils.inference import build_model, load_weights
+from mmpose_simcc.workbench.compare import CompareError, Run
+from mmpose_simcc.workbench.compare.runs import check_data, read_config, use_data
 
 
 def parse_args():
@@ -29,37 +24,38 @@ def parse_args():
         'SimCC and RTMPose-style heads) as ONNX with a dynamic batch. The '
         'file is checked and compared with PyTorch before it appears, and '
         'carries all that a client needs to know.',
-        epilog='example: python tools/export_onnx.py CONFIG CHECKPOINT '
-        'model.onnx --input bgr')
-    parser.add_argument(
-        'config', metavar='CONFIG', help='config of a top-down model')
-    parser.add_argument(
-        'checkpoint', metavar='CHECKPOINT', help='its weights')
+        epilog='example: python tools/export_onnx.py CONFIG CHECKPOINT model.onnx --input bgr',
+    )
+    parser.add_argument('config', metavar='CONFIG', help='config of a top-down model')
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='its weights')
     parser.add_argument('out', metavar='OUT.onnx', help='file to write')
     parser.add_argument(
         '--output',
         choices=OUTPUTS,
         help='simcc: vectors simcc_x and simcc_y for clients of RTMPose, with '
         'maxima in (0, 1]. keypoints: decoded in the graph, keypoints in '
-        'input pixels and scores (default: simcc for SimCC models)')
+        'input pixels and scores (default: simcc for SimCC models)',
+    )
     parser.add_argument(
         '--input',
         choices=INPUTS,
         default='float',
         help='float: (B, 3, h, w), normalised, RGB. bgr: as rtmlib '
         'normalises BGR pixels. uint8: a plain crop as OpenCV reads it, '
-        '(B, h, w, 3) (default: %(default)s)')
+        '(B, h, w, 3) (default: %(default)s)',
+    )
     parser.add_argument(
         '--precision',
         choices=PRECISIONS,
         default='fp32',
         help='fp16 and int8 (calibrated on training images) are evaluated '
-        'beside fp32 on the test data (default: %(default)s)')
+        'beside fp32 on the test data (default: %(default)s)',
+    )
     parser.add_argument(
         '--data',
         metavar='ROOT',
-        help='folder in place of the config\'s `data_root`, laid out like '
-        'COCO 2017')
+        help="folder in place of the config's `data_root`, laid out like COCO 2017",
+    )
     return parser.parse_args()
 
 
@@ -75,10 +71,8 @@ def main():
             check_data(Run(args.config, cfg), 'train')
         model = build_model(cfg)
         load_weights(model, args.checkpoint)
-        export_onnx(model, cfg, args.out, args.input, args.output,
-                    args.precision)
-    except (ClientError, ExportError, LabError, OSError,
-            ValueError) as error:
+        export_onnx(model, cfg, args.out, args.input, args.output, args.precision)
+    except (ClientError, ExportError, CompareError, OSError, ValueError) as error:
         sys.exit(f'export_onnx: {error}')
 
 

@@ -1,11 +1,12 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Prints the size and the cost of models."""
+
 import argparse
 import sys
 
 import torch
 
-from mmpose_simcc.analysis import (
+from mmpose_simcc.workbench.complexity import (
     FORMATS,
     compare_with_papers,
     is_settled,
@@ -23,25 +24,22 @@ def parse_args():
         epilog='examples: python tools/model_size.py mmpose::'
         'body_2d_keypoint/topdown_heatmap/coco/'
         'td-hm_res50_8xb64-210e_coco-256x192.py; '
-        'python tools/model_size.py --papers')
+        'python tools/model_size.py --papers',
+    )
     parser.add_argument(
-        'configs',
-        nargs='*',
-        metavar='CONFIG',
-        help='config file, or mmpose::... for one of MMPose')
+        'configs', nargs='*', metavar='CONFIG', help='config file, or mmpose::... for one of MMPose'
+    )
     parser.add_argument(
         '--papers',
         action='store_true',
         help='compare with every size that the papers print; fails if a row '
-        'differs and does not say why, or has no config')
+        'differs and does not say why, or has no config',
+    )
+    parser.add_argument('--format', choices=FORMATS, default='table', help='default: table')
     parser.add_argument(
-        '--format', choices=FORMATS, default='table', help='default: table')
-    parser.add_argument(
-        '--device',
-        help='where to time the forward pass (default: cuda if there is, '
-        'else cpu)')
-    parser.add_argument(
-        '--no-time', action='store_true', help='do not time the forward pass')
+        '--device', help='where to time the forward pass (default: cuda if there is, else cpu)'
+    )
+    parser.add_argument('--no-time', action='store_true', help='do not time the forward pass')
     args = parser.parse_args()
     if bool(args.configs) == args.papers:
         parser.error('give CONFIG..., or --papers')

@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """MMPose's training script in an environment that this package has mended:
 what ``mim train mmpose_simcc CONFIG`` runs."""
+
 import runpy
 from pathlib import Path
 

@@ -5,6 +5,4 @@ from .dark import DARKCodec
 from .heatmap import HeatmapCodec
 from .simcc import SimCCCodec
 
-__all__ = [
-    'CoordinateCodec', 'DAECCodec', 'DARKCodec', 'HeatmapCodec', 'SimCCCodec'
-]
+__all__ = ['CoordinateCodec', 'DAECCodec', 'DARKCodec', 'HeatmapCodec', 'SimCCCodec']

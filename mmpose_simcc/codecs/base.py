@@ -8,13 +8,8 @@ import torch
 from mmpose.codecs.base import BaseKeypointCodec
 from torch import Tensor
 
-from ..checks import invalid
-from ..functional.arrays import (
-    Array,
-    is_double,
-    is_floating,
-    precision,
-)
+from ..functional.arrays import Array, is_double, is_floating, precision
+from ..utils.checks import invalid
 
 # Of a label, in cells or bins. Far below, float32 has no number for its
 # variance; far above, it is flat on any map.
@@ -32,8 +27,7 @@ class TensorCodec(BaseKeypointCodec):
     """
 
     @abstractmethod
-    def encode_tensors(self, keypoints: Array,
-                       keypoints_visible: Array) -> Tuple[Array, ...]:
+    def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Tuple[Array, ...]:
         """Labels of a batch, on its device.
 
         Args:
@@ -46,8 +40,7 @@ class TensorCodec(BaseKeypointCodec):
         """
 
     @abstractmethod
-    def encode_batch(self, keypoints: Array,
-                     keypoints_visible: Array) -> Dict[str, Array]:
+    def encode_batch(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
         """Labels of a batch by their names, on its device.
 
         Args:
@@ -58,9 +51,7 @@ class TensorCodec(BaseKeypointCodec):
             dict: What :meth:`encode` gives, with the leading dimensions.
         """
 
-    def encode(self,
-               keypoints: np.ndarray,
-               keypoints_visible: Optional[np.ndarray] = None) -> dict:
+    def encode(self, keypoints: np.ndarray, keypoints_visible: Optional[np.ndarray] = None) -> dict:
         """Encode one sample.
 
         Args:
@@ -90,8 +81,7 @@ class TensorCodec(BaseKeypointCodec):
             - scores (Array): Shape (B, K).
         """
 
-    def _decode_numpy(
-            self, encoded: List[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+    def _decode_numpy(self, encoded: List[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
         # maps that are not finite get a score of 0, not a warning
         with np.errstate(all='ignore'):
             return self.decode_tensors(*encoded)
@@ -110,9 +100,7 @@ class TensorCodec(BaseKeypointCodec):
         """
         return self._decode_numpy([np.asarray(item)[None] for item in encoded])
 
-    def batch_decode(
-            self,
-            *batch_encoded: Tensor) -> Tuple[List[np.ndarray], List]:
+    def batch_decode(self, *batch_encoded: Tensor) -> Tuple[List[np.ndarray], List]:
         """Decode a batch on the device of its tensors.
 
         Args:
@@ -125,14 +113,15 @@ class TensorCodec(BaseKeypointCodec):
         """
         for item in batch_encoded:
             if not isinstance(item, Tensor):
-                raise invalid('batch_encoded', item,
-                              'a tensor (`decode` takes arrays)')
+                raise invalid('batch_encoded', item, 'a tensor (`decode` takes arrays)')
         if batch_encoded[0].device.type == 'cpu':
-            keypoints, scores = self._decode_numpy([
-                # numpy has no bfloat16
-                (item.float() if item.dtype == torch.bfloat16 else
-                 item).numpy(force=True) for item in batch_encoded
-            ])
+            keypoints, scores = self._decode_numpy(
+                [
+                    # numpy has no bfloat16
+                    (item.float() if item.dtype == torch.bfloat16 else item).numpy(force=True)
+                    for item in batch_encoded
+                ]
+            )
         else:
             with torch.no_grad():
                 keypoints, scores = self.decode_tensors(*batch_encoded)
@@ -144,8 +133,7 @@ class TensorCodec(BaseKeypointCodec):
 
 
 def as_keypoints(
-    keypoints: np.ndarray,
-    keypoints_visible: Optional[np.ndarray] = None
+    keypoints: np.ndarray, keypoints_visible: Optional[np.ndarray] = None
 ) -> Tuple[np.ndarray, np.ndarray]:
     """Check and convert what ``encode`` gets.
 
@@ -162,14 +150,14 @@ def as_keypoints(
     """
     keypoints = _as_float32('keypoints', keypoints)
     if keypoints.ndim != 3 or keypoints.shape[-1] != 2:
-        raise invalid('keypoints', keypoints.shape,
-                      'an array of shape (N, K, 2)')
+        raise invalid('keypoints', keypoints.shape, 'an array of shape (N, K, 2)')
     if keypoints_visible is None:
         return keypoints, np.ones(keypoints.shape[:2], dtype=np.float32)
     visible = _as_float32('keypoints_visible', keypoints_visible)
     if visible.shape != keypoints.shape[:2]:
-        raise invalid('keypoints_visible', visible.shape,
-                      f'an array of shape (N, K) = {keypoints.shape[:2]}')
+        raise invalid(
+            'keypoints_visible', visible.shape, f'an array of shape (N, K) = {keypoints.shape[:2]}'
+        )
     # it would become the weight of a loss; np.isnan takes four times as long
     if math.isnan(np.vdot(visible, visible)):
         raise invalid('keypoints_visible', visible, 'without NaN')
@@ -198,9 +186,11 @@ def check_maps(name: str, maps: Array, shape: Tuple[int, ...]) -> Array:
         ValueError: They have another shape or are not floating point.
     """
     if maps.ndim != 2 + len(shape) or tuple(maps.shape[2:]) != tuple(shape):
-        raise invalid(name, tuple(maps.shape),
-                      f'a tensor of shape (B, K, {", ".join(map(str, shape))})'
-                      ' (B is absent for one sample)')
+        raise invalid(
+            name,
+            tuple(maps.shape),
+            f'a tensor of shape (B, K, {", ".join(map(str, shape))}) (B is absent for one sample)',
+        )
     if not is_floating(maps):
         raise invalid(name, maps.dtype, 'a floating-point tensor')
     if isinstance(maps, np.ndarray):

@@ -16,11 +16,10 @@ class CoordinateCodec(BaseKeypointCodec):
     label_mapping_table = dict(
         keypoint_labels='keypoint_labels',
         keypoints_visible='keypoints_visible',
-        keypoint_weights='keypoint_weights')
+        keypoint_weights='keypoint_weights',
+    )
 
-    def encode(self,
-               keypoints: np.ndarray,
-               keypoints_visible: Optional[np.ndarray] = None) -> dict:
+    def encode(self, keypoints: np.ndarray, keypoints_visible: Optional[np.ndarray] = None) -> dict:
         """Pass on one sample.
 
         Args:
@@ -41,9 +40,10 @@ class CoordinateCodec(BaseKeypointCodec):
         return dict(
             keypoint_labels=keypoints,
             keypoints_visible=visible,
-            keypoint_weights=np.ones_like(visible))
+            keypoint_weights=np.ones_like(visible),
+        )
 
     def decode(self, encoded):
         raise NotImplementedError(
-            'CoordinateCodec only encodes; decode with the codec of '
-            'TargetDataPreprocessor')
+            'CoordinateCodec only encodes; decode with the codec of TargetDataPreprocessor'
+        )

@@ -4,9 +4,9 @@ from typing import Optional, Sequence, Tuple, Union
 import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
-from ..checks import check_bool, check_choice, invalid
 from ..functional.arrays import Array
 from ..functional.decode import decode_daec
+from ..utils.checks import check_bool, check_choice, invalid
 from .heatmap import BaseHeatmapCodec
 from .learned import load_learned_delta
 
@@ -25,9 +25,11 @@ def parse_delta(delta: Delta) -> np.ndarray:
     Raises:
         ValueError: They have none of the allowed forms.
     """
-    allowed = ("'empirical', the path of a JSON file of a learned one, a "
-               'finite number, a pair (x, y) of them, or a list with a '
-               'number or a pair for each keypoint')
+    allowed = (
+        "'empirical', the path of a JSON file of a learned one, a "
+        'finite number, a pair (x, y) of them, or a list with a '
+        'number or a pair for each keypoint'
+    )
     try:
         array = np.array(delta, dtype=np.float32)
     except (TypeError, ValueError):
@@ -35,9 +37,13 @@ def parse_delta(delta: Delta) -> np.ndarray:
     per_keypoint = array.ndim == 1 and len(array) > 2
     if per_keypoint:
         array = np.stack([array, array], axis=-1)
-    if (isinstance(delta, (str, bool)) or array.ndim > 2 or array.size == 0
-            or (array.ndim and array.shape[-1] != 2)
-            or not np.isfinite(array).all()):
+    if (
+        isinstance(delta, (str, bool))
+        or array.ndim > 2
+        or array.size == 0
+        or (array.ndim and array.shape[-1] != 2)
+        or not np.isfinite(array).all()
+    ):
         raise invalid('delta', delta, allowed)
     return array
 
@@ -74,17 +80,18 @@ class DAECCodec(BaseHeatmapCodec):
         ValueError: An argument is out of its range.
     """
 
-    def __init__(self,
-                 input_size: Tuple[int, int],
-                 heatmap_size: Tuple[int, int],
-                 sigma: float,
-                 unbiased: bool = False,
-                 blur_kernel_size: Optional[int] = None,
-                 delta: Delta = 'empirical',
-                 corner: str = 'br',
-                 smooth: bool = False) -> None:
-        super().__init__(input_size, heatmap_size, sigma, unbiased,
-                         blur_kernel_size)
+    def __init__(
+        self,
+        input_size: Tuple[int, int],
+        heatmap_size: Tuple[int, int],
+        sigma: float,
+        unbiased: bool = False,
+        blur_kernel_size: Optional[int] = None,
+        delta: Delta = 'empirical',
+        corner: str = 'br',
+        smooth: bool = False,
+    ) -> None:
+        super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size)
         self.corner = check_choice('corner', corner, ('br', 'ur', 'bl', 'ul'))
         self.smooth = check_bool('smooth', smooth)
         if isinstance(delta, str) and delta == 'empirical':
@@ -95,10 +102,8 @@ class DAECCodec(BaseHeatmapCodec):
 
     def _load_delta(self, path: str):
         settings = dict(
-            sigma=self.sigma,
-            heatmap_size=self.heatmap_size,
-            corner=self.corner,
-            smooth=self.smooth)
+            sigma=self.sigma, heatmap_size=self.heatmap_size, corner=self.corner, smooth=self.smooth
+        )
         if self.smooth:
             settings['blur_kernel_size'] = self.blur_kernel_size
         return load_learned_delta(path, 'heatmap', settings)
@@ -106,12 +111,12 @@ class DAECCodec(BaseHeatmapCodec):
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         K = locs.shape[-2]
         if self.delta.ndim == 2 and len(self.delta) != K:
-            raise invalid('delta', self.delta.tolist(),
-                          f'one entry for each of the {K} keypoints')
+            raise invalid('delta', self.delta.tolist(), f'one entry for each of the {K} keypoints')
         return decode_daec(
             heatmaps,
             locs,
             self.sigma,
             self.delta,
             corner=self.corner,
-            blur_kernel_size=self.blur_kernel_size if self.smooth else 1)
+            blur_kernel_size=self.blur_kernel_size if self.smooth else 1,
+        )

@@ -27,14 +27,15 @@ class DARKCodec(BaseHeatmapCodec):
         ValueError: An argument is out of its range.
     """
 
-    def __init__(self,
-                 input_size: Tuple[int, int],
-                 heatmap_size: Tuple[int, int],
-                 sigma: float,
-                 unbiased: bool = True,
-                 blur_kernel_size: Optional[int] = None) -> None:
-        super().__init__(input_size, heatmap_size, sigma, unbiased,
-                         blur_kernel_size)
+    def __init__(
+        self,
+        input_size: Tuple[int, int],
+        heatmap_size: Tuple[int, int],
+        sigma: float,
+        unbiased: bool = True,
+        blur_kernel_size: Optional[int] = None,
+    ) -> None:
+        super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         return refine_dark(heatmaps, locs, self.blur_kernel_size)

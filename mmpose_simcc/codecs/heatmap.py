@@ -4,17 +4,10 @@ from typing import Dict, Optional, Tuple
 import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
-from ..checks import (
-    check_bool,
-    check_choice,
-    check_number,
-    check_odd,
-    check_size,
-    invalid,
-)
 from ..functional import decode as F
 from ..functional import labels
 from ..functional.arrays import Array, as_array, constant, namespace
+from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
 from .base import SIGMA_RANGE, TensorCodec, check_maps
 
 
@@ -43,12 +36,14 @@ class BaseHeatmapCodec(TensorCodec):
     label_mapping_table = dict(keypoint_weights='keypoint_weights')
     field_mapping_table = dict(heatmaps='heatmaps')
 
-    def __init__(self,
-                 input_size: Tuple[int, int],
-                 heatmap_size: Tuple[int, int],
-                 sigma: float,
-                 unbiased: bool = False,
-                 blur_kernel_size: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        input_size: Tuple[int, int],
+        heatmap_size: Tuple[int, int],
+        sigma: float,
+        unbiased: bool = False,
+        blur_kernel_size: Optional[int] = None,
+    ) -> None:
         super().__init__()
         self.input_size = check_size('input_size', input_size)
         self.heatmap_size = check_size('heatmap_size', heatmap_size)
@@ -56,14 +51,11 @@ class BaseHeatmapCodec(TensorCodec):
         self.unbiased = check_bool('unbiased', unbiased)
         if blur_kernel_size is None:
             blur_kernel_size = F.blur_kernel_size_of(sigma)
-        self.blur_kernel_size = check_odd('blur_kernel_size',
-                                          blur_kernel_size)
-        self.scale_factor = (np.array(self.input_size) /
-                             self.heatmap_size).astype(np.float32)
+        self.blur_kernel_size = check_odd('blur_kernel_size', blur_kernel_size)
+        self.scale_factor = (np.array(self.input_size) / self.heatmap_size).astype(np.float32)
         self._scale = tuple(self.scale_factor.tolist())
 
-    def encode_tensors(self, keypoints: Array,
-                       keypoints_visible: Array) -> Tuple[Array, Array]:
+    def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Tuple[Array, Array]:
         """Labels of a batch, on its device.
 
         Args:
@@ -80,14 +72,13 @@ class BaseHeatmapCodec(TensorCodec):
         cells = keypoints / constant(self._scale, like=keypoints)
         labelled = keypoints_visible >= constant(0.5, keypoints_visible)
         heatmaps, in_reach = labels.gaussian_heatmaps(
-            cells, self.heatmap_size, self.sigma, self.unbiased, labelled)
+            cells, self.heatmap_size, self.sigma, self.unbiased, labelled
+        )
         # `>=` of bools: in reach, or not labelled
-        weights = keypoints_visible * as_array(in_reach >= labelled,
-                                               like=keypoints_visible)
+        weights = keypoints_visible * as_array(in_reach >= labelled, like=keypoints_visible)
         return heatmaps, weights
 
-    def encode_batch(self, keypoints: Array,
-                     keypoints_visible: Array) -> Dict[str, Array]:
+    def encode_batch(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
         """Labels of a batch by their names, on its device.
 
         Args:
@@ -129,10 +120,11 @@ class BaseHeatmapCodec(TensorCodec):
         xp = namespace(heatmaps)
         locs, scores = F.heatmap_argmax(heatmaps)
         usable = (scores > constant(0, scores)) & xp.isfinite(scores)
-        keypoints = xp.where(usable[..., None], self._refine(heatmaps, locs),
-                             as_array(locs, like=heatmaps))
+        keypoints = xp.where(
+            usable[..., None], self._refine(heatmaps, locs), as_array(locs, like=heatmaps)
+        )
         keypoints = keypoints * constant(self._scale, keypoints)
-        return keypoints, xp.where(usable, scores, 0.)
+        return keypoints, xp.where(usable, scores, 0.0)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         """From the integer argmax (x, y) to sub-cell coordinates."""
@@ -161,20 +153,21 @@ class HeatmapCodec(BaseHeatmapCodec):
         ValueError: An argument is out of its range.
     """
 
-    def __init__(self,
-                 input_size: Tuple[int, int],
-                 heatmap_size: Tuple[int, int],
-                 sigma: float,
-                 unbiased: bool = False,
-                 blur_kernel_size: Optional[int] = None,
-                 refine: str = 'quarter') -> None:
-        super().__init__(input_size, heatmap_size, sigma, unbiased,
-                         blur_kernel_size)
-        self.refine = check_choice('refine', refine,
-                                   ('none', 'quarter', 'second_max'))
+    def __init__(
+        self,
+        input_size: Tuple[int, int],
+        heatmap_size: Tuple[int, int],
+        sigma: float,
+        unbiased: bool = False,
+        blur_kernel_size: Optional[int] = None,
+        refine: str = 'quarter',
+    ) -> None:
+        super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size)
+        self.refine = check_choice('refine', refine, ('none', 'quarter', 'second_max'))
         if refine == 'second_max' and self.heatmap_size == (1, 1):
-            raise invalid('heatmap_size', heatmap_size,
-                          "at least two cells for refine='second_max'")
+            raise invalid(
+                'heatmap_size', heatmap_size, "at least two cells for refine='second_max'"
+            )
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         if self.refine == 'quarter':

@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Files of learned error-compensation factors, and when they apply."""
+
 import json
 from typing import Any
 
@@ -8,8 +9,9 @@ from ..version import __version__
 FORMAT = 'mmpose_simcc.learned_delta'
 
 
-def save_learned_delta(path, representation: str, delta: Any, settings: dict,
-                       provenance: dict) -> None:
+def save_learned_delta(
+    path, representation: str, delta: Any, settings: dict, provenance: dict
+) -> None:
     """Write what :func:`load_learned_delta` reads.
 
     Args:
@@ -25,7 +27,8 @@ def save_learned_delta(path, representation: str, delta: Any, settings: dict,
         representation=representation,
         delta=delta,
         settings=settings,
-        **provenance)
+        **provenance,
+    )
     with open(path, 'w', encoding='utf-8') as file:
         json.dump(content, file, indent=2)
         file.write('\n')
@@ -58,22 +61,27 @@ def load_learned_delta(path: str, representation: str, settings: dict) -> Any:
         with open(path, encoding='utf-8') as file:
             content = json.load(file)
     except OSError as error:
-        raise ValueError(
-            f'{name} cannot be read: {error.strerror}') from error
+        raise ValueError(f'{name} cannot be read: {error.strerror}') from error
     except ValueError as error:
         raise ValueError(f'{name} is not JSON: {error}') from error
-    if (not isinstance(content, dict) or content.get('format') != FORMAT
-            or not isinstance(content.get('settings'), dict)
-            or 'delta' not in content):
-        raise ValueError(f'{name} holds no factor learned by '
-                         'tools/calibrate_daec.py')
+    if (
+        not isinstance(content, dict)
+        or content.get('format') != FORMAT
+        or not isinstance(content.get('settings'), dict)
+        or 'delta' not in content
+    ):
+        raise ValueError(f'{name} holds no factor learned by tools/calibrate_daec.py')
     if content.get('representation') != representation:
-        raise ValueError(f'{name} was learned for the representation '
-                         f'{content.get("representation")!r}, not '
-                         f'{representation!r}')
+        raise ValueError(
+            f'{name} was learned for the representation '
+            f'{content.get("representation")!r}, not '
+            f'{representation!r}'
+        )
     for key, value in settings.items():
         learned = content['settings'].get(key)
         if learned != _plain(value):
-            raise ValueError(f'{name} was learned for {key}={learned!r}, but '
-                             f'the codec has {key}={_plain(value)!r}')
+            raise ValueError(
+                f'{name} was learned for {key}={learned!r}, but '
+                f'the codec has {key}={_plain(value)!r}'
+            )
     return content['delta']

@@ -7,6 +7,7 @@ stay on their device and can be exported; for arrays on the CPU numpy is the
 faster one: an operation on the few numbers of one sample costs it a third of
 torch's time, and its argmax reads at memory speed.
 """
+
 import math
 from functools import lru_cache
 from types import ModuleType
@@ -28,14 +29,12 @@ def as_array(values: Any, like: Array) -> Array:
     """Numbers on the host, or an array, with kind, dtype and device of
     ``like``. Does not wait for the device."""
     if isinstance(like, Tensor):
-        return torch.as_tensor(values, dtype=like.dtype).to(
-            like.device, non_blocking=True)
+        return torch.as_tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
     return np.asarray(values, dtype=like.dtype)
 
 
 @lru_cache(maxsize=128)
-def _constants(values: Tuple, shape: Tuple[int, ...],
-               dtype: np.dtype) -> Tuple[np.ndarray, ...]:
+def _constants(values: Tuple, shape: Tuple[int, ...], dtype: np.dtype) -> Tuple[np.ndarray, ...]:
     arrays = tuple(np.empty(shape, dtype) for _ in values)
     for array, value in zip(arrays, values):
         array[...] = value
@@ -43,8 +42,9 @@ def _constants(values: Tuple, shape: Tuple[int, ...],
     return arrays
 
 
-def constants(values: Tuple[Union[float, Tuple], ...],
-              like: Array) -> Tuple[Union[Array, float], ...]:
+def constants(
+    values: Tuple[Union[float, Tuple], ...], like: Array
+) -> Tuple[Union[Array, float], ...]:
     """Numbers for operations with an array.
 
     Args:
@@ -57,8 +57,8 @@ def constants(values: Tuple[Union[float, Tuple], ...],
     """
     if isinstance(like, Tensor):
         return tuple(
-            as_array(value, like) if isinstance(value, tuple) else value
-            for value in values)
+            as_array(value, like) if isinstance(value, tuple) else value for value in values
+        )
     if like.size > 16384:
         return tuple(np.array(value, like.dtype) for value in values)
     # Kept, in the array's own shape: numpy takes three times as long for
@@ -68,7 +68,7 @@ def constants(values: Tuple[Union[float, Tuple], ...],
 
 def constant(value: Union[float, Tuple], like: Array) -> Union[Array, float]:
     """One of :func:`constants`."""
-    number, = constants((value, ), like)
+    (number,) = constants((value,), like)
     return number
 
 
@@ -83,8 +83,7 @@ def look_up(table: np.ndarray, index: Array) -> Array:
         Array: Shape (*index.shape, ...).
     """
     if isinstance(index, Tensor):
-        return torch.from_numpy(table).to(
-            index.device, non_blocking=True)[index]
+        return torch.from_numpy(table).to(index.device, non_blocking=True)[index]
     return table.take(index, 0)  # twice as fast as table[index]
 
 
@@ -143,8 +142,7 @@ def precision(array: Array) -> str:
     return 'float64' if is_double(array) else 'float32'
 
 
-def whole(values: Array, low: Union[int, Array],
-          high: Union[int, Array]) -> Array:
+def whole(values: Array, low: Union[int, Array], high: Union[int, Array]) -> Array:
     """The whole part of numbers as int64, moved into [low, high]; NaN goes to
     ``low``. Arrays of bounds have the dtype of ``values``."""
     if isinstance(values, Tensor):
@@ -185,8 +183,7 @@ def _piece(size: int) -> np.dtype:
     return np.dtype(f'V{size}')
 
 
-def crops(cells: Array, start: Array, height: int, width: int,
-          pitch: int) -> Array:
+def crops(cells: Array, start: Array, height: int, width: int, pitch: int) -> Array:
     """Rectangles cut out of rows of cells.
 
     Args:
@@ -206,12 +203,13 @@ def crops(cells: Array, start: Array, height: int, width: int,
         # by cell.
         size = cells.itemsize
         number = cells.size - (height - 1) * pitch - width + 1
-        view = np.ndarray((max(0, number), height),
-                          _piece(width * size),
-                          buffer=cells,
-                          strides=(size, pitch * size))
-        return view[start].view(cells.dtype).reshape(
-            *start.shape, height, width)
+        view = np.ndarray(
+            (max(0, number), height),
+            _piece(width * size),
+            buffer=cells,
+            strides=(size, pitch * size),
+        )
+        return view[start].view(cells.dtype).reshape(*start.shape, height, width)
     rows = arange(0, height, cells).unsqueeze(-1) * pitch
     return cells[start[..., None, None] + rows + arange(0, width, cells)]
 
@@ -223,12 +221,10 @@ def _lines(M: int, lengths: Tuple[int, ...]) -> Tuple[np.ndarray, Tuple]:
     sizes = np.array(lengths)
     ends = M * sizes.cumsum()
     starts = np.arange(M)[:, None] * sizes + ends - M * sizes
-    return starts, tuple(map(slice, (ends - M * sizes).tolist(),
-                             ends.tolist()))
+    return starts, tuple(map(slice, (ends - M * sizes).tolist(), ends.tolist()))
 
 
-def place(values: Array, start: Array,
-          lengths: Sequence[int]) -> Tuple[Array, ...]:
+def place(values: Array, start: Array, lengths: Sequence[int]) -> Tuple[Array, ...]:
     """Lines of zeros, but for a piece of each.
 
     Args:
@@ -255,11 +251,8 @@ def place(values: Array, start: Array,
         # as in `crops`
         cells = np.zeros(size, values.dtype)
         piece = _piece(width * values.itemsize)
-        view = np.ndarray((max(0, size - width + 1), ),
-                          piece,
-                          buffer=cells,
-                          strides=(values.itemsize, ))
+        view = np.ndarray(
+            (max(0, size - width + 1),), piece, buffer=cells, strides=(values.itemsize,)
+        )
         view[index] = values.view(piece)[..., 0]
-    return tuple(
-        cells[axis].reshape(*shape, length)
-        for axis, length in zip(axes, lengths))
+    return tuple(cells[axis].reshape(*shape, length) for axis, length in zip(axes, lengths))

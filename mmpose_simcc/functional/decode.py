@@ -6,6 +6,7 @@ their own device or of numpy arrays; what goes in comes out. Coordinates are
 in heatmap cells, or in bins for vectors; codecs scale them to pixels. All
 decoders start from the integer argmax and read only a window around it.
 """
+
 import math
 from functools import lru_cache
 from typing import Sequence, Tuple, Union
@@ -73,16 +74,15 @@ def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:
     """
     *shape, L = vectors.shape
     index, inside = (
-        look_up(table, locs)
-        for table in _indices_around(int(L), radius, precision(vectors)))
+        look_up(table, locs) for table in _indices_around(int(L), radius, precision(vectors))
+    )
     start = multiples(math.prod(shape), L, like=vectors)
     values = vectors.reshape(-1)[start.reshape(*locs.shape, 1) + index]
     return (values * inside).sum(-1)
 
 
 @lru_cache(maxsize=64)
-def _indices_around(L: int, radius: int,
-                    dtype: str) -> Tuple[np.ndarray, np.ndarray]:
+def _indices_around(L: int, radius: int, dtype: str) -> Tuple[np.ndarray, np.ndarray]:
     """The indices around each index of a vector, moved to lie on it, and 1 or
     0 for those that did or did not. Shapes (L, 2 radius + 1)."""
     index = np.arange(L)[:, None] + np.arange(-radius, radius + 1)
@@ -174,16 +174,18 @@ def _window(heatmaps: Array, x: Array, y: Array, radius: int) -> Array:
     M = heatmaps.shape[0]
     H, W = _map_size(heatmaps)
     start = (
-        multiples(M, H * W, like=heatmaps) +
-        look_up(_window_starts(H, radius, W), y) +
-        look_up(_window_starts(W, radius, 1), x))
+        multiples(M, H * W, like=heatmaps)
+        + look_up(_window_starts(H, radius, W), y)
+        + look_up(_window_starts(W, radius, 1), x)
+    )
     height, width = min(2 * radius + 1, H), min(2 * radius + 1, W)
     return crops(heatmaps.reshape(-1), start, height, width, pitch=W)
 
 
 @lru_cache(maxsize=64)
-def _blur_matrices(size: int, radius: int, kernel_size: int, dtype: str,
-                   transposed: bool) -> np.ndarray:
+def _blur_matrices(
+    size: int, radius: int, kernel_size: int, dtype: str, transposed: bool
+) -> np.ndarray:
     """Banded matrices that blur the windows along one axis, with zeros around
     the map.
 
@@ -212,8 +214,7 @@ def _blur_matrices(size: int, radius: int, kernel_size: int, dtype: str,
     weights = kernel[taps.clip(0, kernel_size - 1)]
     weights = weights * ((taps >= 0) & (taps < kernel_size))
     # contiguous, which halves the time of the products
-    return np.ascontiguousarray(
-        weights.swapaxes(1, 2) if transposed else weights, dtype)
+    return np.ascontiguousarray(weights.swapaxes(1, 2) if transposed else weights, dtype)
 
 
 def blur_kernel_size_of(sigma: float) -> int:
@@ -232,8 +233,7 @@ def blur_kernel_size_of(sigma: float) -> int:
     return max(3, size - 1 + size % 2)
 
 
-def _blurred_window(heatmaps: Array, x: Array, y: Array, radius: int,
-                    kernel_size: int) -> Array:
+def _blurred_window(heatmaps: Array, x: Array, y: Array, radius: int, kernel_size: int) -> Array:
     """Window of the blurred map, zero padding at the border (DARK, Eq. 10).
     Only the window is blurred.
 
@@ -270,13 +270,16 @@ def shift_quarter(heatmaps: Array, locs: Array) -> Array:
     # right, below, left, above; on another map where it is not used
     near = stack([index + 1, index + W, index - 1, index - W])
     near = maps.reshape(-1)[near.clip(0, M * H * W - 1)]
-    inner = stack([
-        look_up(_between(W, 2, 1), x) & look_up(_between(H, 1, 0), y),
-        look_up(_between(H, 2, 1), y) & look_up(_between(W, 1, 0), x)
-    ])
+    inner = stack(
+        [
+            look_up(_between(W, 2, 1), x) & look_up(_between(H, 1, 0), y),
+            look_up(_between(H, 2, 1), y) & look_up(_between(W, 1, 0), x),
+        ]
+    )
     # -1, 0 or 1; 0 where a value is NaN
-    sign = (as_array((near[:2] > near[2:]) & inner, like=near) -
-            as_array((near[:2] < near[2:]) & inner, like=near))
+    sign = as_array((near[:2] > near[2:]) & inner, like=near) - as_array(
+        (near[:2] < near[2:]) & inner, like=near
+    )
     return as_array(locs, like=near) + 0.25 * sign.T.reshape(locs.shape)
 
 
@@ -303,7 +306,7 @@ def shift_second_max(heatmaps: Array, locs: Array) -> Array:
     towards = as_array(second - locs, heatmaps)
     distance = xp.sqrt((towards * towards).sum(-1))[..., None]
     # no other cell above -inf
-    shift = xp.where(distance > 0, 0.25 * towards / distance, 0.)
+    shift = xp.where(distance > 0, 0.25 * towards / distance, 0.0)
     return as_array(locs, heatmaps) + shift
 
 
@@ -351,12 +354,13 @@ def refine_dark(heatmaps: Array, locs: Array, blur_kernel_size: int) -> Array:
     det = dxx * dyy - dxy * dxy
     step = stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy]) / det
     inner = look_up(_between(W, 2, 2), x) & look_up(_between(H, 2, 2), y)
-    step = xp.where(inner & xp.isfinite(step), step, 0.)
+    step = xp.where(inner & xp.isfinite(step), step, 0.0)
     return as_array(locs, step) + step.T.reshape(locs.shape)
 
 
-def _daec_moments(cells: Array, size: int, center: Array, delta: Array,
-                  radius: int, cut_upper: bool) -> Array:
+def _daec_moments(
+    cells: Array, size: int, center: Array, delta: Array, radius: int, cut_upper: bool
+) -> Array:
     """Weights of order 0 and 1 along one axis of DAEC's window.
 
     A cell counts 1 from -radius to radius - delta (mirrored for a cut of the
@@ -382,8 +386,7 @@ def _daec_moments(cells: Array, size: int, center: Array, delta: Array,
     return stack([weights, weights * offsets]).swapaxes(0, 1)
 
 
-_CUTS_UPPER = dict(
-    br=(True, True), ur=(True, False), bl=(False, True), ul=(False, False))
+_CUTS_UPPER = dict(br=(True, True), ur=(True, False), bl=(False, True), ul=(False, False))
 
 Delta = Union[float, Sequence, Array]
 
@@ -405,12 +408,14 @@ def _daec_reach(radius: int, delta: Delta) -> int:
     return radius + max(0, -math.floor(lowest))
 
 
-def decode_daec(heatmaps: Array,
-                locs: Array,
-                sigma: float,
-                delta: Delta,
-                corner: str = 'br',
-                blur_kernel_size: int = 1) -> Array:
+def decode_daec(
+    heatmaps: Array,
+    locs: Array,
+    sigma: float,
+    delta: Delta,
+    corner: str = 'br',
+    blur_kernel_size: int = 1,
+) -> Array:
     r"""Error-compensated decoding: the mean of a window that is cut at one
     corner (DAEC, Section 3.2, Eq. 10).
 
@@ -464,12 +469,11 @@ def decode_daec(heatmaps: Array,
     # [[sum, sum x], [sum y, sum xy]] over the window in two products
     sums = moments_y @ at_least(window, LOWEST) @ moments_x.swapaxes(1, 2)
     mean = stack([sums[:, 0, 1], sums[:, 1, 0]]) / sums[:, 0, 0]
-    mean = xp.where(xp.isfinite(mean), mean, 0.)
+    mean = xp.where(xp.isfinite(mean), mean, 0.0)
     return as_array(locs, mean) + mean.T.reshape(locs.shape)
 
 
-def refine_dark_1d(vectors: Array, locs: Array,
-                   blur_kernel_size: int) -> Array:
+def refine_dark_1d(vectors: Array, locs: Array, blur_kernel_size: int) -> Array:
     """:func:`refine_dark` along one axis, for SimCC probabilities.
 
     A step that would leave the axis is not taken.
@@ -486,8 +490,7 @@ def refine_dark_1d(vectors: Array, locs: Array,
     xp = namespace(vectors)
     L = int(vectors.shape[-1])
     x = locs.reshape(-1)
-    values = _window(
-        vectors.reshape(-1, 1, L), x, 0 * x, 2 + (blur_kernel_size - 1) // 2)
+    values = _window(vectors.reshape(-1, 1, L), x, 0 * x, 2 + (blur_kernel_size - 1) // 2)
     dtype = precision(values)
     blur = _blur_matrices(L, 2, blur_kernel_size, dtype, transposed=True)
     blurred = (values @ look_up(blur, x))[:, 0]
@@ -496,16 +499,13 @@ def refine_dark_1d(vectors: Array, locs: Array,
     second = 0.25 * (log[:, 4] - 2 * log[:, 2] + log[:, 0])
     peak = as_array(x, like=log)
     refined = peak - first / second
-    usable = (
-        look_up(_between(L, 2, 2), x) & (refined >= 0) & (refined <= L - 1))
+    usable = look_up(_between(L, 2, 2), x) & (refined >= 0) & (refined <= L - 1)
     return xp.where(usable, refined, peak).reshape(locs.shape)
 
 
-def decode_daec_1d(vectors: Array,
-                   locs: Array,
-                   sigma: float,
-                   delta: Delta,
-                   cut_upper: bool = True) -> Array:
+def decode_daec_1d(
+    vectors: Array, locs: Array, sigma: float, delta: Delta, cut_upper: bool = True
+) -> Array:
     """:func:`decode_daec` along one axis, for SimCC probabilities.
 
     Args:
@@ -531,5 +531,5 @@ def decode_daec_1d(vectors: Array,
     moments = _daec_moments(bins, L, x, deltas.reshape(-1), radius, cut_upper)
     sums = (moments * at_least(values, LOWEST)).sum(-1)
     mean = sums[:, 1] / sums[:, 0]
-    mean = xp.where(xp.isfinite(mean), mean, 0.)
+    mean = xp.where(xp.isfinite(mean), mean, 0.0)
     return as_array(locs, mean) + mean.reshape(locs.shape)

@@ -1,13 +1,15 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Flip test for SimCC vectors."""
+
 from typing import Sequence, Tuple
 
 import torch
 from torch import Tensor
 
 
-def flip_simcc(simcc_x: Tensor, simcc_y: Tensor, flip_indices: Sequence[int],
-               split_ratio: float) -> Tuple[Tensor, Tensor]:
+def flip_simcc(
+    simcc_x: Tensor, simcc_y: Tensor, flip_indices: Sequence[int], split_ratio: float
+) -> Tuple[Tensor, Tensor]:
     """What the vectors of a mirrored image say of the image itself.
 
     Mirroring moves pixel x to w - 1 - x, that is bin j to (w - 1) k - j; for
@@ -25,21 +27,25 @@ def flip_simcc(simcc_x: Tensor, simcc_y: Tensor, flip_indices: Sequence[int],
         tuple[Tensor, Tensor]: Of the same shapes.
     """
     num_bins = simcc_x.shape[-1]
-    source = num_bins - split_ratio - torch.arange(
-        num_bins, dtype=torch.float64, device=simcc_x.device)
+    source = (
+        num_bins - split_ratio - torch.arange(num_bins, dtype=torch.float64, device=simcc_x.device)
+    )
     source = source.clamp(0, num_bins - 1)
     left = source.floor().long()
     right = (left + 1).clamp(max=num_bins - 1)
     simcc_x = simcc_x[:, flip_indices]
-    flipped_x = torch.lerp(simcc_x[..., left], simcc_x[..., right],
-                           (source - left).to(simcc_x.dtype))
+    flipped_x = torch.lerp(
+        simcc_x[..., left], simcc_x[..., right], (source - left).to(simcc_x.dtype)
+    )
     return flipped_x, simcc_y[:, flip_indices]
 
 
 def average_flip_simcc(
-        simcc: Tuple[Tensor, Tensor], simcc_mirrored: Tuple[Tensor, Tensor],
-        flip_indices: Sequence[int],
-        split_ratio: float) -> Tuple[Tensor, Tensor]:
+    simcc: Tuple[Tensor, Tensor],
+    simcc_mirrored: Tuple[Tensor, Tensor],
+    flip_indices: Sequence[int],
+    split_ratio: float,
+) -> Tuple[Tensor, Tensor]:
     """Flip test: the mean of an image's vectors and its mirror image's.
 
     Args:

@@ -7,6 +7,7 @@ coordinates are in cells (cell ``i`` lies at pixel ``i * stride``), SimCC
 coordinates in bins (pixel ``x`` lies at bin ``x * k``). NaN coordinates, and
 points that are not ``drawn``, give labels of zeros.
 """
+
 import math
 from functools import lru_cache
 from typing import Optional, Sequence, Tuple
@@ -58,8 +59,7 @@ def _outer(columns: Array, rows: Array) -> Array:
     columns, rows = columns[..., None], rows[..., None, :]
     if isinstance(columns, np.ndarray):
         # three times as fast as numpy's product
-        return torch.mul(torch.from_numpy(columns),
-                         torch.from_numpy(rows)).numpy()
+        return torch.mul(torch.from_numpy(columns), torch.from_numpy(rows)).numpy()
     return columns * rows
 
 
@@ -71,8 +71,7 @@ def _erase(lines: Array, drawn: Array) -> None:
         lines[~drawn] = 0
 
 
-def heatmap_in_reach(centers: Array, heatmap_size: Tuple[int, int],
-                     sigma: float) -> Array:
+def heatmap_in_reach(centers: Array, heatmap_size: Tuple[int, int], sigma: float) -> Array:
     """Which centres have a Gaussian that reaches into the heatmap.
 
     The window of 3 sigma around the centre has to touch the map, by the same
@@ -99,11 +98,13 @@ def _reach_limits(heatmap_size: Tuple[int, int], sigma: float) -> Tuple:
     return -3 * sigma - 1, (W + 3 * sigma, H + 3 * sigma)
 
 
-def gaussian_heatmaps(keypoints: Array,
-                      heatmap_size: Tuple[int, int],
-                      sigma: float,
-                      unbiased: bool = True,
-                      drawn: Optional[Array] = None) -> Tuple[Array, Array]:
+def gaussian_heatmaps(
+    keypoints: Array,
+    heatmap_size: Tuple[int, int],
+    sigma: float,
+    unbiased: bool = True,
+    drawn: Optional[Array] = None,
+) -> Tuple[Array, Array]:
     r"""Gaussian heatmaps with a peak of 1 (DARK, Section 3.2, Eq. 14).
 
     .. math::
@@ -135,9 +136,9 @@ def gaussian_heatmaps(keypoints: Array,
     return draw(keypoints, heatmap_size, sigma, drawn)
 
 
-def _unbiased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
-                       sigma: float,
-                       drawn: Optional[Array]) -> Tuple[Array, Array]:
+def _unbiased_heatmaps(
+    keypoints: Array, heatmap_size: Tuple[int, int], sigma: float, drawn: Optional[Array]
+) -> Tuple[Array, Array]:
     # exp(a + b) = exp(a) exp(b): W + H exponentials a keypoint, not W * H
     W, H = heatmap_size
     in_reach = heatmap_in_reach(keypoints, heatmap_size, sigma)
@@ -151,31 +152,30 @@ def _unbiased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
 
 
 @lru_cache(maxsize=16)
-def _biased_lines(lowest: int, highest: int, heatmap_size: Tuple[int, int],
-                  sigma: float, dtype: str) -> np.ndarray:
+def _biased_lines(
+    lowest: int, highest: int, heatmap_size: Tuple[int, int], sigma: float, dtype: str
+) -> np.ndarray:
     """For each cell from lowest to highest, and then for those below 0, a
     line along an axis: a Gaussian around it, cut at 3 sigma, and whether it
     is in reach on the x and on the y axis."""
-    centers = np.roll(np.arange(lowest, highest + 1.), lowest)
+    centers = np.roll(np.arange(lowest, highest + 1.0), lowest)
     offsets = np.arange(max(heatmap_size)) - centers[:, None]
-    lines = np.exp(-0.5 * (offsets / sigma)**2) * (abs(offsets) <= 3 * sigma)
+    lines = np.exp(-0.5 * (offsets / sigma) ** 2) * (abs(offsets) <= 3 * sigma)
     in_reach = [
-        heatmap_in_reach(np.stack([centers] * 2, -1), (size, size), sigma)
-        for size in heatmap_size
+        heatmap_in_reach(np.stack([centers] * 2, -1), (size, size), sigma) for size in heatmap_size
     ]
     return np.column_stack([lines, *in_reach]).astype(dtype)
 
 
-def _biased_heatmaps(keypoints: Array, heatmap_size: Tuple[int, int],
-                     sigma: float,
-                     drawn: Optional[Array]) -> Tuple[Array, Array]:
+def _biased_heatmaps(
+    keypoints: Array, heatmap_size: Tuple[int, int], sigma: float, drawn: Optional[Array]
+) -> Tuple[Array, Array]:
     # nothing is computed but the product: lines around the nearest cell (DARK,
     # Section 3.2, Eq. 13) are looked up
     W, H = heatmap_size
     lowest = -int(3 * sigma) - 2  # a Gaussian here is not seen
     highest = max(W, H) - lowest
-    table = _biased_lines(lowest, highest, (W, H), sigma,
-                          precision(keypoints))
+    table = _biased_lines(lowest, highest, (W, H), sigma, precision(keypoints))
     # An index below 0 counts from the end. Like in MMPose, a coordinate in
     # (-1.5, -0.5) cells goes to cell 0.
     half, low, high = constants((0.5, lowest, highest), keypoints)
@@ -217,13 +217,16 @@ def _bin_limits(num_bins: Tuple[int, ...]) -> Tuple:
 def _density(sigma: Tuple[float, ...]) -> Tuple:
     """Of the normal density on each axis: the factor of a squared distance in
     the exponent, the lowest exponent, and the peak."""
-    return (tuple((-0.5 / scale**2, ) for scale in sigma), -0.5 * REACH**2,
-            tuple((1 / (scale * math.sqrt(2 * math.pi)), ) for scale in sigma))
+    return (
+        tuple((-0.5 / scale**2,) for scale in sigma),
+        -0.5 * REACH**2,
+        tuple((1 / (scale * math.sqrt(2 * math.pi)),) for scale in sigma),
+    )
 
 
-def simcc_one_hot(coords: Array,
-                  num_bins: Sequence[int],
-                  drawn: Optional[Array] = None) -> Tuple[Array, ...]:
+def simcc_one_hot(
+    coords: Array, num_bins: Sequence[int], drawn: Optional[Array] = None
+) -> Tuple[Array, ...]:
     """One at the nearest bin (SimCC, Section 3, without label smoothing).
 
     Args:
@@ -237,13 +240,12 @@ def simcc_one_hot(coords: Array,
         tuple[Array]: A label for each axis that sums to 1, shape
         (..., num_bins).
     """
-    return simcc_equal(coords, num_bins, smoothing=0., drawn=drawn)
+    return simcc_equal(coords, num_bins, smoothing=0.0, drawn=drawn)
 
 
-def simcc_equal(coords: Array,
-                num_bins: Sequence[int],
-                smoothing: float,
-                drawn: Optional[Array] = None) -> Tuple[Array, ...]:
+def simcc_equal(
+    coords: Array, num_bins: Sequence[int], smoothing: float, drawn: Optional[Array] = None
+) -> Tuple[Array, ...]:
     """Equal label smoothing (SimCC, Section 3 "Label smoothing").
 
     ``1 - smoothing`` at the nearest bin and ``smoothing / (num_bins - 1)`` at
@@ -266,18 +268,15 @@ def simcc_equal(coords: Array,
     for axis, number in enumerate(num_bins):
         center = coords[..., axis]
         nearest = _offsets(center.round(), number) == 0
-        values = as_array(
-            xp.where(nearest, 1. - smoothing, smoothing / (number - 1)),
-            coords)
+        values = as_array(xp.where(nearest, 1.0 - smoothing, smoothing / (number - 1)), coords)
         _erase(values, center == center if drawn is None else drawn)
         labels.append(values)
     return tuple(labels)
 
 
-def simcc_gaussian(coords: Array,
-                   num_bins: Sequence[int],
-                   sigma: Sequence[float],
-                   drawn: Optional[Array] = None) -> Tuple[Array, ...]:
+def simcc_gaussian(
+    coords: Array, num_bins: Sequence[int], sigma: Sequence[float], drawn: Optional[Array] = None
+) -> Tuple[Array, ...]:
     r"""Gaussian label smoothing (SimCC, Section 3 "Label smoothing").
 
     The density of :math:`\mathcal{N}(c, \sigma)` at every bin; the centre is
@@ -298,14 +297,14 @@ def simcc_gaussian(coords: Array,
     width = 2 * math.ceil(REACH * max(sigma)) + 1
     if len(num_bins) > 1 and width > min(num_bins):
         return tuple(
-            simcc_gaussian(coords[..., axis:axis + 1], (number, ), (scale, ),
-                           drawn)[0]
-            for axis, (number, scale) in enumerate(zip(num_bins, sigma)))
+            simcc_gaussian(coords[..., axis : axis + 1], (number,), (scale,), drawn)[0]
+            for axis, (number, scale) in enumerate(zip(num_bins, sigma))
+        )
     # all axes together, and only what is not 0: a window on each axis
     width = min(width, num_bins[0])
     half, first, last = constants(
-        (width // 2, 0, tuple([number - width for number in num_bins])),
-        coords)
+        (width // 2, 0, tuple([number - width for number in num_bins])), coords
+    )
     start = whole(coords - half, first, last)
     values = _offsets(coords - as_array(start, coords), width)
     values *= values
@@ -317,10 +316,9 @@ def simcc_gaussian(coords: Array,
     return place(values, start, num_bins)
 
 
-def simcc_laplace(coords: Array,
-                  num_bins: Sequence[int],
-                  sigma: Sequence[float],
-                  drawn: Optional[Array] = None) -> Tuple[Array, ...]:
+def simcc_laplace(
+    coords: Array, num_bins: Sequence[int], sigma: Sequence[float], drawn: Optional[Array] = None
+) -> Tuple[Array, ...]:
     r"""Laplace label smoothing (SimCC, Section 3 "Label smoothing").
 
     The density :math:`\exp(-|x-c|/b) / (2b)` at every bin, with b = sigma.

@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Losses: pure functions, batched over every leading dimension."""
+
 import math
 
 import torch
@@ -31,8 +32,7 @@ def kl_divergence(logits: Tensor, labels: Tensor) -> Tensor:
     return (cross_entropy - entropy).reshape(shape)
 
 
-def kl_divergence_equal(logits: Tensor, bins: Tensor,
-                        smoothing: float) -> Tensor:
+def kl_divergence_equal(logits: Tensor, bins: Tensor, smoothing: float) -> Tensor:
     r"""Kullback-Leibler divergence of a softmax from equally smoothed labels
     (SimCC, Section 3 "Label smoothing"), without the labels.
 
@@ -54,10 +54,9 @@ def kl_divergence_equal(logits: Tensor, bins: Tensor,
     """
     others = logits.shape[-1] - 1
     share = smoothing / others
-    entropy = 0.
+    entropy = 0.0
     if smoothing > 0:
-        entropy = -((1 - smoothing) * math.log(1 - smoothing) +
-                    smoothing * math.log(share))
+        entropy = -((1 - smoothing) * math.log(1 - smoothing) + smoothing * math.log(share))
     logits = logits.float()
     right = logits.gather(-1, bins.unsqueeze(-1)).squeeze(-1)
     cross_entropy = logits.logsumexp(-1) - (1 - smoothing - share) * right

@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """TokenPose: keypoints as learned tokens of a transformer."""
+
 import math
 from collections import OrderedDict
 from functools import partial
@@ -21,8 +22,7 @@ _CNN_INIT = [
 ]
 
 
-def sine_position_embedding(grid_size: Tuple[int, int],
-                            embed_dims: int) -> Tensor:
+def sine_position_embedding(grid_size: Tuple[int, int], embed_dims: int) -> Tensor:
     """Two-dimensional sine position embedding of a grid of tokens.
 
     The first half of the channels holds the row, the second half the column,
@@ -37,7 +37,7 @@ def sine_position_embedding(grid_size: Tuple[int, int],
     """
     w, h = grid_size
     channels = torch.arange(embed_dims // 4, dtype=torch.float32)
-    wavelengths = 10000**(4 * channels / embed_dims)
+    wavelengths = 10000 ** (4 * channels / embed_dims)
 
     def embed(length: int) -> Tensor:
         steps = torch.arange(1, length + 1, dtype=torch.float32)
@@ -62,20 +62,18 @@ class Attention(BaseModule):
             published TokenPose-S.
     """
 
-    def __init__(self, embed_dims: int, num_heads: int,
-                 scale_by_head: bool) -> None:
+    def __init__(self, embed_dims: int, num_heads: int, scale_by_head: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
         # F.scaled_dot_product_attention takes no scale before torch 2.1, so
         # the query carries what differs from its head_dims**-0.5.
-        self.query_scale = 1. if scale_by_head else num_heads**-0.5
+        self.query_scale = 1.0 if scale_by_head else num_heads**-0.5
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=False)
         self.proj = nn.Linear(embed_dims, embed_dims)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (B, N, D) to (B, N, D)."""
-        q, k, v = self.qkv(x).unflatten(
-            -1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         x = F.scaled_dot_product_attention(q * self.query_scale, k, v)
         return self.proj(x.transpose(1, 2).flatten(2))
 
@@ -90,15 +88,18 @@ class TransformerLayer(BaseModule):
         scale_by_head (bool): See :class:`Attention`.
     """
 
-    def __init__(self, embed_dims: int, num_heads: int, mlp_ratio: int,
-                 scale_by_head: bool) -> None:
+    def __init__(
+        self, embed_dims: int, num_heads: int, mlp_ratio: int, scale_by_head: bool
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(embed_dims)
         self.attn = Attention(embed_dims, num_heads, scale_by_head)
         self.norm2 = nn.LayerNorm(embed_dims)
         self.mlp = nn.Sequential(
-            nn.Linear(embed_dims, mlp_ratio * embed_dims), nn.GELU(),
-            nn.Linear(mlp_ratio * embed_dims, embed_dims))
+            nn.Linear(embed_dims, mlp_ratio * embed_dims),
+            nn.GELU(),
+            nn.Linear(mlp_ratio * embed_dims, embed_dims),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (B, N, D) to (B, N, D)."""
@@ -124,35 +125,36 @@ class HRNetStem(HRNet):
                 num_modules=1,
                 num_branches=1,
                 block='BOTTLENECK',
-                num_blocks=(4, ),
-                num_channels=(64, )),
+                num_blocks=(4,),
+                num_channels=(64,),
+            ),
             stage2=dict(
                 num_modules=1,
                 num_branches=2,
                 block='BASIC',
                 num_blocks=(4, 4),
-                num_channels=widths[:2]),
+                num_channels=widths[:2],
+            ),
             stage3=dict(
                 num_modules=4,
                 num_branches=3,
                 block='BASIC',
                 num_blocks=(4, 4, 4),
                 num_channels=widths,
-                multiscale_output=False),
+                multiscale_output=False,
+            ),
             # passes the first branch on, without parameters
             stage4=dict(
-                num_modules=0,
-                num_branches=1,
-                block='BASIC',
-                num_blocks=(),
-                num_channels=widths[:1]))
+                num_modules=0, num_branches=1, block='BASIC', num_blocks=(), num_channels=widths[:1]
+            ),
+        )
         super().__init__(extra, init_cfg=init_cfg or _CNN_INIT)
 
     def _make_stage(self, layer_config, in_channels, multiscale_output=True):
         # HRNet reads this setting for stage 4 alone
         return super()._make_stage(
-            layer_config, in_channels,
-            layer_config.get('multiscale_output', True))
+            layer_config, in_channels, layer_config.get('multiscale_output', True)
+        )
 
 
 def _conv_stem(init_cfg: OptMultiConfig = None) -> Sequential:
@@ -160,10 +162,12 @@ def _conv_stem(init_cfg: OptMultiConfig = None) -> Sequential:
     bottleneck blocks; stride 4, 256 channels."""
     layers = []
     for i, in_channels in enumerate((3, 64), start=1):
-        conv = nn.Conv2d(
-            in_channels, 64, 3, stride=2, padding=1, bias=False)
-        layers += [(f'conv{i}', conv), (f'bn{i}', nn.BatchNorm2d(64)),
-                   (f'relu{i}', nn.ReLU(inplace=True))]
+        conv = nn.Conv2d(in_channels, 64, 3, stride=2, padding=1, bias=False)
+        layers += [
+            (f'conv{i}', conv),
+            (f'bn{i}', nn.BatchNorm2d(64)),
+            (f'relu{i}', nn.ReLU(inplace=True)),
+        ]
     layers.append(('layer1', ResLayer(Bottleneck, 4, 64, 256)))
     return Sequential(OrderedDict(layers), init_cfg=init_cfg or _CNN_INIT)
 
@@ -216,38 +220,32 @@ class TokenPose(BaseBackbone):
     """
 
     arch_zoo = {
-        'T':
-        dict(stem=None, depths=(12, ), num_heads=16, patch_size=(12, 16)),
-        'S':
-        dict(stem='conv', depths=(12, ), num_heads=8, patch_size=(3, 4)),
-        'S-v2':
-        dict(stem='conv', depths=(12, ), num_heads=8, patch_size=(2, 2)),
-        'B':
-        dict(stem='w32', depths=(12, ), num_heads=8, patch_size=(3, 4)),
-        'L/D6':
-        dict(stem='w48', depths=(2, 2, 2), num_heads=8, patch_size=(3, 4)),
-        'L/D24':
-        dict(stem='w48', depths=(8, 8, 8), num_heads=12, patch_size=(3, 4)),
+        'T': dict(stem=None, depths=(12,), num_heads=16, patch_size=(12, 16)),
+        'S': dict(stem='conv', depths=(12,), num_heads=8, patch_size=(3, 4)),
+        'S-v2': dict(stem='conv', depths=(12,), num_heads=8, patch_size=(2, 2)),
+        'B': dict(stem='w32', depths=(12,), num_heads=8, patch_size=(3, 4)),
+        'L/D6': dict(stem='w48', depths=(2, 2, 2), num_heads=8, patch_size=(3, 4)),
+        'L/D24': dict(stem='w48', depths=(8, 8, 8), num_heads=12, patch_size=(3, 4)),
     }
     pos_embeds = ('none', 'sine', 'sine-full', 'learnable')
     embed_dims = 192
     mlp_ratio = 3
 
-    def __init__(self,
-                 arch: str,
-                 num_keypoints: int = 17,
-                 input_size: Tuple[int, int] = (192, 256),
-                 patch_size: Optional[Tuple[int, int]] = None,
-                 pos_embed: str = 'sine-full',
-                 stem_init_cfg: OptMultiConfig = None,
-                 init_cfg: OptMultiConfig = None) -> None:
+    def __init__(
+        self,
+        arch: str,
+        num_keypoints: int = 17,
+        input_size: Tuple[int, int] = (192, 256),
+        patch_size: Optional[Tuple[int, int]] = None,
+        pos_embed: str = 'sine-full',
+        stem_init_cfg: OptMultiConfig = None,
+        init_cfg: OptMultiConfig = None,
+    ) -> None:
         super().__init__(init_cfg or self.default_init_cfg)
         if arch not in self.arch_zoo:
-            raise ValueError(f'arch is {arch!r}, but must be one of '
-                             f'{list(self.arch_zoo)}')
+            raise ValueError(f'arch is {arch!r}, but must be one of {list(self.arch_zoo)}')
         if pos_embed not in self.pos_embeds:
-            raise ValueError(f'pos_embed is {pos_embed!r}, but must be one '
-                             f'of {self.pos_embeds}')
+            raise ValueError(f'pos_embed is {pos_embed!r}, but must be one of {self.pos_embeds}')
         setting = self.arch_zoo[arch]
         self.num_keypoints = num_keypoints
         self.input_size = tuple(input_size)
@@ -262,24 +260,19 @@ class TokenPose(BaseBackbone):
         else:
             channels, stride = int(stem[1:]), 4
             self.stem = HRNetStem(channels, stem_init_cfg)
-        grid_size = self._grid_size(
-            stride, patch_size, divisor=16 if stem in ('w32', 'w48') else 1)
+        grid_size = self._grid_size(stride, patch_size, divisor=16 if stem in ('w32', 'w48') else 1)
 
-        self.patch_embed = nn.Conv2d(
-            channels, self.embed_dims, patch_size[::-1], patch_size[::-1])
-        self.keypoint_tokens = nn.Parameter(
-            torch.empty(1, num_keypoints, self.embed_dims))
-        nn.init.trunc_normal_(self.keypoint_tokens, std=.02)
+        self.patch_embed = nn.Conv2d(channels, self.embed_dims, patch_size[::-1], patch_size[::-1])
+        self.keypoint_tokens = nn.Parameter(torch.empty(1, num_keypoints, self.embed_dims))
+        nn.init.trunc_normal_(self.keypoint_tokens, std=0.02)
         if pos_embed == 'learnable':
             num_tokens = num_keypoints + math.prod(grid_size)
-            self.pos_embed = nn.Parameter(
-                torch.empty(1, num_tokens, self.embed_dims))
-            nn.init.trunc_normal_(self.pos_embed, std=.02)
+            self.pos_embed = nn.Parameter(torch.empty(1, num_tokens, self.embed_dims))
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
         elif pos_embed != 'none':
             self.register_buffer(
-                'pos_embed',
-                sine_position_embedding(grid_size, self.embed_dims),
-                persistent=False)  # it follows from the sizes
+                'pos_embed', sine_position_embedding(grid_size, self.embed_dims), persistent=False
+            )  # it follows from the sizes
 
         # the published S differs in the scale of its attention
         layer = partial(
@@ -287,11 +280,11 @@ class TokenPose(BaseBackbone):
             self.embed_dims,
             setting['num_heads'],
             self.mlp_ratio,
-            scale_by_head=stem != 'conv')
-        self.transformers = ModuleList([
-            ModuleList([layer() for _ in range(depth)])
-            for depth in setting['depths']
-        ])
+            scale_by_head=stem != 'conv',
+        )
+        self.transformers = ModuleList(
+            [ModuleList([layer() for _ in range(depth)]) for depth in setting['depths']]
+        )
 
     @property
     def default_init_cfg(self):
@@ -300,23 +293,25 @@ class TokenPose(BaseBackbone):
             dict(
                 **truncated_normal,
                 layer='Linear',
-                override=dict(**truncated_normal, name='patch_embed')),
+                override=dict(**truncated_normal, name='patch_embed'),
+            ),
             dict(type='Constant', layer='LayerNorm', val=1),
         ]
 
-    def _grid_size(self, stride: int, patch_size: Tuple[int, int],
-                   divisor: int) -> Tuple[int, int]:
+    def _grid_size(self, stride: int, patch_size: Tuple[int, int], divisor: int) -> Tuple[int, int]:
         """Columns and rows of visual tokens."""
         if any(n % divisor for n in self.input_size):
-            raise ValueError(f'input_size is {self.input_size}, but both '
-                             f'must be multiples of {divisor} for HRNet')
+            raise ValueError(
+                f'input_size is {self.input_size}, but both '
+                f'must be multiples of {divisor} for HRNet'
+            )
         if any(n % (stride * p) for n, p in zip(self.input_size, patch_size)):
             raise ValueError(
                 f'patch_size {patch_size} must divide the map of stride '
                 f'{stride} that input_size {self.input_size} gives, '
-                f'{tuple(n / stride for n in self.input_size)}')
-        return tuple(
-            n // (stride * p) for n, p in zip(self.input_size, patch_size))
+                f'{tuple(n / stride for n in self.input_size)}'
+            )
+        return tuple(n // (stride * p) for n, p in zip(self.input_size, patch_size))
 
     def forward(self, x: Tensor) -> Tuple[Tensor]:
         """Compute the keypoint tokens.
@@ -332,7 +327,8 @@ class TokenPose(BaseBackbone):
         if x.shape[-2:] != self.input_size[::-1]:
             raise ValueError(
                 f'the images are {tuple(x.shape[:-3:-1])} (w, h), but this '
-                f'TokenPose was built for input_size {self.input_size}')
+                f'TokenPose was built for input_size {self.input_size}'
+            )
         K = self.num_keypoints
         x = self.stem(x)
         if isinstance(x, tuple):  # HRNet's branches
@@ -352,4 +348,4 @@ class TokenPose(BaseBackbone):
                     x = torch.cat([x[:, :K], x[:, K:] + self.pos_embed], dim=1)
                 x = layer(x)
             outs.append(x[:, :K])
-        return (torch.cat(outs, dim=-1), )
+        return (torch.cat(outs, dim=-1),)

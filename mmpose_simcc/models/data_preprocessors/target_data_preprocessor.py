@@ -8,8 +8,8 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.structures import PoseDataSample
 from mmpose.utils.typing import ConfigType
 
-from ...checks import invalid
 from ...codecs.base import TensorCodec
+from ...utils.checks import invalid
 
 
 @MODELS.register_module()
@@ -47,8 +47,7 @@ class TargetDataPreprocessor(PoseDataPreprocessor):
         """
         data = super().forward(data, training)
         samples = data['data_samples']
-        if samples and 'keypoint_labels' in samples[0].get(
-                'gt_instance_labels', ()):
+        if samples and 'keypoint_labels' in samples[0].get('gt_instance_labels', ()):
             self._add_labels(samples)
         return data
 
@@ -57,9 +56,11 @@ class TargetDataPreprocessor(PoseDataPreprocessor):
         given = [sample.gt_instance_labels for sample in samples]
         labels = self.codec.encode_batch(
             torch.stack([label.keypoint_labels for label in given]),
-            torch.stack([label.keypoints_visible for label in given]))
+            torch.stack([label.keypoints_visible for label in given]),
+        )
         labels['keypoint_weights'] = labels['keypoint_weights'] * torch.stack(
-            [label.keypoint_weights for label in given])
+            [label.keypoint_weights for label in given]
+        )
         for index, (sample, label) in enumerate(zip(samples, given)):
             for key, name in self.codec.label_mapping_table.items():
                 label.set_field(labels[key][index], name)
@@ -67,6 +68,6 @@ class TargetDataPreprocessor(PoseDataPreprocessor):
                 sample.gt_fields = PixelData(
                     **{
                         name: labels[key][index]
-                        for key, name in
-                        self.codec.field_mapping_table.items()
-                    })
+                        for key, name in self.codec.field_mapping_table.items()
+                    }
+                )

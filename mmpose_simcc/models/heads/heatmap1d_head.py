@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """1-D heatmaps along x and y, the representation SimCC compares with."""
+
 from typing import Sequence, Tuple
 
 import torch
@@ -12,17 +13,11 @@ from mmpose.models.heads import HeatmapHead
 from mmpose.models.heads.base_head import BaseHead
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.utils.tensor_utils import to_numpy
-from mmpose.utils.typing import (
-    ConfigType,
-    Features,
-    OptConfigType,
-    OptSampleList,
-    Predictions,
-)
+from mmpose.utils.typing import ConfigType, Features, OptConfigType, OptSampleList, Predictions
 from torch import Tensor, nn
 
-from ...checks import check_size, invalid
 from ...functional import average_flip_simcc
+from ...utils.checks import check_size, invalid
 
 
 class RowCollapse(nn.Sequential):
@@ -38,16 +33,19 @@ class RowCollapse(nn.Sequential):
 
     def __init__(self, channels: int, height: int) -> None:
         # floor(log2(height)) of them leave one row
-        super().__init__(*[
-            ConvModule(
-                channels,
-                channels,
-                kernel_size=(4, 1),
-                stride=(2, 1),
-                padding=(1, 0),
-                norm_cfg=dict(type='BN'))
-            for _ in range(height.bit_length() - 1)
-        ])
+        super().__init__(
+            *[
+                ConvModule(
+                    channels,
+                    channels,
+                    kernel_size=(4, 1),
+                    stride=(2, 1),
+                    padding=(1, 0),
+                    norm_cfg=dict(type='BN'),
+                )
+                for _ in range(height.bit_length() - 1)
+            ]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape (B, C, H, W) to (B, C, W)."""
@@ -80,28 +78,33 @@ class CoAttention(BaseModule):
                 channels,
                 kernel_size=1,
                 conv_cfg=dict(type='Conv1d'),
-                norm_cfg=dict(type='BN1d')) for _ in range(2))
+                norm_cfg=dict(type='BN1d'),
+            )
+            for _ in range(2)
+        )
 
     def forward(self, x: Tensor, y: Tensor) -> Tuple[Tensor, Tensor]:
         """Shapes (B, C, Lx) and (B, C, Ly), unchanged."""
-        affinity = self.affinity(x).transpose(1, 2) @ y / x.shape[1]**0.5
+        affinity = self.affinity(x).transpose(1, 2) @ y / x.shape[1] ** 0.5
         y_at_x = y @ affinity.softmax(dim=2).transpose(1, 2)
         x_at_y = x @ affinity.softmax(dim=1)
-        return (self.fuse_x(torch.cat([x, y_at_x], dim=1)),
-                self.fuse_y(torch.cat([y, x_at_y], dim=1)))
+        return (
+            self.fuse_x(torch.cat([x, y_at_x], dim=1)),
+            self.fuse_y(torch.cat([y, x_at_y], dim=1)),
+        )
 
 
-def _upsampling(in_channels: int, deconv_out_channels: Sequence[int],
-                out_channels: int) -> nn.Sequential:
+def _upsampling(
+    in_channels: int, deconv_out_channels: Sequence[int], out_channels: int
+) -> nn.Sequential:
     """1-D deconvolutions that each double the length, and a convolution to
     the heatmaps."""
     layers = []
     for channels in deconv_out_channels:
         layers += [
-            nn.ConvTranspose1d(
-                in_channels, channels, 4, stride=2, padding=1, bias=False),
+            nn.ConvTranspose1d(in_channels, channels, 4, stride=2, padding=1, bias=False),
             nn.BatchNorm1d(channels),
-            nn.ReLU(inplace=True)
+            nn.ReLU(inplace=True),
         ]
         in_channels = channels
     return nn.Sequential(*layers, nn.Conv1d(in_channels, out_channels, 1))
@@ -160,17 +163,18 @@ class Heatmap1DHead(BaseHead):
     .. _Yin et al.: https://arxiv.org/abs/2004.02108
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 in_featuremap_size: Tuple[int, int],
-                 decoder: ConfigType,
-                 deconv_out_channels: Sequence[int] = (256, 256, 256),
-                 deconv_kernel_sizes: Sequence[int] = (4, 4, 4),
-                 deconv1d_out_channels: Sequence[int] = (256, 256),
-                 loss: ConfigType = dict(
-                     type='KeypointMSELoss', use_target_weight=True),
-                 init_cfg: OptConfigType = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        in_featuremap_size: Tuple[int, int],
+        decoder: ConfigType,
+        deconv_out_channels: Sequence[int] = (256, 256, 256),
+        deconv_kernel_sizes: Sequence[int] = (4, 4, 4),
+        deconv1d_out_channels: Sequence[int] = (256, 256),
+        loss: ConfigType = dict(type='KeypointMSELoss', use_target_weight=True),
+        init_cfg: OptConfigType = None,
+    ) -> None:
         super().__init__(init_cfg or self.default_init_cfg)
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -180,17 +184,20 @@ class Heatmap1DHead(BaseHead):
             out_channels,
             deconv_out_channels=deconv_out_channels,
             deconv_kernel_sizes=deconv_kernel_sizes,
-            final_layer=None)
+            final_layer=None,
+        )
         channels = deconv_out_channels[-1]
-        w, h = (size * 2**len(deconv_out_channels) for size in check_size(
-            'in_featuremap_size', in_featuremap_size))
+        w, h = (
+            size * 2 ** len(deconv_out_channels)
+            for size in check_size('in_featuremap_size', in_featuremap_size)
+        )
         self.decouple_x = RowCollapse(channels, h)
         self.decouple_y = RowCollapse(channels, w)
         self.co_attention = CoAttention(channels)
         self.upsample_x, self.upsample_y = (
-            _upsampling(channels, deconv1d_out_channels, out_channels)
-            for _ in range(2))
-        scale = 2**len(deconv1d_out_channels)
+            _upsampling(channels, deconv1d_out_channels, out_channels) for _ in range(2)
+        )
+        scale = 2 ** len(deconv1d_out_channels)
         self.decoder = _build_decoder(decoder, (w * scale, h * scale))
 
     @property
@@ -198,10 +205,9 @@ class Heatmap1DHead(BaseHead):
         return [
             dict(
                 type='Normal',
-                layer=[
-                    'Conv1d', 'Conv2d', 'ConvTranspose1d', 'ConvTranspose2d'
-                ],
-                std=0.001),
+                layer=['Conv1d', 'Conv2d', 'ConvTranspose1d', 'ConvTranspose2d'],
+                std=0.001,
+            ),
             dict(type='Constant', layer=['BatchNorm1d', 'BatchNorm2d'], val=1),
         ]
 
@@ -217,14 +223,12 @@ class Heatmap1DHead(BaseHead):
             and (B, K, h) of the decoder's bins.
         """
         maps = self.deconv_head(feats)
-        x, y = self.co_attention(
-            self.decouple_x(maps), self.decouple_y(maps.transpose(2, 3)))
+        x, y = self.co_attention(self.decouple_x(maps), self.decouple_y(maps.transpose(2, 3)))
         return self.upsample_x(x), self.upsample_y(y)
 
-    def predict(self,
-                feats: Features,
-                batch_data_samples: OptSampleList,
-                test_cfg: OptConfigType = {}) -> Predictions:
+    def predict(
+        self, feats: Features, batch_data_samples: OptSampleList, test_cfg: OptConfigType = {}
+    ) -> Predictions:
         """Predict keypoints from features.
 
         Args:
@@ -243,9 +247,11 @@ class Heatmap1DHead(BaseHead):
         if test_cfg.get('flip_test', False):
             feats, feats_flip = feats
             x, y = average_flip_simcc(
-                self.forward(feats), self.forward(feats_flip),
+                self.forward(feats),
+                self.forward(feats_flip),
                 batch_data_samples[0].metainfo['flip_indices'],
-                self.decoder.simcc_split_ratio)
+                self.decoder.simcc_split_ratio,
+            )
         else:
             x, y = self.forward(feats)
 
@@ -256,10 +262,9 @@ class Heatmap1DHead(BaseHead):
         heatmaps = y.clamp(min=0).unsqueeze(-1) * x.clamp(min=0).unsqueeze(-2)
         return preds, [PixelData(heatmaps=maps) for maps in heatmaps.detach()]
 
-    def loss(self,
-             feats: Tuple[Tensor],
-             batch_data_samples: OptSampleList,
-             train_cfg: OptConfigType = {}) -> dict:
+    def loss(
+        self, feats: Tuple[Tensor], batch_data_samples: OptSampleList, train_cfg: OptConfigType = {}
+    ) -> dict:
         """Losses of a batch.
 
         Args:
@@ -274,35 +279,34 @@ class Heatmap1DHead(BaseHead):
         """
         pred = self.forward(feats)
         labels = [d.gt_instance_labels for d in batch_data_samples]
-        target = (torch.cat([label.keypoint_x_labels for label in labels]),
-                  torch.cat([label.keypoint_y_labels for label in labels]))
+        target = (
+            torch.cat([label.keypoint_x_labels for label in labels]),
+            torch.cat([label.keypoint_y_labels for label in labels]),
+        )
         weights = torch.cat([label.keypoint_weights for label in labels])
         # labels are densities: a division by their peak gives a height of 1
         losses = dict(
             loss_kpt=sum(
-                self.loss_module(p, t / peak, weights) for p, t, peak in zip(
-                    pred, target, self.decoder.perfect_peak)))
+                self.loss_module(p, t / peak, weights)
+                for p, t, peak in zip(pred, target, self.decoder.perfect_peak)
+            )
+        )
         if train_cfg.get('compute_acc', True):
             _, accuracy, _ = simcc_pck_accuracy(
                 output=to_numpy(pred),
                 target=to_numpy(target),
                 simcc_split_ratio=self.decoder.simcc_split_ratio,
-                mask=to_numpy(weights) > 0)
+                mask=to_numpy(weights) > 0,
+            )
             losses.update(acc_pose=pred[0].new_tensor(accuracy))
         return losses
 
 
-def _build_decoder(decoder: ConfigType,
-                   num_bins: Tuple[int, int]) -> BaseKeypointCodec:
+def _build_decoder(decoder: ConfigType, num_bins: Tuple[int, int]) -> BaseKeypointCodec:
     """Build the codec of heatmaps with ``num_bins`` bins along x and y."""
     codec = KEYPOINT_CODECS.build(decoder)
-    required = dict(
-        label_smoothing='gaussian',
-        refine='none',
-        score='logit',
-        num_bins=num_bins)
+    required = dict(label_smoothing='gaussian', refine='none', score='logit', num_bins=num_bins)
     for name, value in required.items():
         if getattr(codec, name, None) != value:
-            raise invalid('decoder', decoder,
-                          f'a SimCCCodec with {name} = {value!r}')
+            raise invalid('decoder', decoder, f'a SimCCCodec with {name} = {value!r}')
     return codec

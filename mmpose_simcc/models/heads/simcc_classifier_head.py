@@ -6,17 +6,11 @@ from mmcv.cnn import build_conv_layer
 from mmengine.structures import PixelData
 from mmpose.models.heads.base_head import BaseHead
 from mmpose.registry import KEYPOINT_CODECS, MODELS
-from mmpose.utils.typing import (
-    ConfigType,
-    Features,
-    OptConfigType,
-    OptSampleList,
-    Predictions,
-)
+from mmpose.utils.typing import ConfigType, Features, OptConfigType, OptSampleList, Predictions
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_int, check_size, invalid
 from ...functional import average_flip_simcc, vector_argmax
+from ...utils.checks import check_choice, check_int, check_size, invalid
 
 OptIntSeq = Optional[Sequence[int]]
 
@@ -71,33 +65,33 @@ class SimCCClassifierHead(BaseHead):
             decoder.
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 input_size: Optional[Tuple[int, int]] = None,
-                 in_featuremap_size: Optional[Tuple[int, int]] = None,
-                 simcc_split_ratio: Optional[float] = None,
-                 channels_per_keypoint: int = 1,
-                 deconv_type: str = 'heatmap',
-                 deconv_out_channels: OptIntSeq = None,
-                 deconv_kernel_sizes: OptIntSeq = (4, 4, 4),
-                 deconv_num_groups: OptIntSeq = (16, 16, 16),
-                 conv_out_channels: OptIntSeq = None,
-                 conv_kernel_sizes: OptIntSeq = None,
-                 final_layer: OptConfigType = dict(kernel_size=1),
-                 loss: ConfigType = dict(type='SimCCKLLoss'),
-                 decoder: OptConfigType = None,
-                 init_cfg: OptConfigType = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        input_size: Optional[Tuple[int, int]] = None,
+        in_featuremap_size: Optional[Tuple[int, int]] = None,
+        simcc_split_ratio: Optional[float] = None,
+        channels_per_keypoint: int = 1,
+        deconv_type: str = 'heatmap',
+        deconv_out_channels: OptIntSeq = None,
+        deconv_kernel_sizes: OptIntSeq = (4, 4, 4),
+        deconv_num_groups: OptIntSeq = (16, 16, 16),
+        conv_out_channels: OptIntSeq = None,
+        conv_kernel_sizes: OptIntSeq = None,
+        final_layer: OptConfigType = dict(kernel_size=1),
+        loss: ConfigType = dict(type='SimCCKLLoss'),
+        decoder: OptConfigType = None,
+        init_cfg: OptConfigType = None,
+    ) -> None:
         super().__init__(init_cfg or self.default_init_cfg)
         self.in_channels = check_int('in_channels', in_channels, 1)
         self.out_channels = check_int('out_channels', out_channels, 1)
-        self.channels_per_keypoint = check_int('channels_per_keypoint',
-                                               channels_per_keypoint, 1)
+        self.channels_per_keypoint = check_int('channels_per_keypoint', channels_per_keypoint, 1)
         check_choice('deconv_type', deconv_type, ('heatmap', 'vipnas'))
         self.decoder = KEYPOINT_CODECS.build(decoder) if decoder else None
         self.input_size = self._from_decoder('input_size', input_size)
-        self.simcc_split_ratio = self._from_decoder('simcc_split_ratio',
-                                                    simcc_split_ratio)
+        self.simcc_split_ratio = self._from_decoder('simcc_split_ratio', simcc_split_ratio)
         if not getattr(self.decoder, 'dense_labels', True):
             loss = {'smoothing': self.decoder.bin_smoothing, **loss}
         self.loss_module = MODELS.build(loss)
@@ -107,34 +101,40 @@ class SimCCClassifierHead(BaseHead):
         if in_featuremap_size is None:
             if deconv_out_channels or channels_per_keypoint != 1:
                 raise invalid(
-                    'in_featuremap_size', in_featuremap_size,
+                    'in_featuremap_size',
+                    in_featuremap_size,
                     'given when `deconv_out_channels` or '
                     '`channels_per_keypoint` are: keypoint tokens have none '
-                    'of them')
+                    'of them',
+                )
             features = in_channels
         else:
-            width, height = check_size('in_featuremap_size',
-                                       in_featuremap_size)
+            width, height = check_size('in_featuremap_size', in_featuremap_size)
             num_deconvs = len(deconv_out_channels or ())
-            features = (
-                channels_per_keypoint * width * height * 4**num_deconvs)
+            features = channels_per_keypoint * width * height * 4**num_deconvs
             channels = out_channels * channels_per_keypoint
             if deconv_out_channels:
                 self.deconv_head = self._make_deconv_head(
-                    deconv_type, channels, deconv_out_channels,
-                    deconv_kernel_sizes, deconv_num_groups,
-                    conv_out_channels, conv_kernel_sizes, final_layer)
+                    deconv_type,
+                    channels,
+                    deconv_out_channels,
+                    deconv_kernel_sizes,
+                    deconv_num_groups,
+                    conv_out_channels,
+                    conv_kernel_sizes,
+                    final_layer,
+                )
             elif final_layer is not None:
-                self.final_layer = build_conv_layer({
-                    **dict(type='Conv2d', kernel_size=1),
-                    **final_layer,
-                    **dict(in_channels=in_channels, out_channels=channels),
-                })
+                self.final_layer = build_conv_layer(
+                    {
+                        **dict(type='Conv2d', kernel_size=1),
+                        **final_layer,
+                        **dict(in_channels=in_channels, out_channels=channels),
+                    }
+                )
         self.in_featuremap_size = in_featuremap_size
 
-        num_bins = [
-            round(size * self.simcc_split_ratio) for size in self.input_size
-        ]
+        num_bins = [round(size * self.simcc_split_ratio) for size in self.input_size]
         self.mlp_head_x = nn.Linear(features, num_bins[0])
         self.mlp_head_y = nn.Linear(features, num_bins[1])
 
@@ -151,13 +151,17 @@ class SimCCClassifierHead(BaseHead):
             raise invalid(name, value, f"the decoder's, {known!r}")
         return value
 
-    def _make_deconv_head(self, deconv_type: str, channels: int,
-                          deconv_out_channels: OptIntSeq,
-                          deconv_kernel_sizes: OptIntSeq,
-                          deconv_num_groups: OptIntSeq,
-                          conv_out_channels: OptIntSeq,
-                          conv_kernel_sizes: OptIntSeq,
-                          final_layer: OptConfigType) -> nn.Module:
+    def _make_deconv_head(
+        self,
+        deconv_type: str,
+        channels: int,
+        deconv_out_channels: OptIntSeq,
+        deconv_kernel_sizes: OptIntSeq,
+        deconv_num_groups: OptIntSeq,
+        conv_out_channels: OptIntSeq,
+        conv_kernel_sizes: OptIntSeq,
+        final_layer: OptConfigType,
+    ) -> nn.Module:
         cfg = dict(
             type='HeatmapHead',
             in_channels=self.in_channels,
@@ -166,17 +170,16 @@ class SimCCClassifierHead(BaseHead):
             deconv_kernel_sizes=deconv_kernel_sizes,
             conv_out_channels=conv_out_channels,
             conv_kernel_sizes=conv_kernel_sizes,
-            final_layer=final_layer)
+            final_layer=final_layer,
+        )
         if deconv_type == 'vipnas':
-            cfg.update(
-                type='ViPNASHead', deconv_num_groups=deconv_num_groups)
+            cfg.update(type='ViPNASHead', deconv_num_groups=deconv_num_groups)
         return MODELS.build(cfg)
 
     @property
     def default_init_cfg(self):
         return [
-            dict(
-                type='Normal', layer=['Conv2d', 'ConvTranspose2d'], std=0.001),
+            dict(type='Normal', layer=['Conv2d', 'ConvTranspose2d'], std=0.001),
             dict(type='Constant', layer='BatchNorm2d', val=1),
             dict(type='Normal', layer=['Linear'], std=0.01, bias=0),
         ]
@@ -202,10 +205,9 @@ class SimCCClassifierHead(BaseHead):
             x = x.reshape(x.shape[0], self.out_channels, -1)
         return self.mlp_head_x(x), self.mlp_head_y(x)
 
-    def predict(self,
-                feats: Features,
-                batch_data_samples: OptSampleList,
-                test_cfg: OptConfigType = {}) -> Predictions:
+    def predict(
+        self, feats: Features, batch_data_samples: OptSampleList, test_cfg: OptConfigType = {}
+    ) -> Predictions:
         """Predict keypoints from features.
 
         Args:
@@ -226,9 +228,11 @@ class SimCCClassifierHead(BaseHead):
         if test_cfg.get('flip_test', False):
             feats, feats_flip = feats
             pred_x, pred_y = average_flip_simcc(
-                self.forward(feats), self.forward(feats_flip),
+                self.forward(feats),
+                self.forward(feats_flip),
                 batch_data_samples[0].metainfo['flip_indices'],
-                self.simcc_split_ratio)
+                self.simcc_split_ratio,
+            )
         else:
             pred_x, pred_y = self.forward(feats)
 
@@ -238,8 +242,7 @@ class SimCCClassifierHead(BaseHead):
 
         responses = [
             (logits.detach().float().softmax(-1) / peak).clamp(max=1)
-            for logits, peak in zip((pred_x,
-                                     pred_y), self.decoder.perfect_peak)
+            for logits, peak in zip((pred_x, pred_y), self.decoder.perfect_peak)
         ]
         for pred, x, y in zip(preds, *(r.cpu().numpy() for r in responses)):
             pred.keypoint_x_labels = x[None]
@@ -247,10 +250,9 @@ class SimCCClassifierHead(BaseHead):
         heatmaps = responses[1].unsqueeze(-1) * responses[0].unsqueeze(-2)
         return preds, [PixelData(heatmaps=maps) for maps in heatmaps]
 
-    def loss(self,
-             feats: Tuple[Tensor],
-             batch_data_samples: OptSampleList,
-             train_cfg: OptConfigType = {}) -> dict:
+    def loss(
+        self, feats: Tuple[Tensor], batch_data_samples: OptSampleList, train_cfg: OptConfigType = {}
+    ) -> dict:
         """Losses of a batch.
 
         Args:
@@ -266,8 +268,10 @@ class SimCCClassifierHead(BaseHead):
         """
         pred = self.forward(feats)
         labels = [d.gt_instance_labels for d in batch_data_samples]
-        target = (torch.cat([label.keypoint_x_labels for label in labels]),
-                  torch.cat([label.keypoint_y_labels for label in labels]))
+        target = (
+            torch.cat([label.keypoint_x_labels for label in labels]),
+            torch.cat([label.keypoint_y_labels for label in labels]),
+        )
         weights = torch.cat([label.keypoint_weights for label in labels])
         losses = dict(loss_kpt=self.loss_module(pred, target, weights))
         if train_cfg.get('compute_acc', True):
@@ -276,8 +280,9 @@ class SimCCClassifierHead(BaseHead):
 
 
 @torch.no_grad()
-def _accuracy(pred: Tuple[Tensor, Tensor], target: Tuple[Tensor, Tensor],
-              mask: Tensor, thr: float = 0.05) -> Tensor:
+def _accuracy(
+    pred: Tuple[Tensor, Tensor], target: Tuple[Tensor, Tensor], mask: Tensor, thr: float = 0.05
+) -> Tensor:
     """PCK normalised by the image size, over the keypoints in ``mask``."""
     squared = 0
     for logits, label in zip(pred, target):

@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Heatmaps from keypoint tokens."""
+
 from typing import Tuple
 
 from mmpose.models.heads import HeatmapHead
@@ -30,14 +31,15 @@ class TokenHeatmapHead(HeatmapHead):
     .. _TokenPose: https://arxiv.org/abs/2104.03516
     """
 
-    def __init__(self,
-                 in_channels: int,
-                 out_channels: int,
-                 heatmap_size: Tuple[int, int],
-                 loss: ConfigType = dict(
-                     type='KeypointMSELoss', use_target_weight=True),
-                 decoder: OptConfigType = None,
-                 init_cfg: OptConfigType = None) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        heatmap_size: Tuple[int, int],
+        loss: ConfigType = dict(type='KeypointMSELoss', use_target_weight=True),
+        decoder: OptConfigType = None,
+        init_cfg: OptConfigType = None,
+    ) -> None:
         super().__init__(
             in_channels,
             out_channels,
@@ -45,16 +47,14 @@ class TokenHeatmapHead(HeatmapHead):
             final_layer=None,
             loss=loss,
             decoder=decoder,
-            init_cfg=init_cfg)
+            init_cfg=init_cfg,
+        )
         self.heatmap_size = tuple(heatmap_size)
         w, h = self.heatmap_size
         hidden_channels = w * h // 8
         layers = [nn.LayerNorm(in_channels)]
         if in_channels <= hidden_channels // 2:
-            layers += [
-                nn.Linear(in_channels, hidden_channels),
-                nn.LayerNorm(hidden_channels)
-            ]
+            layers += [nn.Linear(in_channels, hidden_channels), nn.LayerNorm(hidden_channels)]
             in_channels = hidden_channels
         self.mlp_head = nn.Sequential(*layers, nn.Linear(in_channels, w * h))
 

@@ -5,8 +5,8 @@ import torch
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 
-from ...checks import check_choice, check_number, invalid
 from ...functional import kl_divergence, kl_divergence_equal
+from ...utils.checks import check_choice, check_number, invalid
 
 
 @MODELS.register_module()
@@ -48,39 +48,43 @@ class SimCCKLLoss(nn.Module):
         ValueError: An argument is out of its range.
     """
 
-    def __init__(self,
-                 beta: Optional[float] = None,
-                 label_softmax: Optional[bool] = None,
-                 label_beta: Optional[float] = None,
-                 use_target_weight: Optional[bool] = None,
-                 mask: Optional[Sequence[int]] = None,
-                 mask_weight: Optional[float] = None,
-                 reduction: Optional[str] = None,
-                 smoothing: float = 0.,
-                 loss_weight: float = 1.0) -> None:
+    def __init__(
+        self,
+        beta: Optional[float] = None,
+        label_softmax: Optional[bool] = None,
+        label_beta: Optional[float] = None,
+        use_target_weight: Optional[bool] = None,
+        mask: Optional[Sequence[int]] = None,
+        mask_weight: Optional[float] = None,
+        reduction: Optional[str] = None,
+        smoothing: float = 0.0,
+        loss_weight: float = 1.0,
+    ) -> None:
         super().__init__()
-        stock = (beta, label_softmax, label_beta, use_target_weight, mask,
-                 mask_weight)
+        stock = (beta, label_softmax, label_beta, use_target_weight, mask, mask_weight)
         if reduction is None:
             is_stock = any(value is not None for value in stock)
             reduction = 'stock' if is_stock else 'paper'
-        self.reduction = check_choice('reduction', reduction,
-                                      ('paper', 'stock'))
-        self.beta = 1.0 if beta is None else check_number(
-            'beta', beta, above=0)
+        self.reduction = check_choice('reduction', reduction, ('paper', 'stock'))
+        self.beta = 1.0 if beta is None else check_number('beta', beta, above=0)
         self.label_softmax = bool(label_softmax)
-        self.label_beta = 10.0 if label_beta is None else check_number(
-            'label_beta', label_beta, above=0)
+        self.label_beta = (
+            10.0 if label_beta is None else check_number('label_beta', label_beta, above=0)
+        )
         self.use_target_weight = use_target_weight in (None, True)
         self.mask = mask
-        self.mask_weight = 1.0 if mask_weight is None else check_number(
-            'mask_weight', mask_weight, low=0)
+        self.mask_weight = (
+            1.0 if mask_weight is None else check_number('mask_weight', mask_weight, low=0)
+        )
         self.smoothing = check_number('smoothing', smoothing, low=0, below=1)
         self.loss_weight = check_number('loss_weight', loss_weight, low=0)
 
-    def forward(self, pred_simcc: Tuple[Tensor, Tensor],
-                gt_simcc: Tuple[Tensor, Tensor],
-                target_weight: Tensor) -> Tensor:
+    def forward(
+        self,
+        pred_simcc: Tuple[Tensor, Tensor],
+        gt_simcc: Tuple[Tensor, Tensor],
+        target_weight: Tensor,
+    ) -> Tensor:
         """The loss of a batch.
 
         Args:
@@ -117,8 +121,7 @@ class SimCCKLLoss(nn.Module):
             logits = logits * self.beta
         if labels.ndim < logits.ndim:
             if self.label_softmax:
-                raise invalid('label_softmax', self.label_softmax,
-                              'False for labels that are bins')
+                raise invalid('label_softmax', self.label_softmax, 'False for labels that are bins')
             return kl_divergence_equal(logits, labels, self.smoothing)
         if self.label_softmax:
             labels = torch.softmax(labels.float() * self.label_beta, -1)

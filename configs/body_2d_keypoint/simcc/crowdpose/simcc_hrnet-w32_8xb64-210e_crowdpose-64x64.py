@@ -12,5 +12,7 @@ set_representation(
         type='SimCCCodec',
         input_size=(64, 64),
         simcc_split_ratio=3,
-        label_smoothing='equal'),
-    head=dict(type='SimCCClassifierHead'))
+        label_smoothing='equal',
+    ),
+    head=dict(type='SimCCClassifierHead'),
+)

@@ -5,6 +5,6 @@ from mmpose_simcc.config import set_representation
 
 set_representation(
     _base_,
-    codec=dict(
-        type='SimCCCodec', simcc_split_ratio=2, label_smoothing='equal'),
-    head=dict(type='SimCCClassifierHead', in_featuremap_size=None))
+    codec=dict(type='SimCCCodec', simcc_split_ratio=2, label_smoothing='equal'),
+    head=dict(type='SimCCClassifierHead', in_featuremap_size=None),
+)

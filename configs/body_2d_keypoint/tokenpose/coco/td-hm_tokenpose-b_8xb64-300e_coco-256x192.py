@@ -8,4 +8,7 @@ model = dict(
         stem_init_cfg=dict(
             type='Pretrained',
             checkpoint='https://download.openmmlab.com/mmpose/'
-            'pretrain_models/hrnet_w32-36af842e.pth')))
+            'pretrain_models/hrnet_w32-36af842e.pth',
+        ),
+    )
+)

@@ -6,6 +6,7 @@ from mmpose_simcc.config import set_representation
 set_representation(
     _base_,
     codec=dict(type='DARKCodec', input_size=(288, 384), sigma=3),
-    head=dict(type='TokenHeatmapHead', heatmap_size=(72, 96)))
+    head=dict(type='TokenHeatmapHead', heatmap_size=(72, 96)),
+)
 
 model = dict(backbone=dict(input_size=(288, 384), patch_size=(4, 6)))

@@ -8,5 +8,8 @@ model = dict(
         stem_init_cfg=dict(
             type='Pretrained',
             checkpoint='https://download.openmmlab.com/mmpose/'
-            'pretrain_models/hrnet_w48-8ef0771d.pth')),
-    head=dict(in_channels=3 * 192))
+            'pretrain_models/hrnet_w48-8ef0771d.pth',
+        ),
+    ),
+    head=dict(in_channels=3 * 192),
+)

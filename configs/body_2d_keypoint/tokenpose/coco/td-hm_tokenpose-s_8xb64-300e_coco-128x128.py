@@ -6,7 +6,7 @@ from mmpose_simcc.config import set_representation
 set_representation(
     _base_,
     codec=dict(type='DARKCodec', input_size=(128, 128), sigma=1),
-    head=dict(
-        type='TokenHeatmapHead', in_channels=192, heatmap_size=(32, 32)))
+    head=dict(type='TokenHeatmapHead', in_channels=192, heatmap_size=(32, 32)),
+)
 
 model = dict(backbone=dict(input_size=(128, 128), patch_size=(2, 2)))

@@ -1,7 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 _base_ = [
-    'mmpose::body_2d_keypoint/topdown_heatmap/coco/'
-    'td-hm_hrnet-w32_8xb64-210e_coco-256x192.py'
+    'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_hrnet-w32_8xb64-210e_coco-256x192.py'
 ]
 
 from mmpose_simcc.config import set_representation
@@ -9,8 +8,8 @@ from mmpose_simcc.config import set_representation
 set_representation(
     _base_,
     codec=dict(type='DARKCodec'),
-    head=dict(
-        type='TokenHeatmapHead', in_channels=192, heatmap_size=(48, 64)))
+    head=dict(type='TokenHeatmapHead', in_channels=192, heatmap_size=(48, 64)),
+)
 
 model = dict(backbone=dict(_delete_=True, type='TokenPose', arch='S'))
 

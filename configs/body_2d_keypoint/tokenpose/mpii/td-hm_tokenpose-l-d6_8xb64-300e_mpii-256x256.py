@@ -1,7 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 _base_ = [
-    'mmpose::body_2d_keypoint/topdown_heatmap/mpii/'
-    'td-hm_hrnet-w32_8xb64-210e_mpii-256x256.py'
+    'mmpose::body_2d_keypoint/topdown_heatmap/mpii/td-hm_hrnet-w32_8xb64-210e_mpii-256x256.py'
 ]
 
 from mmpose_simcc.config import set_representation
@@ -9,8 +8,8 @@ from mmpose_simcc.config import set_representation
 set_representation(
     _base_,
     codec=dict(type='DARKCodec'),
-    head=dict(
-        type='TokenHeatmapHead', in_channels=3 * 192, heatmap_size=(64, 64)))
+    head=dict(type='TokenHeatmapHead', in_channels=3 * 192, heatmap_size=(64, 64)),
+)
 
 # HRNet's ImageNet weights
 model = dict(
@@ -24,7 +23,10 @@ model = dict(
         stem_init_cfg=dict(
             type='Pretrained',
             checkpoint='https://download.openmmlab.com/mmpose/'
-            'pretrain_models/hrnet_w48-8ef0771d.pth')))
+            'pretrain_models/hrnet_w48-8ef0771d.pth',
+        ),
+    )
+)
 
 # TokenPose's schedule
 train_cfg = dict(max_epochs=300)

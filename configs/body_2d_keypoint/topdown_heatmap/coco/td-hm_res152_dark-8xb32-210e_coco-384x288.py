@@ -1,8 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-_base_ = [
-    'mmpose::body_2d_keypoint/topdown_heatmap/coco/'
-    'td-hm_res152_8xb32-210e_coco-384x288.py'
-]
+_base_ = ['mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res152_8xb32-210e_coco-384x288.py']
 
 from mmpose_simcc.config import set_representation
 

@@ -6,5 +6,4 @@ _base_ = [
 
 from mmpose_simcc.config import set_representation
 
-set_representation(
-    _base_, codec=dict(type='HeatmapCodec', input_size=(64, 64), sigma=1))
+set_representation(_base_, codec=dict(type='HeatmapCodec', input_size=(64, 64), sigma=1))

@@ -1,16 +1,13 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-_base_ = [
-    'mmpose::body_2d_keypoint/topdown_heatmap/coco/'
-    'td-hm_res50_8xb64-210e_coco-256x192.py'
-]
+_base_ = ['mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py']
 
 from mmpose_simcc.config import set_representation
 
-set_representation(
-    _base_, codec=dict(type='HeatmapCodec', input_size=(64, 64)))
+set_representation(_base_, codec=dict(type='HeatmapCodec', input_size=(64, 64)))
 # too few steps to learn from distorted boxes as well
 _base_.train_dataloader.dataset.pipeline = [
-    transform for transform in _base_.train_dataloader.dataset.pipeline
+    transform
+    for transform in _base_.train_dataloader.dataset.pipeline
     if transform.type not in ('RandomHalfBody', 'RandomBBoxTransform')
 ]
 
@@ -31,22 +28,23 @@ model = dict(
         init_cfg=[
             dict(type='Kaiming', layer=['Conv2d']),
             dict(type='Constant', val=1, layer=['_BatchNorm']),
-        ]),
-    head=dict(in_channels=512))
+        ],
+    ),
+    head=dict(in_channels=512),
+)
 
 # a schedule for a few minutes on two CPU cores, from scratch
 max_epochs = 4
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [
-    dict(
-        type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
+    dict(type='LinearLR', start_factor=0.01, begin=0, end=50, by_epoch=False),
     dict(
         type='CosineAnnealingLR',
         T_max=max_epochs,
         end=max_epochs,
-        convert_to_iter_based=True)
+        convert_to_iter_based=True,
+    ),
 ]
-default_hooks = dict(
-    logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(interval=1, max_keep_ckpts=1))
 randomness = dict(seed=0)

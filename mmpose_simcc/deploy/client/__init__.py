@@ -1,0 +1,21 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Runs exported models with onnxruntime, numpy and OpenCV alone.
+
+Nothing here imports torch or MMPose.
+"""
+
+from .detector import PersonDetector
+from .draw import draw_skeleton
+from .errors import ClientError
+from .pose import RTMLIB_MEAN, RTMLIB_STD, PoseSession
+from .run import infer
+
+__all__ = [
+    'RTMLIB_MEAN',
+    'RTMLIB_STD',
+    'ClientError',
+    'PersonDetector',
+    'PoseSession',
+    'draw_skeleton',
+    'infer',
+]

@@ -1,0 +1,55 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Draws skeletons."""
+
+import cv2
+import numpy as np
+
+from .pose import PoseSession
+
+SUBPIXEL_BITS = 4
+
+
+def draw_skeleton(
+    image: np.ndarray,
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    model: PoseSession,
+    score_thr: float = 0.3,
+) -> None:
+    """Draw one person, in place.
+
+    Args:
+        image (np.ndarray): uint8, BGR, shape (H, W, 3).
+        keypoints (np.ndarray): Image pixels, shape (K, 2).
+        scores (np.ndarray): Shape (K,).
+        model (PoseSession): Knows the skeleton and its colours.
+        score_thr (float): Keypoints below are not drawn. Defaults to 0.3.
+    """
+    # far off the picture OpenCV's integers would overflow
+    drawn = (scores >= score_thr) & (np.abs(keypoints) < 1e5).all(axis=-1)
+    if not drawn.any():
+        return
+    # as thick as suits the person
+    extent = np.ptp(keypoints[drawn], axis=0).max()
+    radius = int(np.clip(extent / 60, 2, max(image.shape) / 100 + 2))
+    points = [
+        tuple(map(int, point))
+        for point in np.round(np.where(drawn[:, None], keypoints, 0) * 2**SUBPIXEL_BITS)
+    ]
+    for (start, end), color in zip(model.skeleton, model.metadata['skeleton_colors']):
+        if drawn[start] and drawn[end]:
+            cv2.line(
+                image,
+                points[start],
+                points[end],
+                color[::-1],
+                max(1, radius * 2 // 3),
+                cv2.LINE_AA,
+                SUBPIXEL_BITS,
+            )
+    for point, color, is_drawn in zip(points, model.metadata['keypoint_colors'], drawn):
+        if is_drawn:
+            for size, fill in ((radius + 1, (255, 255, 255)), (radius, color[::-1])):
+                cv2.circle(
+                    image, point, size << SUBPIXEL_BITS, fill, -1, cv2.LINE_AA, SUBPIXEL_BITS
+                )

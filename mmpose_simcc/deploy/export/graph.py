@@ -1,0 +1,267 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""What is exported: a top-down model between a client's input and output."""
+
+from typing import Optional, Tuple, Union
+
+import numpy as np
+import torch
+from mmpose.codecs import MSRAHeatmap, SimCCLabel
+from mmpose.models import TopdownPoseEstimator
+from torch import Tensor, nn
+
+from ...codecs import DARKCodec, HeatmapCodec, SimCCCodec
+from ...codecs.base import TensorCodec
+from ...functional.decode import peak_mass
+from ...models import Heatmap1DHead
+from ...utils.checks import check_choice, invalid
+from ..client import RTMLIB_MEAN, RTMLIB_STD
+
+INPUTS = ('float', 'bgr', 'uint8')
+OUTPUTS = dict(simcc=('simcc_x', 'simcc_y'), keypoints=('keypoints', 'scores'))
+
+
+class ImageInput(nn.Module):
+    """From what a client feeds to what the network takes.
+
+    Args:
+        preprocessor (nn.Module): The model's ``PoseDataPreprocessor``, for
+            images as OpenCV reads them (BGR).
+        kind (str): What the client feeds. ``'float'``: normalised pixels in
+            the network's channel order, (B, 3, h, w), handed on as they are.
+            ``'bgr'``: BGR pixels that rtmlib has normalised by its defaults,
+            (B, 3, h, w). ``'uint8'``: a plain OpenCV crop, BGR in [0, 255],
+            (B, h, w, 3).
+    """
+
+    def __init__(self, preprocessor: nn.Module, kind: str) -> None:
+        super().__init__()
+        self.kind = check_choice('input', kind, INPUTS)
+        self.flip_channels = preprocessor._channel_conversion
+        self.mean, self.std = preprocessor_statistics(preprocessor)
+        for name, values in (
+            ('_mean', self.mean),
+            ('_std', self.std),
+            ('_client_mean', RTMLIB_MEAN),
+            ('_client_std', RTMLIB_STD),
+        ):
+            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def example(self, size: Tuple[int, int], batch_size: int) -> Tensor:
+        """Zeros of the shape that a client feeds, for images (w, h)."""
+        w, h = size
+        if self.kind == 'uint8':
+            return torch.zeros(batch_size, h, w, 3, dtype=torch.uint8)
+        return torch.zeros(batch_size, 3, h, w)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Shape (B, 3, h, w) or (B, h, w, 3) to (B, 3, h, w)."""
+        if self.kind == 'float':
+            return image
+        if self.kind == 'uint8':
+            pixels = image.permute(0, 3, 1, 2).float()
+        else:
+            pixels = image * self._client_std + self._client_mean
+        if self.flip_channels:
+            pixels = pixels.flip(1)
+        return (pixels - self._mean) / self._std
+
+
+def preprocessor_statistics(preprocessor: nn.Module) -> Tuple[Tuple[float, ...], ...]:
+    """Mean and standard deviation of a data preprocessor, in the network's
+    channel order; 0 and 1 where it does not normalise."""
+    if not preprocessor._enable_normalize:
+        return (0.0,) * 3, (1.0,) * 3
+    # rounded: they are float32 copies of short decimals
+    return tuple(
+        tuple(round(value, 4) for value in statistic.flatten().tolist())
+        for statistic in (preprocessor.mean, preprocessor.std)
+    )
+
+
+def relative_probabilities(logits: Tensor, radius: int, perfect_mass: float) -> Tensor:
+    """Softmax relative to a perfect prediction, for clients that read the
+    score off the maximum.
+
+    The largest value of a vector is its score as
+    :class:`~mmpose_simcc.codecs.SimCCCodec` defines it, in (0, 1].
+
+    Args:
+        logits (Tensor): Shape (..., L).
+        radius (int): Bins on both sides of the peak that count.
+        perfect_mass (float): The probability there in a perfect prediction.
+
+    Returns:
+        Tensor: float32 in [0, 1], shape (..., L), with the argmax of the
+        logits.
+    """
+    logits = logits.float()
+    peak, locs = logits.max(dim=-1)
+    is_below = logits < peak.unsqueeze(-1)
+    relative = (logits - peak.unsqueeze(-1)).exp()
+    mass = peak_mass(relative, locs, radius) / relative.sum(dim=-1)
+    score = (mass / perfect_mass).clamp(max=1)
+    return _below_the_peak(relative, is_below) * score.unsqueeze(-1)
+
+
+def relative_heights(vectors: Tensor) -> Tensor:
+    """1-D heatmaps, shifted where necessary for their maxima to lie in (0,
+    1].
+
+    Args:
+        vectors (Tensor): Heatmaps that are 1 at a perfect prediction's
+            maximum, shape (..., L).
+
+    Returns:
+        Tensor: float32 in [0, 1], shape (..., L).
+    """
+    vectors = vectors.float()
+    peak = vectors.amax(dim=-1, keepdim=True)
+    score = peak.clamp(1e-6, 1)
+    shifted = (vectors - peak + score).clamp(min=0)
+    return _below_the_peak(shifted, vectors < peak)
+
+
+def _below_the_peak(values: Tensor, is_below: Tensor) -> Tensor:
+    """Lower by a millionth what is not a maximum: rounding may have made it
+    one."""
+    return values * torch.where(is_below, 1 - 1e-6, 1.0)
+
+
+def perfect_stock_masses(codec: SimCCLabel, loss: nn.Module, radius: int) -> Tuple:
+    """The probability around the peak, along x and y, in a perfect prediction
+    of a stock SimCC model: the label's, as its loss normalises it."""
+    center = np.array(codec.input_size, np.float32) // 2
+    encoded = codec.encode(center[None, None], np.ones((1, 1), np.float32))
+    masses = []
+    for axis in 'xy':
+        label = torch.from_numpy(encoded[f'keypoint_{axis}_labels']).double()
+        if getattr(loss, 'label_softmax', False):
+            # MMPose < 1.3 has one temperature for both
+            beta = getattr(loss, 'label_beta', loss.beta)
+            label = (label * beta).softmax(-1)
+        label = label[0] / label.sum()
+        masses.append(float(peak_mass(label, label.argmax(-1), radius)))
+    return tuple(masses)
+
+
+class Decode(nn.Module):
+    """From the network's outputs to the client's.
+
+    Codecs of this package decode themselves. A stock codec is decoded by the
+    one that does the same; its scores then are, as in this package, in [0, 1]
+    for SimCC, where MMPose gives raw logits.
+
+    Args:
+        head (nn.Module): Head of a top-down model.
+        output (str, optional): ``'simcc'`` or ``'keypoints'``. The first by
+            default where the head classifies coordinates.
+
+    Raises:
+        ValueError: The head or its codec is not supported, or has not this
+            output.
+    """
+
+    def __init__(self, head: nn.Module, output: Optional[str] = None) -> None:
+        super().__init__()
+        self.codec = self._tensor_codec(head)
+        self.is_simcc = isinstance(self.codec, SimCCCodec)
+        self.is_logits = not isinstance(head, Heatmap1DHead)
+        # stock SimCC may be trained on the softmax of scaled logits
+        self.beta = (
+            float(getattr(head.loss_module, 'beta', 1))
+            if isinstance(head.decoder, SimCCLabel)
+            else 1.0
+        )
+        self.output = check_choice(
+            'output',
+            output or ('simcc' if self.is_simcc else 'keypoints'),
+            tuple(OUTPUTS)[0 if self.is_simcc else 1 :],
+        )
+
+    @staticmethod
+    def _tensor_codec(head: nn.Module) -> TensorCodec:
+        codec = head.decoder
+        if isinstance(codec, TensorCodec):
+            return codec
+        if isinstance(codec, MSRAHeatmap):
+            sizes = [tuple(map(int, size)) for size in (codec.input_size, codec.heatmap_size)]
+            if codec.unbiased:
+                return DARKCodec(*sizes, sigma=codec.sigma, blur_kernel_size=codec.blur_kernel_size)
+            return HeatmapCodec(*sizes, sigma=codec.sigma)
+        if isinstance(codec, SimCCLabel) and not codec.use_dark:
+            same = SimCCCodec(tuple(map(int, codec.input_size)), codec.simcc_split_ratio)
+            same.perfect_mass = perfect_stock_masses(codec, head.loss_module, same.peak_radius)
+            return same
+        raise invalid(
+            'model.head.decoder',
+            type(codec).__name__,
+            'a codec of mmpose_simcc, or stock MSRAHeatmap or SimCCLabel (without use_dark)',
+        )
+
+    def forward(self, *responses: Tensor) -> Tuple[Tensor, Tensor]:
+        """Outputs as named in ``OUTPUTS``, in input-image pixels."""
+        if self.beta != 1:
+            responses = [response * self.beta for response in responses]
+        if self.output == 'keypoints':
+            return self.codec.decode_tensors(*responses)
+        if not self.is_logits:
+            return tuple(relative_heights(heights) for heights in responses)
+        return tuple(
+            relative_probabilities(logits, self.codec.peak_radius, mass)
+            for logits, mass in zip(responses, self.codec.perfect_mass)
+        )
+
+
+class Network(nn.Module):
+    """Backbone, neck and head of a top-down model.
+
+    Args:
+        model (TopdownPoseEstimator): The model.
+    """
+
+    def __init__(self, model: TopdownPoseEstimator) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+        self.neck = model.neck if model.with_neck else nn.Identity()
+        self.head = model.head
+
+    def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
+        """The head's outputs for normalised images (B, 3, h, w)."""
+        responses: Union[Tensor, Tuple] = self.head(self.neck(self.backbone(image)))
+        if isinstance(responses, Tensor):
+            responses = (responses,)
+        # The tracer takes the batch size for a constant behind some layers,
+        # such as Tensor.unflatten; here it is told again.
+        return tuple(
+            response.reshape(image.shape[0], *response.shape[1:]) for response in responses
+        )
+
+
+class DeployModel(nn.Module):
+    """A top-down model from a client's input to its output, without flip
+    test.
+
+    Args:
+        model (TopdownPoseEstimator): The model, in evaluation mode.
+        input (str): See :class:`ImageInput`. Defaults to ``'float'``.
+        output (str, optional): See :class:`Decode`.
+
+    Raises:
+        ValueError: The model cannot be exported in this way.
+    """
+
+    def __init__(
+        self, model: TopdownPoseEstimator, input: str = 'float', output: Optional[str] = None
+    ) -> None:
+        super().__init__()
+        self.input = ImageInput(model.data_preprocessor, input)
+        self.network = Network(model)
+        self.decode = Decode(model.head, output)
+
+    @property
+    def input_size(self) -> Tuple[int, int]:
+        return self.decode.codec.input_size
+
+    def forward(self, image: Tensor) -> Tuple[Tensor, Tensor]:
+        """See :class:`ImageInput` and :class:`Decode` for the shapes."""
+        return self.decode(*self.network(self.input(image)))

@@ -1,0 +1,163 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Writes a model as an ONNX file that describes itself."""
+
+import contextlib
+import inspect
+import io
+import json
+import logging
+import warnings
+from typing import Any, Dict
+
+import onnx
+import torch
+from mmengine.config import Config
+from mmpose.apis.inference import dataset_meta_from_config
+from torch import nn
+
+from ...utils.checks import invalid
+from ...version import __version__
+from .graph import OUTPUTS, DeployModel
+
+# The newest that torch 2.1 writes; onnxruntime >= 1.12 runs it.
+OPSET = 17
+
+
+def _pipeline_step(cfg: Config, name: str) -> dict:
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    return next((step for step in pipeline if step['type'] == name), {})
+
+
+def describe(cfg: Config, model: DeployModel) -> Dict[str, Any]:
+    """What a client has to know of a model.
+
+    Args:
+        cfg (Config): The model's config.
+        model (DeployModel): The model.
+
+    Returns:
+        dict: Values that JSON can write.
+
+    Raises:
+        ValueError: The config's data have other keypoints than the head, or
+            crops are cut in a way that the client does not know.
+    """
+    if _pipeline_step(cfg, 'TopdownAffine').get('use_udp'):
+        raise invalid('TopdownAffine.use_udp', True, 'False')
+    meta = dataset_meta_from_config(cfg, 'test')
+    if meta is None:
+        raise ValueError(
+            "the config's `test_dataloader` names no data set that says what the keypoints are"
+        )
+    names = [meta['keypoint_id2name'][i] for i in range(meta['num_keypoints'])]
+    head = model.network.head
+    if len(names) != head.out_channels:
+        raise invalid(
+            'model.head.out_channels',
+            head.out_channels,
+            f'{len(names)}, the keypoints of the data set',
+        )
+    description = dict(
+        version=__version__,
+        input=model.input.kind,
+        output=model.decode.output,
+        input_size=model.input_size,
+        mean=model.input.mean,
+        std=model.input.std,
+        flip_channels=model.input.flip_channels,
+        bbox_padding=_pipeline_step(cfg, 'GetBBoxCenterScale').get('padding', 1.25),
+        codec=dict(cfg.model.head.decoder),
+        dataset_name=meta['dataset_name'],
+        keypoint_names=names,
+        skeleton=meta['skeleton_links'],
+        keypoint_colors=meta['keypoint_colors'].tolist(),
+        skeleton_colors=meta['skeleton_link_colors'].tolist(),
+    )
+    if model.decode.is_simcc:
+        description['simcc_split_ratio'] = model.decode.codec.simcc_split_ratio
+    return description
+
+
+def write_metadata(proto: onnx.ModelProto, values: Dict[str, Any]) -> None:
+    """Set ``metadata_props``, each value as JSON."""
+    onnx.helper.set_model_props(proto, {name: json.dumps(value) for name, value in values.items()})
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Without the tracer's warnings: Python values that it records, such as
+    shapes, are constants of the model."""
+    logger = logging.getLogger('torch.onnx')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+@torch.no_grad()
+def _where(g, condition, *values):
+    """``torch.where`` with Python numbers in float32."""
+    return g.op(
+        'Where',
+        condition,
+        *(
+            g.op('Cast', value, to_i=onnx.TensorProto.FLOAT)
+            if value.type().scalarType() == 'Double'
+            else value
+            for value in values
+        ),
+    )
+
+
+@contextlib.contextmanager
+def typed_where():
+    """Early exporters write Python numbers in ``torch.where`` as float64
+    beside float32 tensors, which no runtime accepts."""
+    needed = tuple(map(int, torch.__version__.split('.')[:2])) < (2, 2)
+    if needed:
+        torch.onnx.register_custom_op_symbolic('aten::where', _where, OPSET)
+    try:
+        yield
+    finally:
+        if needed:
+            torch.onnx.unregister_custom_op_symbolic('aten::where', OPSET)
+
+
+def to_onnx(model: nn.Module, description: Dict[str, Any]) -> onnx.ModelProto:
+    """Trace a model and check the graph.
+
+    By the TorchScript exporter, which every torch from 2.0 on has; the one
+    built on ``torch.export`` is newer and needs onnxscript.
+
+    Args:
+        model (DeployModel): The model.
+        description (dict): See :func:`describe`.
+
+    Returns:
+        onnx.ModelProto: With inputs and outputs of any batch size.
+    """
+    outputs = OUTPUTS[model.decode.output]
+    options = {}
+    if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
+        options['dynamo'] = False
+    buffer = io.BytesIO()
+    with _quiet(), typed_where():
+        torch.onnx.export(
+            model,
+            (model.input.example(model.input_size, 2),),
+            buffer,
+            opset_version=OPSET,
+            input_names=['input'],
+            output_names=list(outputs),
+            dynamic_axes={name: {0: 'batch'} for name in ('input', *outputs)},
+            **options,
+        )
+    proto = onnx.load_from_string(buffer.getvalue())
+    proto.producer_name, proto.producer_version = 'mmpose_simcc', __version__
+    write_metadata(proto, description)
+    onnx.checker.check_model(proto, full_check=True)
+    return proto

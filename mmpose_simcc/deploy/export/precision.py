@@ -1,0 +1,159 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Half-precision and 8-bit versions of an exported model."""
+
+import contextlib
+import copy
+import logging
+import os
+import tempfile
+from typing import Iterator, List, Optional, Tuple
+
+import numpy as np
+import onnx
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpose.registry import DATASETS
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from onnxruntime.transformers.onnx_model import OnnxModel
+from rich.progress import track
+
+from ..client import PoseSession
+
+PRECISIONS = ('fp32', 'fp16', 'int8')
+NUM_CALIBRATION = 128
+
+
+def _outside_the_network(proto: onnx.ModelProto) -> List[str]:
+    """Nodes of input and decoding. They stay in float32: coordinates and
+    pixel values need more than 11 bits."""
+    return [node.name for node in proto.graph.node if node.name.startswith(('/input/', '/decode/'))]
+
+
+def _network_edges(proto: onnx.ModelProto) -> Tuple[List[str], List[str]]:
+    """Tensors that enter the network and that leave it."""
+    producers = {tensor: node.name for node in proto.graph.node for tensor in node.output}
+    producers[proto.graph.input[0].name] = '/input/'
+
+    def edges(start: str, end: str) -> List[str]:
+        return sorted(
+            {
+                tensor
+                for node in proto.graph.node
+                if node.name.startswith(end)
+                for tensor in node.input
+                if producers.get(tensor, '').startswith(start)
+            }
+        )
+
+    return edges('/input/', '/network/'), edges('/network/', '/decode/')
+
+
+def _last_layers(proto: onnx.ModelProto) -> List[str]:
+    """The layers that give the network's outputs. 256 values would be too
+    few: SimCC's lost 4.8 AP by them."""
+    producers = {tensor: node for node in proto.graph.node for tensor in node.output}
+    tensors, layers = list(_network_edges(proto)[1]), []
+    while tensors:
+        node = producers[tensors.pop()]
+        layers.append(node.name)
+        if node.op_type not in ('Conv', 'Gemm', 'MatMul'):
+            tensors += [name for name in node.input if name in producers]
+    return layers
+
+
+def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Network in half precision; inputs, outputs and decoding as before.
+
+    The network is cut out for this: onnxruntime's converter, told to leave
+    nodes alone, still rounds what passes between them.
+
+    Args:
+        proto (onnx.ModelProto): From :func:`to_onnx`; not changed.
+    """
+    inputs, outputs = _network_edges(proto)
+    typed = onnx.shape_inference.infer_shapes(proto)
+    network = convert_float_to_float16(
+        onnx.utils.Extractor(typed).extract_model(inputs, outputs), keep_io_types=True
+    )
+    network = onnx.compose.add_prefix(
+        network, 'fp16', rename_inputs=False, rename_outputs=False, rename_value_infos=False
+    )
+    result = OnnxModel(copy.deepcopy(proto))
+    result.remove_nodes([node for node in result.nodes() if set(node.output) & set(outputs)])
+    result.add_nodes(network.graph.node)
+    result.model.graph.initializer.extend(network.graph.initializer)
+    result.prune_graph()  # of what led to the network's old outputs
+    result.topological_sort()
+    return result.model
+
+
+def training_crops(cfg: Config, number: int = NUM_CALIBRATION) -> Iterator[np.ndarray]:
+    """Crops of people spread evenly over the training data, cut as for
+    testing.
+
+    Args:
+        cfg (Config): The model's config.
+        number (int): How many at most. Defaults to 128.
+
+    Yields:
+        np.ndarray: uint8, BGR, shape (1, h, w, 3).
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
+    dataset_cfg = copy.deepcopy(cfg.train_dataloader.dataset)
+    dataset_cfg.pipeline = cfg.test_dataloader.dataset.pipeline
+    dataset = DATASETS.build(dataset_cfg)
+    number = min(number, len(dataset))
+    for index in np.linspace(0, len(dataset) - 1, number).astype(int):
+        image = dataset[int(index)]['inputs'].numpy()
+        yield np.ascontiguousarray(image.transpose(1, 2, 0))[None]
+
+
+class _Calibration(CalibrationDataReader):
+    def __init__(self, session: PoseSession, cfg: Config) -> None:
+        self.session = session
+        crops = list(training_crops(cfg))
+        self.crops = iter(track(crops, 'calibrate'))
+
+    def get_next(self) -> Optional[dict]:
+        crop = next(self.crops, None)
+        return None if crop is None else dict(input=self.session.feed(crop))
+
+
+def to_int8(path: str, cfg: Config) -> onnx.ModelProto:
+    """Network in 8 bits, weights by channel and activations by the range that
+    they have on training images ("static quantisation").
+
+    Args:
+        path (str): File of the exported model, in float32.
+        cfg (Config): The model's config, whose training data are there.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        prepared, quantized = (
+            os.path.join(folder, name) for name in ('prepared.onnx', 'quantized.onnx')
+        )
+        with _without_hints():
+            quant_pre_process(path, prepared, skip_symbolic_shape=True)
+            proto = onnx.load(prepared)
+            quantize_static(
+                prepared,
+                quantized,
+                _Calibration(PoseSession(path), cfg),
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                nodes_to_exclude=_outside_the_network(proto) + _last_layers(proto),
+            )
+        return onnx.load(quantized)
+
+
+@contextlib.contextmanager
+def _without_hints():
+    """onnxruntime advises on pre-processing that has been done."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

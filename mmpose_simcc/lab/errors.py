@@ -1,5 +1,0 @@
-# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-
-
-class LabError(Exception):
-    """Something the user can mend. The message is one clear line."""

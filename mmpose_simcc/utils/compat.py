@@ -1,0 +1,158 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Mends two gaps between MMPose and the packages that pip installs today.
+
+* mmcv-lite has no ``mmcv.ops``, which MMPose imports for a few bottom-up
+  heads whether or not they are used. A stand-in module takes its place; its
+  classes raise an :class:`ImportError` when somebody really uses them.
+* torch >= 2.6 loads checkpoints with ``weights_only=True``, and checkpoints
+  that MMEngine writes hold a few harmless types beside the tensors (the
+  training log's history). Exactly these types are declared safe;
+  nothing ever falls back to unpickling arbitrary objects.
+
+Where compiled ops are installed, or torch is older, nothing is changed.
+"""
+
+import importlib
+import importlib.util
+import logging
+import pickle
+import re
+import sys
+import types
+from importlib.machinery import ModuleSpec
+from typing import List
+
+import torch
+
+logger = logging.getLogger('mmpose_simcc')
+
+
+def _refuse(name: str) -> None:
+    raise ImportError(
+        f'{name} needs compiled mmcv ops, and this environment has mmcv '
+        'without them (mmcv-lite). Install the full package to use it: mim '
+        'install "mmcv>=2.0.0"'
+    )
+
+
+class _OpsStandIn(types.ModuleType):
+    """Stands in for ``mmcv.ops`` or a module in it: every name is a class
+    that can be imported and subclassed, but not instantiated."""
+
+    def __getattr__(self, name: str) -> type:
+        if name.startswith('__'):
+            raise AttributeError(name)
+
+        def __init__(instance, *args, **kwargs):
+            _refuse(f'{self.__name__}.{name}')
+
+        stand_in = type(name, (torch.nn.Module,), dict(__init__=__init__))
+        setattr(self, name, stand_in)
+        return stand_in
+
+    def __call__(self, *args, **kwargs):
+        # mmcv.ops.nms is a module and, in mmcv, a function as well
+        _refuse(self.__name__)
+
+
+class _OpsFinder:
+    """Finds and loads stand-ins for ``mmcv.ops`` and everything in it."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == 'mmcv.ops' or name.startswith('mmcv.ops.'):
+            return ModuleSpec(name, _OpsFinder, is_package=True)
+
+    @staticmethod
+    def create_module(spec):
+        return _OpsStandIn(spec.name)
+
+    @staticmethod
+    def exec_module(module):
+        pass
+
+
+def _has_compiled_ops() -> bool:
+    return importlib.util.find_spec('mmcv._ext') is not None
+
+
+def mend_mmcv_ops() -> bool:
+    """Let MMPose import without compiled mmcv ops.
+
+    Returns:
+        bool: Whether a stand-in was needed and put in place.
+    """
+    if 'mmcv.ops' in sys.modules or _has_compiled_ops():
+        return False
+    sys.meta_path.insert(0, _OpsFinder)
+    importlib.import_module('mmcv.ops')
+    return True
+
+
+def _history_statistic(owner: type, name: str):
+    """``getattr`` for the one use that a checkpoint has for it: a
+    HistoryBuffer pickles its statistics as ``getattr(HistoryBuffer, 'min')``.
+    Unrestricted, it would hand a crafted file any object's internals."""
+    from mmengine.logging import HistoryBuffer
+
+    if owner is not HistoryBuffer or name not in ('min', 'max', 'current', 'mean'):
+        raise pickle.UnpicklingError(f'getattr({owner!r}, {name!r}) is not allowed in a checkpoint')
+    return getattr(owner, name)
+
+
+def _checkpoint_types() -> List:
+    """The types beside tensors and plain containers in a checkpoint written
+    by ``mmengine.runner.Runner.save_checkpoint``."""
+    import numpy as np
+    from mmengine.logging import HistoryBuffer
+
+    try:
+        from numpy._core import multiarray  # numpy >= 2
+    except ImportError:
+        from numpy.core import multiarray
+    # A checkpoint names numpy's rebuild functions by the module of the numpy
+    # that wrote it, numpy.core (1.x) or numpy._core (2.x): allow both.
+    rebuild = [
+        (getattr(multiarray, name), f'numpy.{core}.multiarray.{name}')
+        for name in ('_reconstruct', 'scalar')
+        for core in ('core', '_core')
+    ]
+    numbers = [type(np.dtype(code)) for code in '?bBhHiIlLqQefdg']
+    return [
+        HistoryBuffer,
+        (_history_statistic, 'builtins.getattr'),
+        np.ndarray,
+        np.dtype,
+        *rebuild,
+        *numbers,
+    ]
+
+
+def mend_checkpoint_loading() -> bool:
+    """Declare the types of MMEngine's own checkpoints safe for
+    ``torch.load(weights_only=True)``, torch's default from 2.6 on.
+
+    Returns:
+        bool: Whether this torch needed it.
+    """
+    from mmengine.logging import HistoryBuffer
+
+    major, minor = map(int, re.findall(r'\d+', torch.__version__)[:2])
+    if (major, minor) < (2, 6) or HistoryBuffer in torch.serialization.get_safe_globals():
+        return False
+    torch.serialization.add_safe_globals(_checkpoint_types())
+    return True
+
+
+def apply() -> None:
+    """Mend what needs mending in this environment, and say once what was
+    done. Called when ``mmpose_simcc`` is imported."""
+    done = []
+    if mend_mmcv_ops():
+        done.append(
+            'mmcv.ops is a stand-in (mmcv-lite; heads that need compiled ops raise when built)'
+        )
+    if mend_checkpoint_loading():
+        done.append('the types in MMEngine checkpoints are safe for torch.load(weights_only=True)')
+    if done:
+        logger.warning('mmpose_simcc: %s.', '; '.join(done))

@@ -1,0 +1,82 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Files that are whole or not there."""
+
+import contextlib
+import functools
+import hashlib
+import io
+from pathlib import Path
+from typing import Iterator, Union
+
+import numpy as np
+
+
+@contextlib.contextmanager
+def whole_file(path: Union[str, Path]) -> Iterator[Path]:
+    """Write a file that takes its place only when it is whole: on a full disk
+    an earlier one stays, and nothing that is damaged is found later.
+
+    Args:
+        path (str | Path): The file.
+
+    Yields:
+        Path: Where to write it, beside it, with the same suffix.
+
+    Raises:
+        OSError: It cannot be written; the error names it.
+
+    Example:
+        >>> with whole_file('table.md') as unfinished:
+        ...     unfinished.write_text('...')
+    """
+    path = Path(path)
+    unfinished = path.with_name(f'.unfinished-{path.name}')
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        # an error of writing knows no name
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+
+
+def save_arrays(path: Union[str, Path], **arrays: np.ndarray) -> None:
+    """Write arrays in numpy's ``.npz`` format.
+
+    Args:
+        path (str | Path): The file.
+        arrays (np.ndarray): Arrays by their names.
+
+    Raises:
+        OSError: It cannot be written; the error names it.
+    """
+    # in memory: numpy reports a full disk twice, the second time unasked
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(content.getvalue())
+
+
+def file_sha256(path: Union[str, Path]) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits.
+
+    Args:
+        path (str | Path): The file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    path = Path(path)
+    status = path.stat()
+    return _file_sha256(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.cache
+def _file_sha256(path: Path, mtime: int, size: int) -> str:
+    content = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            content.update(block)
+    return content.hexdigest()

@@ -1,0 +1,214 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Configs, models and network outputs of top-down estimators."""
+
+from contextlib import contextmanager
+from typing import Callable, Iterable, Iterator, List, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import init_default_scope
+from mmengine.runner import CheckpointLoader
+from mmengine.utils import is_installed
+from mmpose.models import TopdownPoseEstimator, build_pose_estimator
+from mmpose.registry import MODELS
+from mmpose.structures import PoseDataSample
+from torch import Tensor, nn
+
+
+def describe(error: Exception) -> str:
+    """An error of code that is not ours, in one line."""
+    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+
+
+def _name_types(node):
+    """Types of MMPose and of this package by their registered names."""
+    if isinstance(node, dict):
+        node = {key: _name_types(value) for key, value in node.items()}
+        if str(node.get('type')).startswith(('mmpose.', 'mmpose_simcc.')):
+            node['type'] = node['type'].rpartition('.')[2]
+        return node
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(_name_types, node))
+    return node
+
+
+def _as_text_config(cfg: Config) -> Config:
+    """A pure-Python config, which holds types as classes, as the text config
+    that means the same."""
+    content = _name_types(cfg.to_dict())
+    content['default_scope'] = content.get('default_scope') or 'mmpose'
+    return Config(content, filename=cfg.filename)
+
+
+def load_config(name: str) -> Config:
+    """Read the config of a top-down model.
+
+    Args:
+        name (str): A config file, or ``package::name`` for a config that an
+            installed package brings, as in ``_base_``.
+
+    Returns:
+        Config: The config; a pure-Python one with types by name.
+
+    Raises:
+        ValueError: There is no such config, it cannot be read, or its model
+            is not a top-down pose estimator.
+    """
+    package = name.split('::')[0] if '::' in name else None
+    if package and not is_installed(package):  # else mmengine installs it
+        raise ValueError(f'config {name}: {package} is not installed')
+    try:
+        cfg = get_config(name) if package else Config.fromfile(name)
+        if getattr(cfg, '_imported_names', None):
+            cfg = _as_text_config(cfg)
+    except Exception as error:  # a config is a program: anything may happen
+        raise ValueError(f'config {name}: {describe(error)}') from error
+    if 'model' not in cfg:
+        raise ValueError(f'config {name} has no `model`')
+    model_type = cfg.model.get('type')
+    model_class = MODELS.get(model_type) if isinstance(model_type, str) else model_type
+    if not (isinstance(model_class, type) and issubclass(model_class, TopdownPoseEstimator)):
+        raise ValueError(
+            f'config {name} has the model {model_type}, which is not a TopdownPoseEstimator'
+        )
+    return cfg
+
+
+def build_model(cfg: Config) -> TopdownPoseEstimator:
+    """Build a config's model in evaluation mode, with arbitrary weights:
+    nothing is loaded or downloaded.
+
+    Args:
+        cfg (Config): Config of a top-down model, see :func:`load_config`.
+
+    Returns:
+        TopdownPoseEstimator: The model, on the CPU, with ``cfg`` as an
+        attribute.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
+    # pretrained weights would be loaded by `init_weights`, not when building
+    model = revert_sync_batchnorm(build_pose_estimator(cfg.model)).eval()
+    model.cfg = cfg
+    return model
+
+
+def model_input_size(model: TopdownPoseEstimator) -> Tuple[int, int]:
+    """Size (w, h) in pixels of the images that a model decodes for.
+
+    Args:
+        model (TopdownPoseEstimator): A model with its config as ``cfg``, from
+            :func:`build_model` or MMPose's ``init_model``. Its head's decoder
+            has the size, or else the codec of the config.
+
+    Raises:
+        ValueError: Neither has an ``input_size``.
+    """
+    for codec in model.cfg.model.head.get('decoder'), model.cfg.get('codec'):
+        size = (codec or {}).get('input_size')
+        if size is not None:
+            width, height = size
+            return int(width), int(height)
+    raise ValueError(
+        f'neither the decoder of {type(model.head).__name__} nor `codec` has an `input_size`'
+    )
+
+
+def load_weights(model: nn.Module, checkpoint: str) -> None:
+    """Load a checkpoint that must fit the model entry for entry.
+
+    Args:
+        model (nn.Module): The model.
+        checkpoint (str): Path of the checkpoint.
+
+    Raises:
+        ValueError: It cannot be read, or is that of another model; the
+            message names the first entry that differs.
+    """
+    try:
+        loaded = CheckpointLoader.load_checkpoint(
+            str(checkpoint), map_location='cpu', logger='silent'
+        )
+    except Exception as error:  # unpickling raises nearly anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f'checkpoint {checkpoint} cannot be read: {reason}') from error
+    state = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
+    state = {
+        name[len('module.') :] if name.startswith('module.') else name: value
+        for name, value in state.items()
+    }
+    own = model.state_dict()
+    for name in [*own, *state]:
+        if name not in state:
+            problem = f'has no `{name}`'
+        elif name not in own:
+            problem = f'has `{name}`, which the model has not'
+        elif own[name].shape != state[name].shape:
+            problem = (
+                f'has `{name}` of shape {tuple(state[name].shape)}, '
+                f'the model {tuple(own[name].shape)}'
+            )
+        else:
+            continue
+        raise ValueError(f'checkpoint {checkpoint} is of another model: it {problem}')
+    model.load_state_dict(state)
+
+
+@contextmanager
+def recorded_outputs(head: nn.Module) -> Iterator[List[Tuple[Tensor, ...]]]:
+    """Record what a head hands to its ``decode``: the network outputs after
+    everything that the head does to them, the flip test included.
+
+    Args:
+        head (nn.Module): Head of a top-down model.
+
+    Yields:
+        list: Gets, for each call of ``decode``, the tuple of its tensors,
+        each of shape (B, K, ...).
+    """
+    decode: Callable = head.decode
+    outputs = []
+
+    def record(batch_outputs):
+        outputs.append(batch_outputs if isinstance(batch_outputs, tuple) else (batch_outputs,))
+        return decode(batch_outputs)
+
+    head.decode = record  # hides the class's method
+    try:
+        yield outputs
+    finally:
+        del head.decode
+
+
+@torch.no_grad()
+def network_outputs(
+    model: TopdownPoseEstimator, batches: Iterable[dict]
+) -> Iterator[Tuple[Tuple[Tensor, ...], List[PoseDataSample]]]:
+    """Run a model over data and keep what its head decodes.
+
+    Args:
+        model (TopdownPoseEstimator): In evaluation mode; its ``test_cfg``
+            decides on the flip test.
+        batches (iterable): Batches of a data loader.
+
+    Yields:
+        tuple: For each batch
+
+        - the network outputs on the model's device, each of shape
+          (B, K, ...);
+        - the data samples, with the model's own predictions.
+
+    Raises:
+        ValueError: The head does not decode by its method ``decode``.
+    """
+    for batch in batches:
+        data = model.data_preprocessor(batch, False)
+        with recorded_outputs(model.head) as outputs:
+            samples = model.predict(data['inputs'], data['data_samples'])
+        if len(outputs) != 1:
+            raise ValueError(
+                f'{type(model.head).__name__} does not decode a '
+                'batch by one call of its method `decode`'
+            )
+        yield outputs[0], samples

@@ -1,0 +1,111 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""What is known of a published model, whatever its architecture."""
+
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Sequence, Tuple
+
+from torch import Tensor
+
+Shapes = Dict[str, Tuple[int, ...]]
+
+
+@dataclass
+class OfficialModel:
+    """A published model, recognised from its weights.
+
+    Attributes:
+        name (str): Architecture and representation, for people.
+        model (dict): MMPose config of the same model: ``backbone`` and
+            ``head``, without codec.
+        bgr_to_rgb (bool): Whether training turned OpenCV's BGR images to RGB.
+        convert (callable): Name and value of an entry to MMPose's.
+        discarded (dict): Entries that have no counterpart, and why.
+        notes (list[str]): What weights alone do not tell.
+    """
+
+    name: str
+    model: dict
+    bgr_to_rgb: bool
+    convert: Callable[[str, Tensor], Tuple[str, Tensor]]
+    discarded: Dict[str, str] = field(default_factory=dict)
+    notes: List[str] = field(default_factory=list)
+
+    @property
+    def data_preprocessor(self) -> dict:
+        """MMPose's settings for what the published training fed.
+
+        All published repositories normalise by ImageNet's statistics in the
+        order R, G, B, even where the channels are B, G, R.
+        """
+        return dict(
+            type='PoseDataPreprocessor',
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            bgr_to_rgb=self.bgr_to_rgb,
+        )
+
+
+def shapes_of(weights: Dict[str, Tensor]) -> Shapes:
+    return {name: tuple(value.shape) for name, value in weights.items()}
+
+
+def shape_of(shapes: Shapes, name: str, ndim: int) -> Tuple[int, ...]:
+    """The shape of an entry that the model is recognised by."""
+    if name not in shapes:
+        raise ValueError(
+            f'the weights are a part of a model: there is no {name}, but {first(shapes)}'
+        )
+    if len(shapes[name]) != ndim or 0 in shapes[name]:
+        raise ValueError(f'{name} has shape {shapes[name]}, but {ndim} dimensions are expected')
+    return shapes[name]
+
+
+def count(shapes: Shapes, prefix: str) -> int:
+    """Number of modules ``prefix0``, ``prefix1`` and so on."""
+    return len({name[len(prefix) :].split('.')[0] for name in shapes if name.startswith(prefix)})
+
+
+def is_weights(value: Any) -> bool:
+    """Whether it is a dict of names and tensors, and not empty."""
+    return (
+        isinstance(value, dict)
+        and bool(value)
+        and all(isinstance(item, Tensor) for item in value.values())
+    )
+
+
+def first(names: Sequence[str], limit: int = 5) -> str:
+    """The first names, for a message."""
+    names = list(names)
+    rest = len(names) - limit
+    more = f' and {rest} more' if rest > 0 else ''
+    return ', '.join(names[:limit]) + more
+
+
+def check_match(
+    what: str, expected: Shapes, weights: Dict[str, Tensor], sources: Dict[str, str]
+) -> None:
+    """Check that a model has exactly these weights.
+
+    Args:
+        what (str): Both, for the message.
+        expected (dict): Names and shapes of the model's weights.
+        weights (dict[str, Tensor]): The weights.
+        sources (dict[str, str]): Under which name each came.
+
+    Raises:
+        ValueError: Some do not match or are missing.
+    """
+    unmatched = [
+        sources.get(name, name)
+        for name, shape in shapes_of(weights).items()
+        if expected.get(name) != shape
+    ]
+    missing = [name for name in expected if name not in weights]
+    problems = []
+    if unmatched:
+        problems.append(f'no match for {first(unmatched)}')
+    if missing:
+        problems.append(f'no weights for {first(missing)} of the model')
+    if problems:
+        raise ValueError(f'{what}: {"; ".join(problems)}')

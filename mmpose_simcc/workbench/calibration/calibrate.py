@@ -1,0 +1,518 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Learns DAEC's factor from data (DAEC, Sections 3.2 and 3.3) in one forward
+pass, at several granularities, and keeps the finest that held-out images
+support."""
+
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from mmengine.config import Config
+
+from ...codecs.learned import save_learned_delta
+from ...utils.checks import check_choice, check_int, check_number, invalid
+from ...utils.files import file_sha256
+from .capture import People, capture, distributed_map
+from .records import Setting, build_records
+from .scoring import Scorer, keypoint_similarity, primary_metric
+from .search import (
+    Gain,
+    best_candidates,
+    bootstrap_gain,
+    candidate_deltas,
+    climb,
+    hold_out,
+    is_whole,
+)
+
+FINALISTS = 3  # that the metric decides between, found by the proxy
+
+
+@dataclass
+class Score:
+    """How good a decoder is on a part of the images.
+
+    Attributes:
+        similarity (float): Mean keypoint similarity.
+        metrics (dict): The config's metrics by name.
+    """
+
+    similarity: float
+    metrics: Dict[str, float]
+
+
+@dataclass
+class Choice:
+    """A decoder on both parts of the data.
+
+    Attributes:
+        name (str): How fine the factor is, or another decoder's name.
+        delta: The factor in a form that the codec takes; None for another
+            decoder.
+        setting (Setting): Corner and smoothing.
+        fit (Score): On the images it was chosen on. Corners and smoothings
+            have no metrics there.
+        held_out (Score): On the others.
+        against (str, optional): Name of the choice it is compared with.
+        gain (Gain, optional): Its gain over that one on the held-out images.
+        supported (bool, optional): Whether these support it.
+    """
+
+    name: str
+    delta: Any
+    setting: Setting
+    fit: Score
+    held_out: Score
+    against: Optional[str] = None
+    gain: Optional[Gain] = None
+    supported: Optional[bool] = None
+
+
+class Curve(NamedTuple):
+    """A setting at every factor, on the fitted images.
+
+    Attributes:
+        setting (Setting): Corner and smoothing.
+        deltas (np.ndarray): Factors, shape (D,).
+        similarity (np.ndarray): Mean keypoint similarity, shape (D,).
+        metric_deltas (np.ndarray): Whole factors that the metric scored.
+        metrics (np.ndarray): Its values.
+    """
+
+    setting: Setting
+    deltas: np.ndarray
+    similarity: np.ndarray
+    metric_deltas: np.ndarray
+    metrics: np.ndarray
+
+
+@dataclass
+class Calibration:
+    """What was learned.
+
+    Attributes:
+        representation (str): 'heatmap' or 'simcc'.
+        unit (str): Of the factors.
+        metric (str): Name of the metric that decided.
+        empirical (dict): The papers' factor by setting.
+        curves (list[Curve]): One for each setting.
+        references (list[Choice]): Other decoders, compared with argmax.
+        settings (list[Choice]): Each setting at its best factor by
+            similarity.
+        choices (list[Choice]): From the simplest to the finest.
+        chosen (Choice): The finest that is supported.
+        verdict (Choice): The chosen one against the best other decoder.
+        settings_learned_for (dict): The codec's arguments it is valid for.
+        source (dict): Model and data.
+    """
+
+    representation: str
+    unit: str
+    metric: str
+    empirical: Dict[Setting, float]
+    curves: List[Curve]
+    references: List[Choice]
+    settings: List[Choice]
+    choices: List[Choice]
+    chosen: Choice
+    verdict: Choice
+    settings_learned_for: dict
+    source: dict = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write the JSON file for a codec's ``delta``."""
+
+        def plain(choice: Choice) -> dict:
+            content = asdict(choice)
+            content['setting'] = choice.setting._asdict()
+            content['gain'] = choice.gain and choice.gain._asdict()
+            return content
+
+        save_learned_delta(
+            path,
+            self.representation,
+            self.chosen.delta,
+            self.settings_learned_for,
+            dict(
+                granularity=self.chosen.name,
+                metric=self.metric,
+                fit=asdict(self.chosen.fit),
+                held_out=asdict(self.chosen.held_out),
+                **self.source,
+                choices=[plain(choice) for choice in self.choices],
+                settings_compared=[plain(choice) for choice in self.settings],
+                other_decoders=[plain(choice) for choice in self.references],
+                curves=[
+                    dict(
+                        curve.setting._asdict(),
+                        delta=curve.deltas.tolist(),
+                        similarity=curve.similarity.tolist(),
+                        metric_delta=curve.metric_deltas.tolist(),
+                        metric=curve.metrics.tolist(),
+                    )
+                    for curve in self.curves
+                ],
+            ),
+        )
+
+
+class _Decoder(NamedTuple):
+    """DAEC at a factor, or a reference by its name.
+
+    Attributes:
+        name (str): The row's name in a table.
+        setting (Setting): Corner and smoothing.
+        pairs (tuple, optional): Factors (x, y), one pair or one a keypoint.
+    """
+
+    name: str
+    setting: Setting
+    pairs: Optional[Tuple[Tuple[float, float], ...]] = None
+
+    @property
+    def identity(self) -> tuple:
+        """Equal for decoders that do the same."""
+        return (self.setting, self.pairs) if self.pairs else (self.name,)
+
+    @property
+    def delta(self) -> Any:
+        """In the shortest form that a codec takes."""
+        if self.pairs is None:
+            return None
+        if len(self.pairs) > 1:
+            return [list(pair) for pair in self.pairs]
+        x, y = self.pairs[0]
+        return x if x == y else [x, y]
+
+
+def _daec(setting: Setting, pairs: Sequence, name: str = '') -> _Decoder:
+    return _Decoder(name, setting, tuple(tuple(map(float, pair)) for pair in pairs))
+
+
+class _Calibrator:
+    """The search over captured people, shared by all processes."""
+
+    def __init__(
+        self, cfg: Config, people: People, records, holdout: float, metric: Optional[str]
+    ) -> None:
+        self.people, self.records = people, records
+        held = hold_out(people.arrays['img_id'], holdout)
+        self.parts = dict(fit=~held, held_out=held)
+        self.scorers = {name: Scorer(cfg, people, members) for name, members in self.parts.items()}
+        self.counts = people.visible.sum(-1)
+        self._metrics, self._similarity = {}, {}
+        argmax = _Decoder('argmax', Setting())
+        names = list(self.metrics('fit', [argmax])[0])
+        self.metric = primary_metric(cfg, names, metric)
+
+    def _over_shards(self, function, description: str) -> list:
+        """Apply ``function(records, rows)`` to every shard."""
+
+        def on_shard(item):
+            path, rows = item
+            with np.load(path) as shard:
+                return function(shard, rows)
+
+        shards = zip(self.people.shards, self.people.slices())
+        return distributed_map(on_shard, shards, description)
+
+    def keypoints(self, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
+        """What decoders predict, in image pixels, (N, K, 2) each."""
+        K = self.people.num_keypoints
+        learned = [d for d in decoders if d.pairs]
+
+        def on_shard(shard, rows):
+            parts = []
+            for setting, group in groupby(learned, lambda d: d.setting):
+                deltas = [np.broadcast_to(d.pairs, (K, 2)) for d in group]
+                decoded = self.records.decode(shard, setting, np.stack(deltas))
+                parts.append(self.people.to_image(decoded, rows))
+            return np.concatenate(parts, axis=1)
+
+        found = iter(())
+        if learned:
+            shards = self._over_shards(on_shard, 'decode')
+            found = iter(np.concatenate(shards).swapaxes(0, 1))
+        return [next(found) if d.pairs else self.people.arrays[f'by_{d.name}'] for d in decoders]
+
+    def metrics(self, part: str, decoders: Sequence[_Decoder]) -> List[Dict[str, float]]:
+        """The config's metrics; those known already are not computed
+        again."""
+        missing = {d.identity: d for d in decoders if (part, d.identity) not in self._metrics}
+        values = distributed_map(
+            self.scorers[part], self.keypoints(list(missing.values())), 'metric'
+        )
+        for identity, value in zip(missing, values):
+            self._metrics[part, identity] = value
+        return [self._metrics[part, d.identity] for d in decoders]
+
+    def similarity_sums(self, setting: Setting, deltas: np.ndarray, pairs: bool) -> np.ndarray:
+        """Summed similarity on the fitted part at every factor, (D, K), or
+        at every pair (x, y) of them, (D, D, K)."""
+        K = self.people.num_keypoints
+
+        def on_shard(shard, rows):
+            if pairs:
+                keypoints = self.records.decode_pairs(shard, setting, deltas)
+            else:
+                same = np.broadcast_to(deltas[:, None, None], (len(deltas), K, 2))
+                keypoints = self.records.decode(shard, setting, same)
+            fit = self.parts['fit'][rows]
+            similarity = keypoint_similarity(
+                self.people, self.people.to_image(keypoints, rows), rows
+            )
+            return similarity[fit].sum(0, dtype=np.float64)
+
+        return np.sum(self._over_shards(on_shard, 'search'), axis=0)
+
+    def person_similarity(self, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
+        """Summed over each person's keypoints, (N,) for each decoder; what
+        is known already is not computed again."""
+        missing = {d.identity: d for d in decoders if d.identity not in self._similarity}
+        everybody = slice(0, len(self.people))
+        for identity, keypoints in zip(missing, self.keypoints(list(missing.values()))):
+            self._similarity[identity] = keypoint_similarity(self.people, keypoints, everybody).sum(
+                -1
+            )
+        return [self._similarity[d.identity] for d in decoders]
+
+    def curve(self, setting: Setting, deltas: np.ndarray, by_metric: bool) -> Curve:
+        """A setting at every factor; the metric scores the whole ones."""
+        sums = self.similarity_sums(setting, deltas, pairs=False)
+        fit = self.parts['fit']
+        similarity = sums.sum(-1) / max(self.counts[fit].sum(), 1)
+        whole = deltas[is_whole(deltas)] if by_metric else deltas[:0]
+        metrics = self.metrics('fit', [_daec(setting, [(d, d)]) for d in whole])
+        values = np.array([values[self.metric] for values in metrics])
+        return Curve(setting, deltas, similarity, whole, values)
+
+    def _fit_number(self, setting: Setting, candidates: np.ndarray, empirical: float) -> np.ndarray:
+        """The best pair by the metric; of equals the nearest to the
+        empirical."""
+        candidates = np.unique(candidates, axis=0)
+        far = np.abs(candidates - empirical).sum(-1)
+        candidates = candidates[np.argsort(far, kind='stable')]
+        metrics = self.metrics('fit', [_daec(setting, [pair]) for pair in candidates])
+        values = [values[self.metric] for values in metrics]
+        return candidates[np.argmax(values)]
+
+    def ladder(self, curve: Curve) -> List[_Decoder]:
+        """Factors fitted from coarse to fine."""
+        setting, deltas = curve.setting, curve.deltas
+        empirical = self.records.empirical(setting)
+        is_heatmap = self.records.representation == 'heatmap'
+        sums = self.similarity_sums(setting, deltas, pairs=False)
+        pair_sums = self.similarity_sums(setting, deltas, pairs=True)
+
+        def best(values, factors, number):
+            return best_candidates(values, factors, empirical, number)
+
+        whole = best(curve.metrics, curve.metric_deltas, 1)[0]
+        number = self._fit_number(
+            setting, np.vstack([whole, best(sums.sum(-1), deltas, FINALISTS)]), empirical
+        )
+        pair = self._fit_number(
+            setting, np.vstack([number, best(pair_sums.sum(-1), deltas, FINALISTS)]), empirical
+        )
+        ladder = [
+            ('empirical' if is_heatmap else 'symmetric', [(empirical, empirical)]),
+            ('whole', [whole]),
+            ('fractional', [number]),
+            ('x, y', [pair]),
+        ]
+        if is_heatmap:
+            keypoints = range(self.people.num_keypoints)
+            ladder += [
+                (name, [best(values[..., k], deltas, 1)[0] for k in keypoints])
+                for name, values in (('keypoint', sums), ('keypoint x, y', pair_sums))
+            ]
+        return [_daec(setting, pairs, name) for name, pairs in ladder]
+
+    def choices(self, decoders: Sequence[_Decoder], fit_metrics: bool = True) -> List[Choice]:
+        """Score decoders on both parts."""
+        held = self.metrics('held_out', decoders)
+        fit = self.metrics('fit', decoders) if fit_metrics else [{} for _ in decoders]
+        choices = []
+        for decoder, similarity, *metrics in zip(
+            decoders, self.person_similarity(decoders), fit, held
+        ):
+            scores = (
+                Score(float(similarity[members].sum() / max(self.counts[members].sum(), 1)), values)
+                for members, values in zip(self.parts.values(), metrics)
+            )
+            choices.append(Choice(decoder.name, decoder.delta, decoder.setting, *scores))
+        return choices
+
+    def gain(self, new: _Decoder, old: _Decoder) -> Gain:
+        """Of a decoder over another on the held-out part."""
+        held = self.parts['held_out']
+        sums = [sums[held] for sums in self.person_similarity([new, old])]
+        return bootstrap_gain(*sums, self.counts[held], self.people.arrays['img_id'][held])
+
+
+def learn(
+    cfg: Config,
+    people: People,
+    records,
+    setting: Setting,
+    deltas: np.ndarray,
+    holdout: float = 0.2,
+    metric: Optional[str] = None,
+) -> Calibration:
+    """Learn DAEC's factor from captured people.
+
+    Args:
+        cfg (Config): Its ``test_evaluator`` names the metrics.
+        people (People): See :func:`~.capture.capture`.
+        records (HeatmapRecords | SimCCRecords): By which they were captured.
+        setting (Setting): Corner and smoothing that a factor is chosen for.
+        deltas (np.ndarray): Factors to choose from, shape (D,).
+        holdout (float): See :func:`calibrate`.
+        metric (str, optional): See :func:`calibrate`.
+
+    Returns:
+        Calibration: Without ``source``.
+
+    Raises:
+        ValueError: The metrics cannot be computed from these data, or there
+            are too few images.
+    """
+    calibrator = _Calibrator(cfg, people, records, holdout, metric)
+    metric = calibrator.metric
+    curves = [
+        calibrator.curve(s, deltas, by_metric=s.corner == setting.corner) for s in records.settings
+    ]
+    at_best = []
+    for curve in curves:
+        pair = best_candidates(curve.similarity, deltas, records.empirical(curve.setting), 1)
+        at_best.append(_daec(curve.setting, pair, str(curve.setting)))
+    references = [_Decoder(name, setting) for name in records.references]
+    ladder = calibrator.ladder(curves[records.settings.index(setting)])
+    reference_choices = calibrator.choices(references)
+    choices = calibrator.choices(ladder)
+
+    for choice, decoder in zip(reference_choices[1:], references[1:]):
+        choice.against = references[0].name
+        choice.gain = calibrator.gain(decoder, references[0])
+    index, steps = climb(
+        lambda i, j: calibrator.gain(ladder[i], ladder[j]),
+        [choice.held_out.metrics[metric] for choice in choices],
+    )
+    for choice, step in zip(choices[1:], steps):
+        choice.against = choices[step.against].name
+        choice.gain, choice.supported = step.gain, step.supported
+    rival = max(range(len(references)), key=lambda i: reference_choices[i].held_out.similarity)
+    learned_for = dict(records.identity)
+    if records.representation == 'heatmap':
+        learned_for.update(setting._asdict())
+    return Calibration(
+        representation=records.representation,
+        unit=records.unit,
+        metric=metric,
+        empirical={s: records.empirical(s) for s in records.settings},
+        curves=curves,
+        references=reference_choices,
+        settings=calibrator.choices(at_best, fit_metrics=False),
+        choices=choices,
+        chosen=choices[index],
+        verdict=replace(
+            choices[index],
+            against=references[rival].name,
+            gain=calibrator.gain(ladder[index], references[rival]),
+            supported=None,
+        ),
+        settings_learned_for=learned_for,
+    )
+
+
+def calibrate(
+    cfg: Config,
+    checkpoint: str,
+    work_dir: Path,
+    split: str = 'train',
+    subset: Optional[int] = None,
+    holdout: float = 0.2,
+    metric: Optional[str] = None,
+    low: Optional[float] = None,
+    high: Optional[float] = None,
+    step: Optional[float] = None,
+    corner: Optional[str] = None,
+    smooth: Optional[bool] = None,
+) -> Calibration:
+    """Learn DAEC's factor for a trained model.
+
+    In a distributed run every process calls it, sees the same ``work_dir``
+    and gets the same result.
+
+    Args:
+        cfg (Config): Config of a top-down model.
+        checkpoint (str): Its weights.
+        work_dir (Path): Where the forward pass is kept.
+        split (str): 'train' (the paper's), 'val' or 'test'.
+        subset (int, optional): About how many people; all by default.
+        holdout (float): Share of the images on which the choices are
+            compared; they are fitted on the others.
+        metric (str, optional): Which of the config's metrics decides. By
+            default the one that its checkpoints are chosen by.
+        low (float, optional): Smallest factor, in cells or bins. By default
+            -2 cells, as in the paper, or -sigma bins.
+        high (float, optional): Largest factor; by default that which ends
+            the window at the maximum.
+        step (float, optional): Between factors, 1 / n. By default 0.25
+            cells, or 0.5 bins.
+        corner (str, optional): The corner for which a factor is chosen. By
+            default that of the config's codec, else 'br', the method.
+        smooth (bool, optional): Whether it is chosen for smoothed maps. By
+            default as in the config's codec, else False.
+
+    Returns:
+        Calibration: The factors at every granularity, and the chosen one.
+
+    Raises:
+        ValueError: An argument, the data or the checkpoint do not serve.
+    """
+    check_choice('split', split, ('train', 'val', 'test'))
+    check_number('holdout', holdout, above=0, below=1)
+    if low is not None:
+        check_number('low', low, high=0)
+    if subset is not None:
+        check_int('subset', subset, 1)
+    records = build_records(cfg.model.head.decoder, low)
+    high = records.high if high is None else high
+    check_number('high', high, low=1, high=records.high)
+    step = records.default_step if step is None else step
+    check_number('step', step, above=0, high=1)
+    if abs(1 / step - round(1 / step)) > 1e-6:
+        raise invalid('step', step, '1 divided by a whole number')
+    own = records.own_setting
+    setting = Setting(
+        own.corner if corner is None else corner, own.smooth if smooth is None else smooth
+    )
+    if setting not in records.settings:
+        raise invalid(
+            'corner and smooth', tuple(setting), f'one of {[tuple(s) for s in records.settings]}'
+        )
+
+    people = capture(cfg, checkpoint, records, split, work_dir, subset)
+    deltas = candidate_deltas(records.low, high, step)
+    calibration = learn(cfg, people, records, setting, deltas, holdout, metric)
+    calibration.source = dict(
+        model=dict(
+            config=Path(cfg.filename or '').name,
+            checkpoint=Path(checkpoint).name,
+            sha256=file_sha256(checkpoint),
+            flip_test=bool(cfg.model.get('test_cfg', {}).get('flip_test')),
+        ),
+        data=dict(
+            split=split,
+            ann_file=Path(people.ann_file).name,
+            sha256=file_sha256(people.ann_file),
+            people=len(people),
+            images=len(np.unique(people.arrays['img_id'])),
+            subset=subset,
+            holdout=holdout,
+        ),
+    )
+    return calibration

@@ -1,0 +1,327 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""One forward pass over a data set, kept on disk as windows.
+
+People go in shards of fixed size, each a file that appears when it is
+complete: an interrupted pass continues at the first shard that is missing,
+and several processes share the shards. What a shard holds does not depend on
+who made it.
+"""
+
+import copy
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.device import get_device
+from mmengine.dist import all_gather_object, barrier, get_dist_info
+from mmengine.registry import init_default_scope
+from mmpose.registry import DATASETS
+from mmpose.structures import PoseDataSample
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader
+
+from ...utils.checks import invalid
+from ...utils.console import quiet
+from ...utils.files import file_sha256, save_arrays
+from ...utils.inference import build_model, load_weights, network_outputs
+from .records import Arrays, reference_keypoints
+
+SHARD_PEOPLE = 256
+
+
+def progress_bar() -> Progress:
+    """A bar with the time left; the first process shows it."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('time left'),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=get_dist_info()[0] != 0 or not console.is_terminal,
+    )
+
+
+def distributed_map(function: Callable, items: Iterable, description: str) -> List:
+    """Apply a function to items, shared by all processes.
+
+    Args:
+        function (callable): Of one item.
+        items (iterable): The same in every process.
+        description (str): For the progress bar.
+
+    Returns:
+        list: The results in the order of the items, in every process.
+    """
+    rank, world_size = get_dist_info()
+    items = list(items)
+    with progress_bar() as progress:
+        own = [
+            function(item)
+            for item in progress.track(items[rank::world_size], description=description)
+        ]
+    if world_size == 1:
+        return own
+    shares = all_gather_object(own)
+    return [shares[i % world_size][i // world_size] for i in range(len(items))]
+
+
+def build_dataset(cfg: Config, split: str):
+    """A split of a config's data as it is tested: annotated boxes, the test
+    pipeline, no augmentation.
+
+    Args:
+        cfg (Config): Config of a top-down model.
+        split (str): 'train', 'val' or 'test'.
+
+    Returns:
+        BaseDataset: The data set.
+
+    Raises:
+        ValueError: The split is not one data set with an annotation file, or
+            the file is not there.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
+    dataset = copy.deepcopy(cfg[f'{split}_dataloader'].dataset)
+    if not dataset.get('ann_file'):
+        raise invalid(
+            f'{split}_dataloader.dataset', dataset.get('type'), 'one data set with an `ann_file`'
+        )
+    test_pipeline = (cfg.get('test_dataloader') or cfg.val_dataloader).dataset.pipeline
+    dataset.pipeline = copy.deepcopy(test_pipeline)
+    dataset.test_mode = True
+    dataset.pop('bbox_file', None)
+    for name in (dataset.ann_file, *dataset.get('data_prefix', {}).values()):
+        path = Path(dataset.get('data_root') or '', name)
+        if not path.exists():
+            raise ValueError(f'the {split} data are not here: there is no {path}')
+    with quiet():
+        return DATASETS.build(dataset)
+
+
+def choose_subset(img_ids: np.ndarray, number: Optional[int]) -> np.ndarray:
+    """People of whole images, drawn at random, always the same.
+
+    Args:
+        img_ids (np.ndarray): The image of each person, shape (N,).
+        number (int, optional): About how many people: images are added until
+            there are as many. All by default.
+
+    Returns:
+        np.ndarray: Indices in ascending order.
+    """
+    if number is None or number >= len(img_ids):
+        return np.arange(len(img_ids))
+    images, image_of, counts = np.unique(img_ids, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    enough = np.searchsorted(counts[order].cumsum(), number) + 1
+    return np.flatnonzero(np.isin(image_of, order[:enough]))
+
+
+def _people_arrays(samples: List[PoseDataSample]) -> Arrays:
+    """What of the annotations scores a prediction, as arrays."""
+    people = []
+    for sample in samples:
+        gt = sample.gt_instances
+        annotation = sample.metainfo.get('raw_ann_info') or {}
+        x1, y1, x2, y2 = gt.bboxes[0]
+        # CocoMetric's stand-in where segments give no area
+        area = annotation.get('area', 0.53 * (x2 - x1) * (y2 - y1))
+        person = dict(
+            id=sample.id,
+            img_id=sample.img_id,
+            category_id=np.ravel(sample.metainfo.get('category_id', 1))[0],
+            area=np.float64(area),
+            **{
+                name: np.asarray(sample.metainfo[name], np.float32)
+                for name in ('input_size', 'input_center', 'input_scale')
+            },
+        )
+        for name, value in gt.items():
+            if name != 'keypoints_cam':
+                person[f'gt_{name}'] = np.asarray(value)
+        people.append(person)
+    return {name: np.stack([p[name] for p in people]) for name in people[0]}
+
+
+@dataclass
+class People:
+    """The captured people. What is small is here, windows are on disk.
+
+    Attributes:
+        shards (list[Path]): The files.
+        arrays (dict): Of all people in order: ``id``, ``img_id``, ``area``
+            (N,), ``scores`` (N, K), annotations ``gt_NAME`` and keypoints of
+            reference decoders ``by_NAME`` (N, K, 2) in image pixels.
+        metainfo (dict): Of the data set.
+        ann_file (str): Its annotations.
+    """
+
+    shards: List[Path]
+    arrays: Arrays
+    metainfo: Dict[str, Any]
+    ann_file: str
+
+    def __len__(self) -> int:
+        return len(self.arrays['id'])
+
+    @property
+    def visible(self) -> np.ndarray:
+        """Which keypoints are annotated, shape (N, K)."""
+        visible = self.arrays['gt_keypoints_visible']
+        return visible.reshape(len(self), self.num_keypoints, -1)[..., 0] > 0
+
+    @property
+    def num_keypoints(self) -> int:
+        return self.arrays['scores'].shape[1]
+
+    def slices(self) -> List[slice]:
+        """Which people each shard holds."""
+        return [
+            slice(start, min(start + SHARD_PEOPLE, len(self)))
+            for start in range(0, len(self), SHARD_PEOPLE)
+        ]
+
+    def to_image(self, keypoints: np.ndarray, people: slice) -> np.ndarray:
+        """Input-image pixels (P, ..., K, 2) to image pixels."""
+        arrays = self.arrays
+        shape = (-1, *[1] * (keypoints.ndim - 2), 2)
+        scale = arrays['input_scale'][people]
+        factor = (scale / arrays['input_size'][people]).reshape(shape)
+        corner = arrays['input_center'][people] - 0.5 * scale
+        return keypoints * factor + corner.reshape(shape)
+
+
+def _load_people(shards: List[Path], window_names: Iterable[str], dataset) -> People:
+    parts = []
+    for path in shards:
+        with np.load(path) as shard:
+            parts.append({name: shard[name] for name in shard.files if name not in window_names})
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    people = People(shards, arrays, dict(dataset.metainfo), dataset.ann_file)
+    for name in list(arrays):
+        if name.startswith('by_'):
+            arrays[name] = people.to_image(arrays[name], slice(None))
+    return people
+
+
+def _identity(
+    cfg: Config, checkpoint: str, dataset, indices: np.ndarray, batch_size: int, records
+) -> str:
+    """Name of a pass: equal when its shards would be."""
+    data = cfg.to_dict()
+    described = json.dumps(
+        [
+            file_sha256(checkpoint),
+            data['model'],
+            file_sha256(dataset.ann_file),
+            dataset.data_prefix,
+            repr(dataset.pipeline),
+            batch_size,
+            SHARD_PEOPLE,
+            records.identity,
+            records.reach,
+        ],
+        sort_keys=True,
+        default=str,
+    )
+    return hashlib.sha256(described.encode() + indices.tobytes()).hexdigest()[:12]
+
+
+def capture(
+    cfg: Config, checkpoint: str, records, split: str, work_dir: Path, subset: Optional[int] = None
+) -> People:
+    """Run a model over data and keep the windows around its maxima.
+
+    The flip test and all else follow the config, as in its test.
+
+    Args:
+        cfg (Config): Config of a top-down model.
+        checkpoint (str): Its weights.
+        records (HeatmapRecords | SimCCRecords): What is kept.
+        split (str): 'train', 'val' or 'test'.
+        work_dir (Path): Shards go into a folder there, which every process
+            has to see.
+        subset (int, optional): About how many people, see
+            :func:`choose_subset`.
+
+    Returns:
+        People: In every process, all of them.
+
+    Raises:
+        ValueError: Data or checkpoint do not serve.
+    """
+    model = build_model(cfg)
+    load_weights(model, checkpoint)
+    dataset = build_dataset(cfg, split)
+    indices = choose_subset(
+        np.array([dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]), subset
+    )
+    if len(indices) == 0:
+        raise ValueError(f'there is nobody in {dataset.ann_file}')
+    loader_cfg = cfg.get('test_dataloader') or cfg.val_dataloader
+    batch_size = loader_cfg.batch_size
+    folder = work_dir / _identity(cfg, checkpoint, dataset, indices, batch_size, records)
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(indices), SHARD_PEOPLE)
+    shards = [folder / f'{start:08d}.npz' for start in starts]
+    missing = [
+        (path, indices[start : start + SHARD_PEOPLE])
+        for path, start in zip(shards, starts)
+        if not path.is_file()
+    ]
+    rank, world_size = get_dist_info()
+    missing = missing[rank::world_size]
+    if missing:
+        _run(
+            model.to(get_device()),
+            dataset,
+            missing,
+            batch_size,
+            loader_cfg.get('num_workers', 0),
+            records,
+        )
+    barrier()
+    window_names = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')
+    return _load_people(shards, window_names, dataset)
+
+
+def _run(model, dataset, shards: List[tuple], batch_size: int, num_workers: int, records) -> None:
+    """Fill shards, each a path and the indices of its people."""
+    batches = [
+        indices[start : start + batch_size].tolist()
+        for _, indices in shards
+        for start in range(0, len(indices), batch_size)
+    ]
+    loader = DataLoader(
+        dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=pseudo_collate
+    )
+    outputs = network_outputs(model, loader)
+    with progress_bar() as progress:
+        task = progress.add_task('forward pass: people', total=sum(map(len, batches)))
+        for path, indices in shards:
+            parts = list(_record(outputs, len(indices), records, progress, task))
+            save_arrays(
+                path, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            )
+
+
+def _record(outputs: Iterator, number: int, records, progress: Progress, task) -> Iterator[Arrays]:
+    """Records of the next people, batch by batch."""
+    while number > 0:
+        tensors, samples = next(outputs)
+        yield {
+            **records.record(*tensors),
+            **reference_keypoints(records, tensors),
+            **_people_arrays(samples),
+        }
+        number -= len(samples)
+        progress.advance(task, len(samples))

@@ -1,0 +1,256 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Pictures of predicted and true skeletons."""
+
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from mmcv import imread
+from mmengine.registry import init_default_scope
+from mmpose.registry import DATASETS
+
+from ...utils.console import quiet
+from .plots import save
+from .runs import Run
+from .tables import Row
+
+TRUTH = '#39FF14'
+PREDICTIONS = ('#FF2D55', '#00C2FF')
+
+
+class Person(NamedTuple):
+    """An annotated person.
+
+    Attributes:
+        id (int): As in the data set.
+        img_id (int): As in the data set.
+        path (str): The image.
+        bbox (np.ndarray): Corners x1, y1, x2, y2 in pixels, shape (4,).
+        keypoints (np.ndarray): Pixels, shape (K, 2).
+        labelled (np.ndarray): Which are labelled, shape (K,).
+    """
+
+    id: int
+    img_id: int
+    path: str
+    bbox: np.ndarray
+    keypoints: np.ndarray
+    labelled: np.ndarray
+
+    @property
+    def size(self) -> float:
+        """The longer side of the box in pixels."""
+        return float((self.bbox[2:] - self.bbox[:2]).max())
+
+
+class People(NamedTuple):
+    """The annotated people of a data set.
+
+    Attributes:
+        people (list[Person]): In the order of the data set.
+        links (list): Pairs of keypoints that a skeleton joins.
+        names (dict): Names of the keypoints by index.
+    """
+
+    people: List[Person]
+    links: List[Tuple[int, int]]
+    names: Dict[int, str]
+
+
+def load_people(run: Run) -> People:
+    """The annotated people of a run's test data."""
+    cfg = run.cfg.test_dataloader.dataset.copy()
+    cfg.pipeline = []
+    if 'bbox_file' in cfg:
+        cfg.bbox_file = ''
+    init_default_scope(run.cfg.get('default_scope', 'mmpose'))
+    with quiet():
+        dataset = DATASETS.build(cfg)
+    infos = (dataset.get_data_info(i) for i in range(len(dataset)))
+    people = [
+        Person(
+            info['id'],
+            info['img_id'],
+            info['img_path'],
+            info['bbox'][0],
+            info['keypoints'][0],
+            info['keypoints_visible'][0] > 0,
+        )
+        for info in infos
+    ]
+    meta = dataset.metainfo
+    return People(people, meta['skeleton_links'], meta['keypoint_id2name'])
+
+
+class Predictions:
+    """Stored predictions of a row.
+
+    Args:
+        row (Row): The row.
+        run (Run): Its run.
+    """
+
+    def __init__(self, row: Row, run: Run) -> None:
+        with np.load(f'{row.predictions}.npz') as stored:
+            self.keypoints = stored['keypoints']
+            ids, img_ids = stored['ids'].tolist(), stored['img_ids'].tolist()
+        self._detected = bool(run.cfg.test_dataloader.dataset.get('bbox_file'))
+        self._by_id = {id_: i for i, id_ in enumerate(ids)}
+        self._by_image: Dict[int, List[int]] = {}
+        for i, img_id in enumerate(img_ids):
+            self._by_image.setdefault(img_id, []).append(i)
+
+    def of(self, person: Person) -> Optional[np.ndarray]:
+        """Keypoints (K, 2) in image pixels of an annotated person: by its
+        id, or, where boxes were detected, the nearest in the image."""
+        if not self._detected:
+            return self.keypoints[self._by_id[person.id]]
+        found = self.keypoints[self._by_image.get(person.img_id, [])]
+        if len(found) == 0 or not person.labelled.any():
+            return None
+        far = np.linalg.norm(found - person.keypoints, axis=-1)
+        return found[far[:, person.labelled].mean(-1).argmin()]
+
+
+def _choose(people: List[Person], number: int) -> List[Person]:
+    """The most completely labelled people, spread over the data set."""
+    full = sorted(people, key=lambda person: -int(person.labelled.sum()))
+    full = full[: max(number, len(full) // 5)]
+    full.sort(key=lambda person: person.id)
+    places = np.linspace(0, len(full) - 1, min(number, len(full)))
+    return [full[round(place)] for place in places]
+
+
+def _show(axes: Axes, person: Person, center: np.ndarray, radius: float) -> None:
+    """A square part of a person's image."""
+    axes.imshow(imread(person.path, channel_order='rgb'))
+    x, y = center
+    axes.set(
+        xlim=(x - radius, x + radius),
+        ylim=(y + radius, y - radius),
+        xticks=[],
+        yticks=[],
+        facecolor='#eeeeee',
+    )
+    axes.spines[:].set_visible(False)
+
+
+def _draw(
+    axes: Axes, keypoints: np.ndarray, labelled: np.ndarray, links, color: str, width: float
+) -> None:
+    for pair in map(list, links):
+        if labelled[pair].all():
+            axes.plot(*keypoints[pair].T, color=color, linewidth=width, solid_capstyle='round')
+    axes.plot(*keypoints[labelled].T, 'o', color=color, markersize=1.4 * width, markeredgewidth=0)
+
+
+def _center(person: Person) -> np.ndarray:
+    return (person.bbox[:2] + person.bbox[2:]) / 2
+
+
+def _legend(figure, names: Sequence[str]) -> None:
+    colors = (TRUTH, *PREDICTIONS)[: len(names)]
+    figure.legend(
+        [Line2D([], [], color=c, linewidth=3) for c in colors],
+        names,
+        loc='lower center',
+        bbox_to_anchor=(0.5, 0.98),
+        ncols=len(names),
+        frameon=False,
+    )
+
+
+def plot_samples(
+    rows: List[Row], runs: Sequence[Run], key: str, path: Path, number: int = 6
+) -> Path:
+    """Sample people: a row for each model with its best decoder, predicted
+    over true skeletons.
+
+    Args:
+        rows (list[Row]): The rows.
+        runs (list[Run]): Their runs.
+        key (str): The metric that tells the best.
+        path (Path): The image.
+        number (int): People.
+    """
+    data = load_people(runs[0])
+    chosen = _choose(data.people, number)
+    figure = Figure(figsize=(2 * len(chosen), 2 * len(runs)))
+    grid = figure.subplots(
+        len(runs),
+        len(chosen),
+        squeeze=False,
+        gridspec_kw=dict(wspace=0.03, hspace=0.03, left=0, right=1, bottom=0, top=0.98),
+    )
+    for axes_row, run in zip(grid, runs):
+        row = max((row for row in rows if row.config == run.name), key=lambda row: row.metrics[key])
+        predictions = Predictions(row, run)
+        for axes, person in zip(axes_row, chosen):
+            _show(axes, person, _center(person), 0.65 * person.size)
+            _draw(axes, person.keypoints, person.labelled, data.links, TRUTH, 2.4)
+            keypoints = predictions.of(person)
+            if keypoints is not None:
+                _draw(axes, keypoints, person.labelled, data.links, PREDICTIONS[0], 1.1)
+        axes_row[0].set_ylabel(f'{row.scheme}\n{row.size_text}, {row.decoder}', fontsize=8)
+    _legend(figure, ['annotated', 'predicted'])
+    return save(figure, path)
+
+
+def plot_disagreement(
+    rows: Sequence[Row], runs: Sequence[Run], names: Sequence[str], path: Path, number: int = 6
+) -> Path:
+    """The people on whom two decoders disagree most, and the keypoint in
+    question enlarged.
+
+    Args:
+        rows (sequence[Row]): Two rows.
+        runs (sequence[Run]): Their runs.
+        names (sequence[str]): What to call them.
+        path (Path): The image.
+        number (int): People.
+    """
+    data = load_people(runs[0])
+    stored = [Predictions(row, run) for row, run in zip(rows, runs)]
+    cases = []
+    for person in data.people:
+        pair = [predictions.of(person) for predictions in stored]
+        if person.labelled.any() and all(p is not None for p in pair):
+            apart = np.linalg.norm(pair[0] - pair[1], axis=-1)
+            apart = np.where(person.labelled, apart, -1)
+            keypoint = int(apart.argmax())
+            cases.append((apart[keypoint] / person.size, keypoint, person, pair))
+    cases.sort(key=lambda case: -case[0])
+    cases = cases[:number]
+    figure = Figure(figsize=(2 * len(cases), 4.2))
+    grid = figure.subplots(
+        2,
+        len(cases),
+        squeeze=False,
+        gridspec_kw=dict(wspace=0.03, hspace=0.03, left=0, right=1, bottom=0, top=0.98),
+    )
+    for (whole, part), (_, keypoint, person, pair) in zip(grid.T, cases):
+        _show(whole, person, _center(person), 0.65 * person.size)
+        _draw(whole, person.keypoints, person.labelled, data.links, TRUTH, 2)
+        points = np.stack(
+            [person.keypoints[keypoint], *(keypoints[keypoint] for keypoints in pair)]
+        )
+        center = (points.min(0) + points.max(0)) / 2
+        radius = max(0.06 * person.size, 0.7 * np.ptp(points, axis=0).max())
+        whole.add_patch(
+            Rectangle(center - radius, 2 * radius, 2 * radius, fill=False, color='white')
+        )
+        _show(part, person, center, radius)
+        for keypoints, color in zip(pair, PREDICTIONS):
+            _draw(whole, keypoints, person.labelled, data.links, color, 0.9)
+        for point, color, marker in zip(points, (TRUTH, *PREDICTIONS), 'Xos'):
+            part.plot(*point, marker, color=color, markersize=9, markeredgecolor='black')
+        apart = np.linalg.norm(points[1] - points[2])
+        part.set_xlabel(
+            f'{data.names[keypoint].replace("_", " ")}\n{apart:.1f} px apart', fontsize=8
+        )
+    _legend(figure, ['annotated', *names])
+    return save(figure, path)

@@ -1,0 +1,287 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""What is compared: configs on data, and what tells two of them apart."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional
+
+import mmpose
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpose.registry import KEYPOINT_CODECS
+
+from ...codecs import SimCCCodec
+from ...codecs.heatmap import BaseHeatmapCodec
+from ...utils.files import file_sha256
+from ...utils.inference import load_config
+from ...version import __version__
+from .errors import CompareError
+
+DETECTIONS = 'person_detection_results/COCO_val2017_detections_AP_H_56_person.json'
+HOW_TO_GET_DATA = (
+    'draw toy data with `python tools/make_toy_coco.py data/toy_coco`, or '
+    'unpack COCO 2017 (https://cocodataset.org/#download) as '
+    'ROOT/{annotations,train2017,val2017} and give --data ROOT'
+)
+
+
+@dataclass
+class Run:
+    """One trained model in a comparison.
+
+    Attributes:
+        name (str): Short name, unique in a comparison.
+        cfg (Config): The resolved config.
+        checkpoint (str, optional): Weights. None: it is trained.
+        factors (dict): What a study varies, by name, for tables and plots.
+    """
+
+    name: str
+    cfg: Config
+    checkpoint: Optional[str] = None
+    factors: Dict[str, Any] = field(default_factory=dict)
+
+    def build_codec(self):
+        """The codec of the head."""
+        init_default_scope(self.cfg.get('default_scope', 'mmpose'))
+        return KEYPOINT_CODECS.build(self.cfg.model.head.decoder)
+
+    @property
+    def scheme(self) -> str:
+        """The representation in words."""
+        codec = self.build_codec()
+        if isinstance(codec, SimCCCodec):
+            return f'SimCC, {codec.label_smoothing}, k={codec.simcc_split_ratio:g}'
+        if hasattr(codec, 'heatmap_size'):
+            biased = 'unbiased' if getattr(codec, 'unbiased', True) else 'biased'
+            return f'heatmap, {biased}'
+        return self.cfg.model.head.decoder.type
+
+
+def read_config(name: str) -> Config:
+    """Read a top-down config with one codec.
+
+    Raises:
+        CompareError: It is none.
+    """
+    try:
+        cfg = load_config(name)
+    except ValueError as error:
+        raise CompareError(' '.join(str(error).split())) from error
+    decoder = cfg.model.get('head', {}).get('decoder')
+    if not isinstance(decoder, dict):
+        raise CompareError(f'config {name}: the head has no codec as `decoder`')
+    for part in ('train_dataloader', 'test_dataloader', 'test_evaluator'):
+        if not cfg.get(part):
+            raise CompareError(f'config {name} has no `{part}`')
+    return cfg
+
+
+def _dicts(node) -> Iterator[dict]:
+    if isinstance(node, dict):
+        yield node
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return
+    for child in node:
+        yield from _dicts(child)
+
+
+def _datasets(cfg: Config, split: str) -> List[dict]:
+    """The configs of the data sets that read annotations."""
+    return [d for d in _dicts(cfg[f'{split}_dataloader']) if 'ann_file' in d]
+
+
+def _path(dataset: dict, name: str) -> Path:
+    return Path(dataset.get('data_root') or '', name)
+
+
+def use_data(cfg: Config, root: str) -> None:
+    """Point a config at other data of the same layout, in place.
+
+    The detected boxes of COCO val2017 are used where ``root`` has their
+    file, else the annotated ones.
+
+    Args:
+        cfg (Config): The config.
+        root (str): Folder in place of every ``data_root``.
+    """
+    root = root.rstrip('/') + '/'
+    old = {
+        dataset['data_root']
+        for split in ('train', 'val', 'test')
+        if cfg.get(f'{split}_dataloader')
+        for dataset in _datasets(cfg, split)
+        if dataset.get('data_root')
+    }
+    for node in _dicts(cfg._cfg_dict):
+        ann_file = node.get('ann_file')
+        if 'data_root' in node and ann_file is not None:
+            node['data_root'] = root
+            if 'bbox_file' in node or node.get('test_mode'):
+                detections = Path(root, DETECTIONS)
+                node['bbox_file'] = str(detections) if detections.is_file() else ''
+        elif isinstance(ann_file, str):
+            for folder in old:
+                if ann_file.startswith(folder):
+                    node['ann_file'] = root + ann_file[len(folder) :]
+
+
+def use_split(cfg: Config) -> None:
+    """Test on the training data and their annotated boxes, in place."""
+    train = _datasets(cfg, 'train')[0]
+    test = _datasets(cfg, 'test')[0]
+    old, new = _path(test, test['ann_file']), _path(train, train['ann_file'])
+    for name in ('data_root', 'ann_file', 'data_prefix'):
+        test[name] = train[name]
+    test['bbox_file'] = ''
+    for node in _dicts(cfg.test_evaluator):
+        if node.get('ann_file') and Path(node['ann_file']) == old:
+            node['ann_file'] = str(new)
+
+
+def check_data(run: Run, split: str) -> None:
+    """See that a run's data are there; annotated boxes stand in for a
+    missing file of detected ones.
+
+    Raises:
+        CompareError: They are not; the message says how to get them.
+    """
+    for dataset in _datasets(run.cfg, split):
+        bbox_file = dataset.get('bbox_file')
+        if bbox_file and not Path(bbox_file).is_file():
+            dataset['bbox_file'] = ''
+        folders = (dataset.get('data_prefix') or {}).values()
+        for name in (dataset['ann_file'], *folders):
+            if not _path(dataset, name).exists():
+                raise CompareError(
+                    f'{run.name}: there is no {_path(dataset, name)}: {HOW_TO_GET_DATA}'
+                )
+
+
+def digest(value: Any) -> str:
+    """Short name of anything that JSON can write."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _label_identity(codec: dict) -> dict:
+    """What of a codec matters to the labels it encodes."""
+    built = KEYPOINT_CODECS.build(codec)
+    if isinstance(built, SimCCCodec):
+        label = dict(
+            bins=built.num_bins,
+            split_ratio=built.simcc_split_ratio,
+            smoothing=built.label_smoothing,
+        )
+        if built.label_smoothing == 'equal':
+            label['epsilon'] = built.smoothing
+        elif built.label_smoothing != 'none':
+            label['sigma'] = built.sigma
+        return label
+    if isinstance(built, BaseHeatmapCodec):
+        return dict(
+            input_size=built.input_size,
+            heatmap_size=built.heatmap_size,
+            sigma=built.sigma,
+            unbiased=built.unbiased,
+        )
+    return codec
+
+
+def _data_identity(cfg: Config, split: str) -> dict:
+    """Data sets by the content of their annotations, and what is done to
+    them; not where they lie or how many processes read them."""
+    identity = cfg.to_dict()[f'{split}_dataloader']
+    for name in ('num_workers', 'persistent_workers', 'pin_memory'):
+        identity.pop(name, None)
+    for node in _dicts(identity):
+        if node.get('type') == 'GenerateTarget':
+            node['encoder'] = _label_identity(node['encoder'])
+    return _by_content(identity)
+
+
+def _by_content(node: dict) -> dict:
+    """Replace the files in a data set or metric by their content."""
+    for part in _dicts(node):
+        if part.get('ann_file'):
+            part['ann_file'] = file_sha256(_path(part, part['ann_file']))
+        if part.get('bbox_file'):
+            part['bbox_file'] = file_sha256(part['bbox_file'])
+        part.pop('data_root', None)
+        part.pop('_scope_', None)
+    return node
+
+
+def _network_identity(cfg: Config) -> dict:
+    """The network, without what only decodes its output."""
+    model = cfg.to_dict()['model']
+    decoder = model['head'].pop('decoder')
+    for name in ('input_size', 'simcc_split_ratio'):
+        if name in decoder:  # by default the head's are the codec's
+            model['head'].setdefault(name, decoder[name])
+    model.pop('test_cfg', None)
+    for node in _dicts(model):
+        node.pop('_scope_', None)
+    return model
+
+
+def training_identity(run: Run) -> str:
+    """Equal for runs that one training serves: those that differ in their
+    decoder alone, for example."""
+    cfg = run.cfg
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
+    schedule = {
+        name: cfg.get(name)
+        for name in (
+            'optim_wrapper',
+            'param_scheduler',
+            'train_cfg',
+            'custom_hooks',
+            'randomness',
+            'load_from',
+        )
+    }
+    if isinstance(schedule['train_cfg'], dict):
+        schedule['train_cfg'] = {
+            name: value
+            for name, value in schedule['train_cfg'].items()
+            if not name.startswith('val_')
+        }
+    return digest(
+        [
+            _network_identity(cfg),
+            _label_identity(cfg.model.head.decoder),
+            _data_identity(cfg, 'train'),
+            schedule,
+        ]
+    )
+
+
+def network_identity(run: Run) -> str:
+    """Equal for runs whose networks do the same work."""
+    return digest(_network_identity(run.cfg))
+
+
+def forward_identity(run: Run, weights: str) -> str:
+    """Equal for runs that one forward pass over the test data serves.
+
+    Args:
+        run (Run): The run.
+        weights (str): What the weights come from: digest of a checkpoint or
+            a training's identity.
+    """
+    cfg = run.cfg
+    return digest(
+        [
+            mmpose.__version__,
+            __version__,
+            weights,
+            _network_identity(cfg),
+            cfg.model.get('test_cfg'),
+            _data_identity(cfg, 'test'),
+            _by_content(dict(metrics=cfg.to_dict()['test_evaluator'])),
+        ]
+    )

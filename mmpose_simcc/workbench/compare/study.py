@@ -1,0 +1,265 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Studies: models x codec arguments x decoders, and how to show them."""
+
+import copy
+import inspect
+from dataclasses import dataclass, field, fields
+from itertools import product
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Sequence, Union
+
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmpose.registry import KEYPOINT_CODECS
+
+from ...config import set_representation
+from .comparison import compare
+from .decoders import Decoder
+from .errors import CompareError
+from .launch import Launcher
+from .runs import Run, read_config, use_data, use_split
+from .tables import Row
+
+
+@dataclass
+class Study:
+    """What is compared, and the form in which it is shown.
+
+    Rows are told apart by factors: ``model``, ``scheme``, ``decoder``, each
+    varied codec argument by its name, and what models and decoders add.
+
+    Attributes:
+        models (list): Configs, or dicts with ``config`` and optionally
+            ``name``, ``checkpoint``, ``options`` (as ``--cfg-options``) and
+            ``factors``.
+        codec (dict | list[dict]): Codec arguments to vary, each with its
+            values, of which all combinations are taken, or a list of
+            combinations: ``unbiased``, ``label_smoothing``,
+            ``simcc_split_ratio``, ``input_size``, ``sigma`` and so on. A
+            model whose codec has not the argument stays as it is.
+        decoders (list, optional): Names, or codecs with a ``name``; ``each``
+            in such a codec names arguments to vary. See
+            :func:`~mmpose_simcc.workbench.compare.decoders.decoders_of`.
+        split (str): ``'test'``, or ``'train'`` to evaluate on the training
+            data.
+        evaluator (dict, optional): Metrics in place of the configs' own.
+        title (str): What is studied.
+        claim (str): What the paper finds.
+        value (str, optional): Metric of plots and of tables with factors in
+            columns. By default AP, or PCK where there is none.
+        rows (list[str]): Factors that make the table's rows.
+        columns (str | list[str]): Factor whose values are the columns, or
+            names of metrics and costs. All metrics by default.
+        plot (dict): ``kind`` ('bars' or 'lines'), the factors ``x`` and
+            ``series``, and ``marks``, x values to mark by series, with their
+            ``mark_label``.
+        labels (dict): By factor, its ``title`` and names of its ``values``.
+        baseline (dict): Factors of what each row is compared with; the other
+            factors are the row's own. By default the best row.
+        disagree (list): Two factor dicts or decoder names, between which
+            the pictures show the largest disagreements. By default the best
+            row and the worst.
+    """
+
+    models: List[Union[str, dict]]
+    codec: Union[Dict[str, list], List[dict]] = field(default_factory=dict)
+    decoders: Optional[List[Decoder]] = None
+    split: str = 'test'
+    evaluator: Optional[dict] = None
+    title: str = 'Comparison'
+    claim: str = ''
+    value: Optional[str] = None
+    rows: List[str] = field(default_factory=lambda: ['model', 'decoder'])
+    columns: Union[str, List[str], None] = None
+    plot: dict = field(default_factory=dict)
+    labels: Dict[str, dict] = field(default_factory=dict)
+    baseline: dict = field(default_factory=dict)
+    disagree: List[Union[str, dict]] = field(default_factory=list)
+    folder: Path = Path()
+
+    def title_of(self, factor: str) -> str:
+        return self.labels.get(factor, {}).get('title', factor.replace('_', ' ').capitalize())
+
+    def label(self, factor: str, value: Any) -> str:
+        """A factor's value in words."""
+        values = self.labels.get(factor, {}).get('values', {})
+        if isinstance(value, (list, tuple)):
+            # sizes are height x width wherever people write them
+            parts = reversed(value) if factor == 'input_size' else value
+            value = 'x'.join(map(str, parts))
+        if value in values:
+            return str(values[value])
+        if value is None:
+            return '-'
+        return f'{value:g}' if isinstance(value, float) else str(value)
+
+
+def named_models(specs: Sequence[str]) -> List[dict]:
+    """Models as a command line names them.
+
+    Args:
+        specs (list[str]): ``CONFIG`` or ``CONFIG=CHECKPOINT`` each.
+
+    Returns:
+        list[dict]: Named by their config, and by their checkpoint where one
+        config comes several times.
+
+    Raises:
+        CompareError: The same is named twice.
+    """
+    models = {}
+    for spec in specs:
+        config, _, checkpoint = spec.partition('=')
+        name = Path(config).stem
+        if name in models and checkpoint:
+            name += f'={Path(checkpoint).stem}'
+        if name in models:
+            raise CompareError(f'{name} is named twice')
+        models[name] = dict(config=config, checkpoint=checkpoint or None, name=name)
+    return list(models.values())
+
+
+def load_study(path: str, full: bool = False) -> Study:
+    """Read a study file.
+
+    Args:
+        path (str): A YAML, JSON or Python file with :class:`Study`'s
+            attributes. Configs are relative to its folder.
+        full (bool): Whether its part ``full`` (the models and sizes of the
+            paper) replaces the others.
+
+    Returns:
+        Study: The study.
+
+    Raises:
+        CompareError: There is no such file, or it is not a study.
+    """
+    if not Path(path).is_file():
+        raise CompareError(f'there is no study {path}')
+    try:
+        content = Config.fromfile(path).to_dict()
+    except Exception as error:  # a file of any kind: anything may happen
+        raise CompareError(f'study {path}: {error}') from error
+    overrides = content.pop('full', None)
+    if full:
+        if not overrides:
+            raise CompareError(f'study {path} has no part `full`')
+        content.update(overrides)
+    allowed = [f.name for f in fields(Study) if f.name != 'folder']
+    for name in content:
+        if name not in allowed:
+            raise CompareError(
+                f'study {path}: `{name}` is not one of {", ".join(allowed)} and full'
+            )
+    if not content.get('models'):
+        raise CompareError(f'study {path} has no `models`')
+    return Study(folder=Path(path).parent, **content)
+
+
+def study_runs(study: Study, data_root: Optional[str] = None) -> List[Run]:
+    """The models of a study, one for each combination that it varies.
+
+    Raises:
+        CompareError: A config cannot be read or cannot be varied so.
+    """
+    runs = {}
+    for model in study.models:
+        model = dict(config=model) if isinstance(model, str) else model
+        path = str(study.folder / model['config'])
+        cfg = read_config(path)
+        cfg.merge_from_dict(model.get('options', {}))
+        if data_root:
+            use_data(cfg, data_root)
+        if study.split == 'train':
+            use_split(cfg)
+        if study.evaluator:
+            cfg.test_evaluator = study.evaluator
+        name = model.get('name', Path(path).stem)
+        for change in _combinations(cfg, study.codec):
+            run = _vary(name, cfg, change, study)
+            checkpoint = model.get('checkpoint')
+            if checkpoint and not Path(checkpoint).is_file():
+                raise CompareError(f'there is no checkpoint {checkpoint}')
+            run.checkpoint = checkpoint
+            run.factors.update(model=name, scheme=run.scheme, **model.get('factors', {}))
+            runs[run.name] = run
+    return list(runs.values())
+
+
+def _combinations(cfg: Config, codec) -> List[dict]:
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
+    known = inspect.signature(KEYPOINT_CODECS.get(cfg.model.head.decoder.type)).parameters
+    if isinstance(codec, dict):
+        codec = [dict(zip(codec, values)) for values in product(*codec.values())]
+    combinations = []
+    for change in codec or [{}]:
+        change = {k: v for k, v in change.items() if k in known}
+        if change not in combinations:
+            combinations.append(change)
+    return combinations
+
+
+def _vary(name: str, cfg: Config, change: dict, study: Study) -> Run:
+    cfg = copy.deepcopy(cfg)
+    if change:
+        own = dict(cfg.model.head.decoder)
+        own.pop('heatmap_size', None)  # follows the input size
+        change = {k: tuple(v) if isinstance(v, list) else v for k, v in change.items()}
+        try:
+            set_representation(cfg, {**own, **change})
+        except ValueError as error:
+            raise CompareError(f'{name} with {change}: {error}') from error
+    varied = ', '.join(
+        f'{study.title_of(k).lower()} {study.label(k, v)}' for k, v in change.items()
+    )
+    run = Run(f'{name}, {varied}' if varied else name, cfg)
+    codec = run.build_codec()
+    run.factors = {
+        key: getattr(codec, key)
+        for key in ('unbiased', 'sigma', 'label_smoothing', 'simcc_split_ratio', 'input_size')
+        if hasattr(codec, key)
+    }
+    run.factors.update(change)
+    return run
+
+
+def expand_decoders(decoders: Optional[List[Decoder]]):
+    """Decoders with ``each`` written out, and the factors of each name."""
+    if decoders is None:
+        return None, {}
+    expanded, factors = [], {}
+    for decoder in decoders:
+        if isinstance(decoder, str):
+            expanded.append(decoder)
+            continue
+        decoder = dict(decoder)
+        each = decoder.pop('each', {})
+        own_factors = decoder.pop('factors', {})
+        for values in product(*each.values()):
+            change = dict(zip(each, values))
+            name = ' '.join([decoder['name'], *(f'{k}={v}' for k, v in change.items())])
+            expanded.append({**decoder, **change, 'name': name})
+            factors[name] = {**own_factors, **change}
+    return expanded, factors
+
+
+def run_study(
+    study: Study, runs: List[Run], work_dir: Path, launcher: Optional[Launcher] = None
+) -> List[Row]:
+    """Run a study.
+
+    Args:
+        study (Study): The study.
+        runs (list[Run]): Its :func:`study_runs`.
+        work_dir (Path): The comparison's folder, see
+            :func:`.compare`. Studies that share it share trainings.
+        launcher (Launcher, optional): Starts the trainings.
+
+    Returns:
+        list[Row]: The rows with all their factors.
+    """
+    decoders, factors = expand_decoders(study.decoders)
+    rows = compare(runs, work_dir, decoders, launcher)
+    for row in rows:
+        row.factors = {**row.factors, 'decoder': row.decoder, **factors.get(row.decoder, {})}
+    return rows

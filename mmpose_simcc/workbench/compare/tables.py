@@ -1,0 +1,254 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Rows as Markdown, CSV, JSON and on the terminal."""
+
+import csv
+import json
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Dict, List, Optional, Tuple
+
+from rich.console import Console
+from tabulate import tabulate
+
+from ...utils.files import whole_file
+from .errors import CompareError
+
+# MMPose's names of COCO's metrics and the papers'
+COCO_METRICS = {
+    'coco/AP': 'AP',
+    'coco/AP .5': 'AP50',
+    'coco/AP .75': 'AP75',
+    'coco/AP (M)': 'AP(M)',
+    'coco/AP (L)': 'AP(L)',
+    'coco/AR': 'AR',
+}
+
+
+@dataclass
+class Row:
+    """One decoder of one run.
+
+    Attributes:
+        config (str): Name of the run.
+        scheme (str): Representation in words.
+        decoder (str): Name of the decoder.
+        input_size (tuple): Width and height in pixels.
+        params (float): Millions of parameters.
+        paper_gflops (float): GFLOPs as the papers count them.
+        gflops (float): 10**9 multiply-adds that are really done.
+        forward_ms (float): Median time of one image through the network.
+        decode_ms (float): Median time of decoding one image.
+        metrics (dict): Values by MMPose's names.
+        checkpoint (str): The weights.
+        predictions (str): Path of the predictions without suffix.
+        factors (dict): What a study varies.
+    """
+
+    config: str
+    scheme: str
+    decoder: str
+    input_size: Tuple[int, int]
+    params: float
+    paper_gflops: float
+    gflops: float
+    forward_ms: float
+    decode_ms: float
+    metrics: Dict[str, float]
+    checkpoint: str
+    predictions: str
+    factors: Dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def size_text(self) -> str:
+        """Height x width, as in the names of configs."""
+        return '{1}x{0}'.format(*self.input_size)
+
+
+def shown_metrics(rows: List[Row]) -> Dict[str, str]:
+    """The metrics that tables show: their keys and short names."""
+    found = dict.fromkeys(key for row in rows for key in row.metrics)
+    shown = {key: name for key, name in COCO_METRICS.items() if key in found}
+    shown.update({key: key.split('/')[-1] for key in found if not key.startswith('coco/')})
+    return shown
+
+
+def _number(value: Optional[float], digits: int) -> str:
+    # -1 is COCO's "there are none"
+    return '-' if value is None or value == -1 else f'{value:.{digits}f}'
+
+
+def flat_table(rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
+    """Header and cells of the model-zoo table."""
+    metrics = shown_metrics(rows)
+    header = [
+        'Config',
+        'Scheme',
+        'Decoder',
+        'Input size',
+        'Params (M)',
+        'GFLOPs (paper)',
+        'GFLOPs (true)',
+        'Forward (ms)',
+        'Decode (ms)',
+        *metrics.values(),
+    ]
+    cells = [
+        [
+            row.config,
+            row.scheme,
+            row.decoder,
+            row.size_text,
+            _number(row.params, 2),
+            _number(row.paper_gflops, 2),
+            _number(row.gflops, 2),
+            _number(row.forward_ms, 2),
+            _number(row.decode_ms, 3),
+            *(_number(row.metrics.get(key), 3) for key in metrics),
+        ]
+        for row in rows
+    ]
+    return header, cells
+
+
+def markdown_table(header: List[str], cells: List[List[str]]) -> str:
+    return tabulate(
+        cells, header, tablefmt='github', disable_numparse=True, colalign=['left'] * len(header)
+    )
+
+
+def write_tables(rows: List[Row], folder: Path) -> List[Path]:
+    """Write ``table.md``, ``table.csv`` and ``table.json``.
+
+    Returns:
+        list[Path]: The files.
+    """
+    header, cells = flat_table(rows)
+    paths = [folder / f'table.{suffix}' for suffix in ('md', 'csv', 'json')]
+    with whole_file(paths[0]) as unfinished:
+        unfinished.write_text(markdown_table(header, cells) + '\n')
+    with whole_file(paths[1]) as unfinished, open(unfinished, 'w', newline='') as file:
+        csv.writer(file).writerows([header, *cells])
+    with whole_file(paths[2]) as unfinished:
+        unfinished.write_text(json.dumps([asdict(row) for row in rows], indent=1) + '\n')
+    return paths
+
+
+def main_metric(rows: List[Row]) -> str:
+    """The metric that tells the best: AP, or PCK where there is none."""
+    return 'AP' if 'AP' in shown_metrics(rows).values() else 'PCK'
+
+
+def metric_key(rows: List[Row], name: Optional[str] = None) -> str:
+    """MMPose's name of a metric, by default of the main one.
+
+    Raises:
+        CompareError: The rows have no such metric.
+    """
+    name = name or main_metric(rows)
+    names = {short: key for key, short in shown_metrics(rows).items()}
+    if name not in names:
+        raise CompareError(f'there is no metric {name}; there are {", ".join(names)}')
+    return names[name]
+
+
+def percent(row: Row, key: str) -> Optional[float]:
+    """A metric in percent, as papers give it."""
+    value = row.metrics.get(key)
+    in_percent = 'PCK@0.1' in row.metrics  # MPII's metric
+    return value if value in (None, -1) or in_percent else 100 * value
+
+
+COSTS = {
+    '#Params': lambda row: f'{row.params:.1f}M',
+    'GFLOPs': lambda row: f'{row.paper_gflops:.2f}',
+}
+
+
+def study_table(study, rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
+    """The table in the paper's form: metrics in percent, the best of each
+    column bold.
+
+    Args:
+        study (Study): Its ``rows`` and ``columns``.
+        rows (list[Row]): The rows.
+
+    Returns:
+        tuple: Header and cells.
+    """
+    groups = {}
+    for row in rows:
+        labels = tuple(study.label(factor, row.factors.get(factor)) for factor in study.rows)
+        groups.setdefault(labels, []).append(row)
+    if isinstance(study.columns, str):
+        key = metric_key(rows, study.value)
+        names = list(
+            dict.fromkeys(
+                study.label(study.columns, row.factors.get(study.columns)) for row in rows
+            )
+        )
+        values = [
+            [
+                next(
+                    (
+                        percent(row, key)
+                        for row in group
+                        if study.label(study.columns, row.factors.get(study.columns)) == name
+                    ),
+                    None,
+                )
+                for name in names
+            ]
+            for group in groups.values()
+        ]
+    else:
+        names = study.columns or list(shown_metrics(rows).values())
+        values = [
+            [
+                COSTS[name](group[0])
+                if name in COSTS
+                else percent(group[0], metric_key(rows, name))
+                for name in names
+            ]
+            for group in groups.values()
+        ]
+    header = [study.title_of(factor) for factor in study.rows] + names
+    cells = [[*labels] for labels in groups]
+    for column in zip(*values):
+        numbers = [v for v in column if isinstance(v, float)]
+        for line, value in zip(cells, column):
+            text = value if isinstance(value, str) else _number(value, 2)
+            best = isinstance(value, float) and value == max(numbers)
+            line.append(f'**{text}**' if best and len({*numbers}) > 1 else text)
+    return header, cells
+
+
+def print_table(rows: List[Row], console: Console) -> None:
+    """Print the rows in less than 100 columns: a line for each decoder, under
+    two for its model. The best value of each metric is marked."""
+    metrics = shown_metrics(rows)
+    best = {key: max(row.metrics.get(key, -1) for row in rows) for key in metrics}
+    width = max(len(row.decoder) for row in rows) + 2
+    widths = [max(len(name) + 2, 7) for name in metrics.values()]
+    console.print(
+        f'[bold]{"decoder":{width}}{"decode ms":>12}'
+        + ''.join(f'{name:>{size}}' for name, size in zip(metrics.values(), widths))
+    )
+    for _, group in groupby(rows, key=lambda row: row.config):
+        group = list(group)
+        row = group[0]
+        console.print(f'\n[bold cyan]{row.config}[/]', highlight=False)
+        console.print(
+            f'[dim]{row.scheme}; {row.size_text}; {row.params:.2f} M; GFLOPs '
+            f'{row.paper_gflops:.2f} (paper) {row.gflops:.2f} (true); forward '
+            f'{row.forward_ms:.1f} ms[/]',
+            highlight=False,
+            soft_wrap=True,
+        )
+        for row in group:
+            line = f'  {row.decoder:{width - 2}}{_number(row.decode_ms, 3):>12}'
+            for (key, _), size in zip(metrics.items(), widths):
+                value = row.metrics.get(key)
+                text = f'{_number(value, 3):>{size}}'
+                line += f'[bold green]{text}[/]' if value == best[key] else text
+            console.print(line, highlight=False)

@@ -1,0 +1,87 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Times networks and decoders side by side."""
+
+import time
+from collections import defaultdict
+from typing import Dict, List
+
+import numpy as np
+import torch
+from mmengine.device import get_device
+from mmpose.registry import KEYPOINT_CODECS
+from rich.progress import track
+
+from ...utils.inference import build_model, model_input_size
+from .runs import Run, network_identity
+
+WARM_UP = 3  # rounds that are not counted
+ROUNDS = 30
+MAX_SECONDS = 60.0
+
+
+def _now() -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+@torch.inference_mode()
+def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str, float]]:
+    """Time the forward pass and every decoder, one image at a time.
+
+    In every round each network and each decoder runs once, so that whatever
+    else the machine does meets all of them alike.
+
+    Args:
+        runs (list[Run]): The runs; weights do not matter. Those with the
+            same network share its time.
+        decoders (list[dict]): For each run, codec configs by name.
+
+    Returns:
+        list[dict]: For each run, the medians in seconds of the forward pass
+        (backbone, neck, head), as ``forward``, and of ``batch_decode``, by
+        the decoder's name.
+    """
+    device = get_device()
+    networks, outputs, images = {}, {}, {}
+    users = [network_identity(run) for run in runs]
+    for run, user in zip(runs, users):
+        if user not in networks:
+            networks[user] = build_model(run.cfg).to(device)
+            width, height = model_input_size(networks[user])
+            images[user] = torch.randn(1, 3, height, width, device=device)
+    codecs = [
+        {name: KEYPOINT_CODECS.build(decoder) for name, decoder in of_run.items()}
+        for of_run in decoders
+    ]
+
+    times = defaultdict(list)
+    start = _now()
+    for index in track(range(WARM_UP + ROUNDS), 'time side by side'):
+        if index > 2 * WARM_UP and _now() - start > MAX_SECONDS:
+            break
+        if index == WARM_UP:
+            times.clear()
+        for user, network in networks.items():
+            before = _now()
+            output = network(images[user], None)
+            times[user].append(_now() - before)
+            outputs[user] = output if isinstance(output, tuple) else (output,)
+        for number, (user, of_run) in enumerate(zip(users, codecs)):
+            for name, codec in of_run.items():
+                _decode(codec, outputs[user])  # fills the caches
+                before = _now()
+                _decode(codec, outputs[user])
+                times[number, name].append(_now() - before)
+    medians = {key: float(np.median(values)) for key, values in times.items()}
+    return [
+        dict(forward=medians[user], **{name: medians[number, name] for name in of_run})
+        for number, (user, of_run) in enumerate(zip(users, codecs))
+    ]
+
+
+def _decode(codec, outputs) -> None:
+    if codec.support_batch_decoding:
+        codec.batch_decode(*outputs)
+    else:
+        codec.decode(*(output[0].cpu().numpy() for output in outputs))

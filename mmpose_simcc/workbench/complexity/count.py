@@ -1,0 +1,201 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""What a top-down model costs: parameters, multiply-adds, activations, time.
+
+Two counts of multiply-adds are in use, and they are far apart:
+
+* The **paper count** is what SimCC, HRNet and SimpleBaseline print as GFLOPs:
+  multiply-adds of convolution and linear layers, / 2**30, where a transposed
+  convolution costs its weights times its *output* positions. Products between
+  activations (attention) are not in it.
+* The **true count** is every multiply-add that is done, / 1e9: a transposed
+  convolution costs its weights times its *input* positions, a quarter of the
+  above at stride 2, and products between activations are in it.
+
+Normalisation, activation functions and other element-wise work is in neither.
+"""
+
+from dataclasses import dataclass
+from math import prod
+from typing import Tuple, Union
+
+import torch
+from mmpose.models import TopdownPoseEstimator
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.benchmark import Measurement, Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...utils.checks import check_size
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """Cost of one forward pass of one image.
+
+    Attributes:
+        params (int): Parameters; shared ones once.
+        layer_macs_by_output (int): Multiply-adds of convolution and linear
+            layers, transposed convolutions by their output positions.
+        macs (int): All multiply-adds, transposed convolutions by their input
+            positions.
+        product_macs (int): Those of ``macs`` that multiply activations with
+            each other: attention.
+        activations (int): Output elements of convolution and linear layers
+            (as in "Designing Network Design Spaces", Radosavovic et al.,
+            CVPR 2020).
+    """
+
+    params: int
+    layer_macs_by_output: int
+    macs: int
+    product_macs: int
+    activations: int
+
+    @property
+    def paper_gflops(self) -> float:
+        """The paper count, see the module's documentation."""
+        return self.layer_macs_by_output / 2**30
+
+    @property
+    def gflops(self) -> float:
+        """The true count, see the module's documentation."""
+        return self.macs / 1e9
+
+    @property
+    def product_gflops(self) -> float:
+        """The part of :attr:`gflops` between activations (attention)."""
+        return self.product_macs / 1e9
+
+
+def _positions(features: Tensor) -> int:
+    """Elements of a channel over the batch; shape (B, C, ...)."""
+    return features.numel() // features.shape[1]
+
+
+class LayerCounter(TorchDispatchMode):
+    """Counts what convolution and linear layers do while it is active.
+
+    It watches operators, not modules, so layers that are called several
+    times or by their functional form are counted as often as they run. A
+    linear layer is a matrix product one of whose factors is a parameter, or a
+    part of one.
+
+    Args:
+        model (nn.Module): Its parameters are the weights.
+
+    Attributes:
+        macs (int): Multiply-adds done.
+        macs_by_output (int): The same, but a transposed convolution is
+            taken as its weights times its output positions.
+        activations (int): Output elements.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.macs = self.macs_by_output = self.activations = 0
+        self._weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        operator = func._overloadpacket
+        if operator is aten.convolution:
+            image, weight = args[:2]
+            transposed = args[6]
+            macs_by_output = weight.numel() * _positions(out)
+            macs = weight.numel() * _positions(image)
+            self._add(out, macs if transposed else macs_by_output, macs_by_output)
+        elif operator in (aten.mm, aten.bmm, aten.addmm, aten.baddbmm):
+            left, right = args[-2:]
+            if self._is_weight(left) or self._is_weight(right):
+                macs = out.numel() * left.shape[-1]
+                self._add(out, macs, macs)
+        return out
+
+    def _is_weight(self, factor: Tensor) -> bool:
+        # views (transposed, expanded, a slice) share the parameter's memory
+        return factor.untyped_storage().data_ptr() in self._weights
+
+    def _add(self, out: Tensor, macs: int, macs_by_output: int) -> None:
+        self.macs += macs
+        self.macs_by_output += macs_by_output
+        self.activations += out.numel()
+
+
+def _attention_flops(query, key, value, *args, **kwargs) -> int:
+    """Two products a head; shapes (B, heads, N, D)."""
+    return 2 * prod(query) * key[-2] + 2 * prod(query[:-1]) * prod(value[-2:])
+
+
+def _all_flops() -> FlopCounterMode:
+    # torch's counter knows every attention kernel but the CPU's, which
+    # torch >= 2.2 has
+    kernel = '_scaled_dot_product_flash_attention_for_cpu'
+    extra = {getattr(aten, kernel): _attention_flops} if hasattr(aten, kernel) else {}
+    return FlopCounterMode(display=False, custom_mapping=extra)
+
+
+@torch.no_grad()
+def count_complexity(model: TopdownPoseEstimator, input_size: Tuple[int, int]) -> Complexity:
+    """Count what one forward pass (backbone, neck, head; no decoding) costs.
+
+    Counted by running it on one image. Operators that torch's own counter
+    (:class:`torch.utils.flop_counter.FlopCounterMode`) does not know add
+    nothing: deformable convolution, and the fused inference kernel of
+    ``nn.MultiheadAttention(batch_first=True)``.
+
+    Args:
+        model (TopdownPoseEstimator): The model, in evaluation mode, on the
+            CPU.
+        input_size (tuple): Image size (w, h) in pixels.
+
+    Returns:
+        Complexity: The counts.
+    """
+    width, height = check_size('input_size', input_size)
+    image = torch.zeros(1, 3, height, width)
+    with _all_flops() as everything, LayerCounter(model) as layers:
+        model(image, None)
+    # torch counts a multiply-add as two operations
+    flops = everything.get_flop_counts().get('Global', {})
+    macs = sum(flops.values()) // 2
+    return Complexity(
+        params=sum(weight.numel() for weight in model.parameters()),
+        layer_macs_by_output=layers.macs_by_output,
+        macs=macs,
+        product_macs=macs - layers.macs,
+        activations=layers.activations,
+    )
+
+
+def time_forward(
+    model: TopdownPoseEstimator,
+    input_size: Tuple[int, int],
+    device: Union[str, torch.device] = 'cpu',
+    min_run_time: float = 2.0,
+) -> Measurement:
+    """Time the forward pass (backbone, neck, head) of one image.
+
+    Args:
+        model (TopdownPoseEstimator): The model, in evaluation mode. It is
+            moved to the device.
+        input_size (tuple): Image size (w, h) in pixels.
+        device (str | torch.device): Where to run.
+        min_run_time (float): Seconds to repeat it for, after a warm-up; at
+            least about ten times in any case.
+
+    Returns:
+        torch.utils.benchmark.Measurement: ``median`` and ``iqr``
+        (interquartile range) in seconds, and ``times``, all runs.
+    """
+    width, height = check_size('input_size', input_size)
+    image = torch.zeros(1, 3, height, width, device=device)
+    timer = Timer(
+        'model(image, None)',
+        globals=dict(model=model.to(device), image=image),
+        num_threads=torch.get_num_threads(),
+    )
+    with torch.inference_mode():
+        once = timer.timeit(3).median  # and warm-up: memory, kernel choice
+        return timer.blocked_autorange(min_run_time=max(min_run_time, 10 * once))

@@ -1,0 +1,200 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Writes drawn people in COCO's folder layout and annotation format."""
+
+import json
+import os
+from functools import partial
+from multiprocessing import Pool
+from pathlib import Path
+from typing import Optional
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+from ...utils.files import whole_file
+from .figure import KEYPOINTS
+from .scene import Person, draw_scene
+
+# Raise when the same seed draws other pictures.
+VERSION = 3
+SPLITS = ('train', 'val')
+SKELETON = [
+    [16, 14],
+    [14, 12],
+    [17, 15],
+    [15, 13],
+    [12, 13],
+    [6, 12],
+    [7, 13],
+    [6, 7],
+    [6, 8],
+    [7, 9],
+    [8, 10],
+    [9, 11],
+    [2, 3],
+    [1, 2],
+    [1, 3],
+    [2, 4],
+    [3, 5],
+    [4, 6],
+    [5, 7],
+]
+
+
+def run_lengths(mask: np.ndarray) -> dict:
+    """Encodes a mask (H, W) as COCO's uncompressed run lengths.
+
+    Runs go down the columns and alternate, background first.
+    """
+    flat = np.asarray(mask, bool).ravel(order='F')
+    ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
+    return dict(size=list(mask.shape), counts=[0] + counts if flat[0] else counts)
+
+
+def _annotation(person: Person, image_id: int, index: int) -> dict:
+    visible = person.keypoints[:, 2]
+    return dict(
+        id=image_id * 10 + index,
+        image_id=image_id,
+        category_id=1,
+        iscrowd=0,
+        num_keypoints=int((visible > 0).sum()),
+        keypoints=[value for x, y, v in person.keypoints.tolist() for value in (x, y, int(v))],
+        bbox=[float(value) for value in person.bbox],
+        area=float(person.mask.sum()),
+        segmentation=run_lengths(person.mask),
+    )
+
+
+def write_image(folder: Path, split: str, seed: int, index: int) -> dict:
+    """Draws and writes one image.
+
+    Args:
+        folder: Where the image goes.
+        split: 'train' or 'val'.
+        seed: Seed of the data set.
+        index: Number of the image from 0. The image depends on the seed,
+            the split and this number alone.
+
+    Returns:
+        dict: COCO's ``image`` entry and its list of ``annotations``.
+    """
+    cv2.setNumThreads(0)  # one process a core already
+    offset = SPLITS.index(split)
+    scene = draw_scene(np.random.default_rng((seed, offset, index)))
+    image_id = 2 * index + offset + 1  # unique over both splits
+    name = f'{image_id:012d}.jpg'
+    _, data = cv2.imencode('.jpg', scene.image, (cv2.IMWRITE_JPEG_QUALITY, 92))
+    (folder / name).write_bytes(data.tobytes())
+    height, width = scene.image.shape[:2]
+    return dict(
+        image=dict(id=image_id, file_name=name, width=width, height=height, license=1),
+        annotations=[_annotation(person, image_id, n) for n, person in enumerate(scene.people)],
+    )
+
+
+def _write_split(out: Path, split: str, number: int, seed: int, workers: int) -> None:
+    folder = out / f'{split}2017'
+    folder.mkdir(parents=True, exist_ok=True)
+    with Pool(workers) as pool:
+        entries = list(
+            track(
+                pool.imap(partial(write_image, folder, split, seed), range(number), chunksize=8),
+                total=number,
+                description=f'Drawing {folder}',
+            )
+        )
+    content = dict(
+        info=dict(description='Drawn people in the format of COCO keypoints', version=str(VERSION)),
+        licenses=[dict(id=1, name='Apache License 2.0', url='')],
+        images=[entry['image'] for entry in entries],
+        annotations=[a for entry in entries for a in entry['annotations']],
+        categories=[
+            dict(
+                id=1,
+                name='person',
+                supercategory='person',
+                keypoints=list(KEYPOINTS),
+                skeleton=SKELETON,
+            )
+        ],
+    )
+    path = _annotation_file(out, split)
+    path.parent.mkdir(exist_ok=True)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(content, separators=(',', ':')))
+
+
+def _annotation_file(out: Path, split: str) -> Path:
+    return out / 'annotations' / f'person_keypoints_{split}2017.json'
+
+
+def _is_complete(out: Path, split: str, number: int) -> bool:
+    images = len(list((out / f'{split}2017').glob('*.jpg')))
+    return images == number and _annotation_file(out, split).is_file()
+
+
+def make_toy_coco(
+    out, train: int = 3000, val: int = 500, seed: int = 0, workers: Optional[int] = None
+) -> bool:
+    """Draws a data set of people in COCO's layout.
+
+    The same arguments give the same bytes, and image i of a split stays the
+    same whatever the number of images. ``out`` then holds
+    ``annotations/person_keypoints_{train,val}2017.json``,
+    ``{train,val}2017/*.jpg`` and ``toy.json``, which records the arguments.
+
+    Args:
+        out: Folder to write; must be new, empty, or hold the same data.
+        train: Number of training images.
+        val: Number of validation images.
+        seed: Seed, 0 or larger.
+        workers: Processes that draw. Defaults to one a core.
+
+    Returns:
+        bool: False if the data were complete already.
+
+    Raises:
+        FileExistsError: If ``out`` holds something else.
+        ValueError: If a number is out of its range.
+    """
+    out = Path(out)
+    workers = workers or os.cpu_count() or 1
+    for name, value, least in (
+        ('train', train, 1),
+        ('val', val, 1),
+        ('seed', seed, 0),
+        ('workers', workers, 1),
+    ):
+        if value < least:
+            raise ValueError(f'{name}={value}: must be {least} or larger')
+    recipe = dict(version=VERSION, train=train, val=val, seed=seed)
+    record = out / 'toy.json'
+    if out.exists() and not out.is_dir():
+        raise FileExistsError(f'{out} is a file: name a folder')
+    if out.is_dir() and any(out.iterdir()):
+        try:
+            found = json.loads(record.read_text())
+        except (OSError, ValueError):
+            found = None
+        if found is None:
+            raise FileExistsError(f'{out} holds something else than toy data: name a new folder')
+        if found != recipe:
+            raise FileExistsError(
+                f'{out} holds other toy data ({_words(found)}), wanted '
+                f'{_words(recipe)}: name a new folder or remove this one'
+            )
+    numbers = dict(train=train, val=val)
+    if record.is_file() and all(_is_complete(out, split, numbers[split]) for split in SPLITS):
+        return False
+    out.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(recipe) + '\n')
+    for split in SPLITS:
+        _write_split(out, split, numbers[split], seed, workers)
+    return True
+
+
+def _words(recipe: dict) -> str:
+    return ', '.join(f'{name} {value}' for name, value in recipe.items())

@@ -1,0 +1,242 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""What the codecs mean to whole models: test loop, forward pass, training."""
+
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.optim import OptimWrapper
+from mmpose.registry import KEYPOINT_CODECS, TRANSFORMS
+from torch.utils.data import DataLoader, Dataset
+
+from mmpose_simcc.config import set_representation
+from mmpose_simcc.utils.inference import build_model, load_config
+
+from .codecs import KEYPOINTS, SETTINGS, STOCK
+from .timing import OURS, Comparison
+
+STOCK_CONFIGS = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/'
+RES50 = STOCK_CONFIGS + 'td-hm_res50_8xb64-210e_coco-256x192.py'
+HRNET_W32 = STOCK_CONFIGS + 'td-hm_hrnet-w32_8xb64-210e_coco-256x192.py'
+
+# decoders of the same heatmaps
+DECODERS = {
+    'quarter': ('HeatmapCodec', dict(type='MSRAHeatmap')),
+    'DARK': ('DARKCodec', dict(type='MSRAHeatmap', unbiased=True)),
+}
+FLIP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # COCO's
+
+
+class RandomPeople(Dataset):
+    """Images of noise with random keypoints, in the shape of a pipeline's
+    output behind the augmentation.
+
+    Args:
+        input_size (tuple): Input size (w, h) in pixels.
+        encoder (dict, optional): The data workers' codec. None as in a test.
+        length (int): Number of samples.
+    """
+
+    def __init__(self, input_size: Tuple[int, int], encoder: Optional[dict], length: int) -> None:
+        self.size = np.array(input_size)
+        self.length = length
+        self.image = np.random.default_rng(0).integers(
+            0, 255, (*input_size[::-1], 3), dtype=np.uint8
+        )
+        self.encode = encoder and TRANSFORMS.build(dict(type='GenerateTarget', encoder=encoder))
+        self.pack = TRANSFORMS.build(dict(type='PackPoseInputs'))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict:
+        rng = np.random.default_rng(index)
+        keypoints = rng.uniform(0, self.size - 1, (1, KEYPOINTS, 2))
+        keypoints = keypoints.astype(np.float32)
+        results = dict(
+            img=self.image,
+            img_shape=self.image.shape[:2],
+            keypoints=keypoints,
+            transformed_keypoints=keypoints,
+            keypoints_visible=np.ones((1, KEYPOINTS), dtype=np.float32),
+            bbox=np.array([[0, 0, *self.size]], dtype=np.float32),
+            bbox_score=np.ones(1, dtype=np.float32),
+            input_size=tuple(self.size),
+            input_center=self.size / 2,
+            input_scale=self.size.astype(np.float32),
+            flip_indices=FLIP,
+        )
+        if self.encode:
+            results = self.encode(results)
+        return self.pack(results)
+
+
+def end_to_end(device: str = 'cpu', batch: int = 8) -> List[Comparison]:
+    """The test step (normalise, forward, flip test, decode, map back to the
+    image) of one network with stock's decoder and with ours, at 256x192."""
+    setting = SETTINGS[0]
+    comparisons = []
+    for name, path in (('SimBa-R50', RES50), ('HRNet-W32', HRNET_W32)):
+        model = build_model(load_config(path)).to(device)
+        dataset = RandomPeople(setting.input_size, None, batch)
+        data = pseudo_collate([dataset[index] for index in range(batch)])
+        for method, (ours, stock) in DECODERS.items():
+            decoders = {
+                OURS: dict(type=ours, **setting.heatmap),
+                STOCK: dict(**stock, **setting.heatmap),
+            }
+            for flip in (True, False):
+                functions = {
+                    key: _test_step(model, KEYPOINT_CODECS.build(decoder), flip, data)
+                    for key, decoder in decoders.items()
+                }
+                comparisons.append(
+                    Comparison(
+                        f'test step, {name}',
+                        f'{method}, flip test' if flip else method,
+                        str(setting),
+                        functions,
+                        dict.fromkeys(functions, batch),
+                    )
+                )
+    return comparisons
+
+
+def _test_step(model, decoder, flip: bool, data: dict) -> Callable[[], Any]:
+
+    @torch.no_grad()
+    def run():
+        model.head.decoder = decoder
+        model.test_cfg['flip_test'] = flip
+        return model.test_step(data)
+
+    return run
+
+
+def forward_times(device: str = 'cpu') -> List[Comparison]:
+    """The forward pass of SimpleBaseline-R50 with SimCC and no deconvolution
+    against its heatmap, one image at 256x192. The paper's frames a second
+    are 21 against 17."""
+    setting = SETTINGS[0]
+    simcc = load_config(RES50)
+    set_representation(
+        simcc,
+        dict(type='SimCCCodec', **setting.simcc),
+        dict(type='SimCCClassifierHead', channels_per_keypoint=28),
+    )
+    width, height = setting.input_size
+    image = torch.zeros(1, 3, height, width, device=device)
+
+    def forward(cfg: Config) -> Callable[[], Any]:
+        model = build_model(cfg).to(device)
+
+        @torch.inference_mode()
+        def run():
+            return model(image, None)
+
+        return run
+
+    functions = {OURS: forward(simcc), 'heatmap': forward(load_config(RES50))}
+    return [
+        Comparison(
+            'forward, SimBa-R50',
+            'SimCC, no deconvolution',
+            str(setting),
+            functions,
+            dict.fromkeys(functions, 1),
+            aim=1.235,
+            peer='heatmap',
+        )
+    ]
+
+
+TARGETS = ('worker', 'device')
+
+
+def _training_configs() -> Dict[str, Dict[str, Config]]:
+    """SimpleBaseline-R18 at 384x288 with labels made in either place."""
+    setting = SETTINGS[1]
+    configs = {}
+    for method, codec, head in (
+        ('heatmap', dict(type='HeatmapCodec', **setting.heatmap), None),
+        ('SimCC', dict(type='SimCCCodec', **setting.simcc), dict(type='SimCCClassifierHead')),
+    ):
+        configs[method] = {}
+        for targets in TARGETS:
+            cfg = load_config(RES50)
+            cfg.model.backbone.depth = 18
+            cfg.model.head.in_channels = 512
+            set_representation(cfg, codec, head, targets=targets)
+            configs[method][targets] = cfg
+    return configs
+
+
+def _encoder(cfg: Config) -> dict:
+    return next(step['encoder'] for step in cfg.train_pipeline if step['type'] == 'GenerateTarget')
+
+
+def target_costs(
+    device: str = 'cpu', batch: int = 32, workers: int = 1
+) -> Tuple[List[Comparison], dict]:
+    """Labels made by data workers against labels made on the device, at
+    384x288.
+
+    Returns:
+        tuple:
+        - list[Comparison]: From the data set, by worker processes, to the
+          labels on the device; and whole training steps on such batches.
+          ``'ours'`` makes them on the device, ``'worker'`` in the workers.
+        - dict: By method and place, bytes of labels that a worker sends for
+          one sample. Its image has 3 bytes a pixel beside.
+    """
+    setting = SETTINGS[1]
+    comparisons, sent = [], {}
+    for method, configs in _training_configs().items():
+        load, train, sent[method] = {}, {}, {}
+        for targets, cfg in configs.items():
+            model = build_model(cfg).to(device).train()
+            dataset = RandomPeople(setting.input_size, _encoder(cfg), 4 * batch)
+            sent[method][targets] = _label_bytes(dataset[0])
+            name = OURS if targets == 'device' else targets
+            loader = DataLoader(
+                dataset,
+                batch,
+                num_workers=workers,
+                collate_fn=pseudo_collate,
+                persistent_workers=True,
+            )
+            load[name] = _load(loader, model.data_preprocessor)
+            few = pseudo_collate([dataset[index] for index in range(4)])
+            train[name] = _train_step(model, few)
+        for task, functions, items in (
+            ('load and encode', load, 4 * batch),
+            ('training step, R18', train, 4),
+        ):
+            comparisons.append(
+                Comparison(task, method, str(setting), functions, dict.fromkeys(functions, items))
+            )
+    return comparisons, sent
+
+
+def _label_bytes(sample: dict) -> int:
+    sample = sample['data_samples']
+    labels = list(sample.gt_instance_labels.values())
+    if 'gt_fields' in sample:
+        labels += sample.gt_fields.values()
+    return sum(label.nbytes for label in labels)
+
+
+def _load(loader: DataLoader, preprocessor) -> Callable[[], Any]:
+
+    def run():
+        for data in loader:
+            preprocessor(data, training=True)
+
+    return run
+
+
+def _train_step(model, data: dict) -> Callable[[], Any]:
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-6))
+    return lambda: model.train_step(data, optimizer)
