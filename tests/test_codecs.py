@@ -50,16 +50,12 @@ class TestHeatmapEncode:
         assert DARKCodec(**SIZE).blur_kernel_size == 11
         assert DARKCodec((288, 384), (72, 96), 3).blur_kernel_size == 17
 
-    def test_several_and_no_instances(self):
-        codec = HeatmapCodec(**SIZE)
-        keypoints = np.random.default_rng(0).uniform(20, 180, (3, 5, 2))
-        encoded = codec.encode(keypoints)
-        each = [codec.encode(k[None])['heatmaps'] for k in keypoints]
-        np.testing.assert_array_equal(encoded['heatmaps'], np.max(each, 0))
-        assert encoded['keypoint_weights'].shape == (3, 5)
-        none = codec.encode(np.zeros((0, 5, 2)))
-        assert none['heatmaps'].shape == (5, 64, 48)
-        assert not none['heatmaps'].any()
+    @pytest.mark.parametrize('N', [0, 2, 3])
+    def test_one_instance_a_sample_as_in_stock(self, N):
+        with pytest.raises(AssertionError):
+            MSRAHeatmap(**SIZE).encode(np.zeros((N, 5, 2)))
+        with pytest.raises(ValueError, match='`keypoints` must be of one instance'):
+            HeatmapCodec(**SIZE).encode(np.zeros((N, 5, 2)))
 
     @pytest.mark.parametrize('codec', HEATMAP_CODECS)
     def test_nan_keypoints_have_weight_zero(self, codec):
@@ -377,7 +373,7 @@ class TestSimCC:
 
     def test_logit_scores_are_stocks(self):
         stock = SimCCLabel((192, 256))
-        codec = SimCCCodec((192, 256), score='logit')
+        codec = SimCCCodec((192, 256), score='maximum')
         rng = np.random.default_rng(0)
         x = rng.standard_normal((17, 384)).astype(np.float32) + 3
         y = rng.standard_normal((17, 512)).astype(np.float32) + 3

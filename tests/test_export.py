@@ -59,7 +59,7 @@ CODECS = dict(
     daec=dict(type='DAECCodec', **CELLS),
     daec_smooth=dict(type='DAECCodec', smooth=True, **CELLS),
     simcc=SIMCC,
-    simcc_logit=dict(score='logit', **SIMCC),
+    simcc_logit=dict(score='maximum', **SIMCC),
     simcc_dark=dict(refine='dark', **SIMCC),
     simcc_daec=dict(refine='daec', delta=1.5, **SIMCC),
     simcc_k3=dict(SIMCC, simcc_split_ratio=3.0),
@@ -134,7 +134,7 @@ def config_of(name):
         # the last map of 64x48 images is 2x2 after rounding up
         return small_config(None, HEADS[name])
     if name == 'heatmap1d':
-        codec = dict(type='SimCCCodec', input_size=(64, 64), simcc_split_ratio=1.0, score='logit')
+        codec = dict(type='SimCCCodec', input_size=(64, 64), simcc_split_ratio=1.0, score='maximum')
         head = dict(
             type='Heatmap1DHead',
             in_featuremap_size=(2, 2),
@@ -243,7 +243,7 @@ class TestPerfectStockMasses:
             loss.sum().backward()
             assert logits.grad.abs().max() < 1e-5
             score = relative_probabilities(
-                logits.detach() * decode.beta, decode.codec.peak_radius, mass
+                logits.detach() * decode.codec.beta, decode.codec.peak_radius, mass
             )
             assert score.max().item() == pytest.approx(1, abs=1e-3)
 
@@ -450,7 +450,7 @@ class TestChecks:
 
     def test_unknown_codec(self):
         cfg = config_of('quarter')
-        cfg.model.head.decoder = dict(type='UDPHeatmap', **CELLS)
+        cfg.model.head.decoder = dict(type='UDPHeatmap', heatmap_type='combined', **CELLS)
         with pytest.raises(ValueError, match='decoder.*UDPHeatmap'):
             DeployModel(build(cfg))
 

@@ -97,8 +97,8 @@ class TestSimCCLabels:
         assert y_labels.tolist() == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 0]]
 
     def test_inside(self):
-        coords = torch.tensor([-1.0, -0.01, 0.0, 9.0, 9.4, 9.6, 10.0, 1e9, float('nan')])
-        expected = [False, False, True, True, True, False, False, False, False]
+        coords = torch.tensor([-1.0, -0.6, -0.4, 0.0, 9.0, 9.4, 9.6, 1e9, float('nan')])
+        expected = [False, False, True, True, True, True, False, False, False]
         assert F.simcc_inside(coords[:, None], (10,)).tolist() == expected
         both = torch.stack([coords, torch.full_like(coords, 3.0)], -1)
         assert F.simcc_inside(both, (10, 4)).tolist() == expected

@@ -35,7 +35,7 @@ def build(
             input_size=tuple(32 * n for n in in_featuremap_size),
             simcc_split_ratio=1,
             sigma=2.0,
-            score='logit',
+            score='maximum',
         )
         if decoder is None
         else decoder
@@ -214,7 +214,7 @@ def test_flip_test_is_symmetric():
 @pytest.mark.parametrize(
     'change, message',
     [
-        (dict(score='softmax'), "score = 'logit'"),
+        (dict(score='softmax'), "score = 'maximum'"),
         (dict(refine='dark'), "refine = 'none'"),
         (dict(label_smoothing='equal'), "label_smoothing = 'gaussian'"),
         (dict(simcc_split_ratio=2), r'num_bins = \(96, 64\)'),
@@ -222,7 +222,7 @@ def test_flip_test_is_symmetric():
     ],
 )
 def test_decoder_must_fit(change, message):
-    decoder = dict(type='SimCCCodec', input_size=(96, 64), simcc_split_ratio=1, score='logit')
+    decoder = dict(type='SimCCCodec', input_size=(96, 64), simcc_split_ratio=1, score='maximum')
     build(decoder=decoder)
     with pytest.raises(ValueError, match=message):
         build(decoder={**decoder, **change})

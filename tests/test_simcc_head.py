@@ -209,7 +209,7 @@ class TestLoss:
         assert 'acc_pose' not in head.loss(feats, samples, dict(compute_acc=False))
 
     def test_accuracy_is_one_for_the_labels_themselves(self):
-        from mmpose_simcc.models.heads.simcc_classifier_head import _accuracy
+        from mmpose_simcc.models.heads.base_simcc_head import _accuracy
 
         codec = SimCCCodec((48, 64))
         labels = [s.gt_instance_labels for s in labels_of(codec, 3)]
@@ -256,7 +256,7 @@ class TestSimCCKLLoss:
             dict(use_target_weight=True, mask=[1, 3], mask_weight=0.2),
         ],
     )
-    def test_stock_arguments_keep_stock_values(self, kwargs):
+    def test_stock_reduction_gives_stock_values(self, kwargs):
         import inspect
 
         known = inspect.signature(KLDiscretLoss).parameters
@@ -264,8 +264,11 @@ class TestSimCCKLLoss:
             pytest.skip('this MMPose does not have these arguments yet')
         pred, target, weight = self.data()
         expected = KLDiscretLoss(**kwargs)(pred, target, weight)
-        actual = SimCCKLLoss(**kwargs)(pred, target, weight)
+        actual = SimCCKLLoss(**kwargs, reduction='stock')(pred, target, weight)
         assert actual.item() == pytest.approx(expected.item(), rel=1e-5)
+        # never inferred from the arguments
+        mean = SimCCKLLoss(**kwargs)(pred, target, weight)
+        assert abs(mean.item() / expected.item() - 1) > 0.5
 
     def test_half_precision_is_computed_in_float32(self):
         pred, target, weight = self.data(torch.float16)
@@ -275,7 +278,7 @@ class TestSimCCKLLoss:
 
     def test_errors(self):
         with pytest.raises(ValueError, match='`reduction` must be'):
-            SimCCKLLoss(reduction='mean')
+            SimCCKLLoss(reduction='sum')
         with pytest.raises(ValueError, match='`beta` must be'):
             SimCCKLLoss(beta=0)
 

@@ -37,9 +37,12 @@ def outputs_of(codec, batch=4):
     """Network outputs with noise, some of them not finite."""
     rng = np.random.default_rng(0)
     keypoints = rng.uniform(0, 191, (batch, 17, 2)).astype(np.float32)
-    *maps, _ = codec.encode_tensors(keypoints, np.ones((batch, 17), dtype=np.float32))
+    encoded = codec.encode_tensors(keypoints[:, None], np.ones((batch, 1, 17), np.float32))
     if isinstance(codec, SimCCCodec):
-        maps = [np.log(m.clip(1e-4)) for m in maps]  # logits
+        labels = [encoded[f'keypoint_{axis}_labels'][:, 0] for axis in 'xy']
+        maps = [np.log(m.clip(1e-4)) for m in labels]  # logits
+    else:
+        maps = [encoded['heatmaps']]
     maps = [m + 0.02 * rng.standard_normal(m.shape).astype(np.float32) for m in maps]
     for m in maps:
         m[0, 0], m[1, 1], m[2, 2] = np.nan, np.inf, 0.0
@@ -65,8 +68,8 @@ class TestNumpyAndTorch:
         keypoints = rng.uniform(-30, 290, (3, 1, 17, 2)).astype(np.float32)
         visible = rng.integers(0, 2, (3, 1, 17)).astype(np.float32)
         codec = CODECS[name]
-        by_numpy = codec.encode_batch(keypoints, visible)
-        by_torch = codec.encode_batch(torch.from_numpy(keypoints), torch.from_numpy(visible))
+        by_numpy = codec.encode_tensors(keypoints, visible)
+        by_torch = codec.encode_tensors(torch.from_numpy(keypoints), torch.from_numpy(visible))
         for key, values in by_numpy.items():
             np.testing.assert_allclose(by_torch[key], values, atol=1e-6)
         one = codec.encode(keypoints[2], visible[2])
@@ -97,8 +100,8 @@ class TestCuda:
         codec = CODECS[name]
         keypoints = 250 * torch.rand(3, 1, 17, 2)
         visible = torch.ones(3, 1, 17)
-        expected = codec.encode_batch(keypoints, visible)
-        actual = codec.encode_batch(keypoints.cuda(), visible.cuda())
+        expected = codec.encode_tensors(keypoints, visible)
+        actual = codec.encode_tensors(keypoints.cuda(), visible.cuda())
         for key, values in expected.items():
             torch.testing.assert_close(actual[key].cpu(), values, atol=1e-6, rtol=0)
 

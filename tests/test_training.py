@@ -409,7 +409,7 @@ HEADS = dict(
         deconv_kernel_sizes=(4, 4),
         deconv1d_out_channels=(8, 8),
         decoder=dict(
-            type='SimCCCodec', input_size=(48, 64), simcc_split_ratio=1, sigma=2.0, score='logit'
+            type='SimCCCodec', input_size=(48, 64), simcc_split_ratio=1, sigma=2.0, score='maximum'
         ),
     ),
 )
@@ -634,7 +634,7 @@ class TestCompile:
             size.update(heatmap_size=(12, 16), sigma=2)
         codec = KEYPOINT_CODECS.build({**size, **codec})
         rng = np.random.default_rng(0)
-        encoded = codec.encode_batch(rng.uniform(0, (47, 63), (16, 1, 5, 2)), np.ones((16, 1, 5)))
+        encoded = codec.encode_tensors(rng.uniform(0, (47, 63), (16, 1, 5, 2)), np.ones((16, 1, 5)))
         if hasattr(codec, 'num_bins'):
             maps = [np.log(encoded[f'keypoint_{axis}_labels'][:, 0] + 1e-4) for axis in 'xy']
         else:

@@ -4,5 +4,13 @@ from .daec import DAECCodec
 from .dark import DARKCodec
 from .heatmap import HeatmapCodec
 from .simcc import SimCCCodec
+from .stock import equivalent_codec
 
-__all__ = ['CoordinateCodec', 'DAECCodec', 'DARKCodec', 'HeatmapCodec', 'SimCCCodec']
+__all__ = [
+    'CoordinateCodec',
+    'DAECCodec',
+    'DARKCodec',
+    'HeatmapCodec',
+    'SimCCCodec',
+    'equivalent_codec',
+]

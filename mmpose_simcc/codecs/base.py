@@ -1,14 +1,14 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-import math
+import functools
 from abc import abstractmethod
-from typing import Dict, List, Optional, Tuple
+from typing import Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
 from mmpose.codecs.base import BaseKeypointCodec
 from torch import Tensor
 
-from ..functional.arrays import Array, is_double, is_floating, precision
+from ..functional.arrays import Array, as_float
 from ..utils.checks import invalid
 
 # Of a label, in cells or bins. Far below, float32 has no number for its
@@ -16,10 +16,26 @@ from ..utils.checks import invalid
 SIGMA_RANGE = dict(low=1e-3, high=1e3)
 
 
+def in_full_precision(decode_tensors: Callable) -> Callable:
+    """Decoding is not touched by autocast, under which half-precision products would move a
+    keypoint by half a pixel; maps that are not finite get a score of 0, not a warning."""
+
+    @functools.wraps(decode_tensors)
+    def wrapper(self, *encoded: Array) -> Tuple[Array, Array]:
+        if isinstance(encoded[0], Tensor):
+            context = torch.autocast(encoded[0].device.type, enabled=False)
+        else:
+            context = np.errstate(all='ignore')
+        with context:
+            return decode_tensors(self, *encoded)
+
+    return wrapper
+
+
 class TensorCodec(BaseKeypointCodec):
     """A codec over batched functions of tensors or numpy arrays.
 
-    From :meth:`encode_batch` and :meth:`decode_tensors`, which subclasses
+    From :meth:`encode_tensors` and :meth:`decode_tensors`, which subclasses
     give, follow MMPose's :meth:`encode` and :meth:`decode` of one sample and
     :meth:`batch_decode` of a batch: by numpy on the CPU, where it is faster,
     and by torch on another device, from which only coordinates and scores
@@ -27,46 +43,17 @@ class TensorCodec(BaseKeypointCodec):
     """
 
     @abstractmethod
-    def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Tuple[Array, ...]:
-        """Labels of a batch, on its device.
-
-        Args:
-            keypoints (Array): Input-image pixels, shape (..., K, 2).
-            keypoints_visible (Array): Shape (..., K); below 0.5 is not
-                labelled.
-
-        Returns:
-            tuple: The dense labels, and the keypoint weights (..., K).
-        """
-
-    @abstractmethod
-    def encode_batch(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
+    def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
         """Labels of a batch by their names, on its device.
 
         Args:
             keypoints (Array): Input-image pixels, shape (..., N, K, 2).
-            keypoints_visible (Array): Shape (..., N, K).
+            keypoints_visible (Array): Shape (..., N, K); below 0.5 is not
+                labelled.
 
         Returns:
             dict: What :meth:`encode` gives, with the leading dimensions.
         """
-
-    def encode(self, keypoints: np.ndarray, keypoints_visible: Optional[np.ndarray] = None) -> dict:
-        """Encode one sample.
-
-        Args:
-            keypoints (np.ndarray): Input-image pixels, shape (N, K, 2).
-            keypoints_visible (np.ndarray, optional): Shape (N, K). All
-                visible by default.
-
-        Returns:
-            dict: The labels, and ``keypoint_weights`` of shape (N, K). See
-            :meth:`encode_batch`.
-
-        Raises:
-            ValueError: A shape is another.
-        """
-        return self.encode_batch(*as_keypoints(keypoints, keypoints_visible))
 
     @abstractmethod
     def decode_tensors(self, *encoded: Array) -> Tuple[Array, Array]:
@@ -81,10 +68,22 @@ class TensorCodec(BaseKeypointCodec):
             - scores (Array): Shape (B, K).
         """
 
-    def _decode_numpy(self, encoded: List[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
-        # maps that are not finite get a score of 0, not a warning
-        with np.errstate(all='ignore'):
-            return self.decode_tensors(*encoded)
+    def encode(self, keypoints: np.ndarray, keypoints_visible: Optional[np.ndarray] = None) -> dict:
+        """Encode one sample.
+
+        Args:
+            keypoints (np.ndarray): Input-image pixels, shape (N, K, 2).
+            keypoints_visible (np.ndarray, optional): Shape (N, K). All
+                visible by default.
+
+        Returns:
+            dict: The labels, and ``keypoint_weights`` of shape (N, K). See
+            :meth:`encode_tensors`.
+
+        Raises:
+            ValueError: A shape is another.
+        """
+        return self.encode_tensors(*as_keypoints(keypoints, keypoints_visible))
 
     def decode(self, *encoded: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """Decode one sample.
@@ -98,7 +97,7 @@ class TensorCodec(BaseKeypointCodec):
             - keypoints (np.ndarray): Input-image pixels, shape (1, K, 2).
             - scores (np.ndarray): Shape (1, K).
         """
-        return self._decode_numpy([np.asarray(item)[None] for item in encoded])
+        return self.decode_tensors(*[np.asarray(item)[None] for item in encoded])
 
     def batch_decode(self, *batch_encoded: Tensor) -> Tuple[List[np.ndarray], List]:
         """Decode a batch on the device of its tensors.
@@ -115,9 +114,9 @@ class TensorCodec(BaseKeypointCodec):
             if not isinstance(item, Tensor):
                 raise invalid('batch_encoded', item, 'a tensor (`decode` takes arrays)')
         if batch_encoded[0].device.type == 'cpu':
-            keypoints, scores = self._decode_numpy(
-                [
-                    # numpy has no bfloat16
+            # numpy has no bfloat16
+            keypoints, scores = self.decode_tensors(
+                *[
                     (item.float() if item.dtype == torch.bfloat16 else item).numpy(force=True)
                     for item in batch_encoded
                 ]
@@ -156,10 +155,11 @@ def as_keypoints(
     visible = _as_float32('keypoints_visible', keypoints_visible)
     if visible.shape != keypoints.shape[:2]:
         raise invalid(
-            'keypoints_visible', visible.shape, f'an array of shape (N, K) = {keypoints.shape[:2]}'
+            'keypoints_visible',
+            visible.shape,
+            f'an array of shape (N, K) = {keypoints.shape[:2]}',
         )
-    # it would become the weight of a loss; np.isnan takes four times as long
-    if math.isnan(np.vdot(visible, visible)):
+    if np.isnan(visible).any():  # it would become the weight of a loss
         raise invalid('keypoints_visible', visible, 'without NaN')
     return keypoints, visible
 
@@ -167,12 +167,10 @@ def as_keypoints(
 def _as_float32(name: str, values: np.ndarray) -> np.ndarray:
     """Real numbers of any kind; not text, times or complex numbers, which
     numpy would convert."""
-    if isinstance(values, np.ndarray) and values.dtype == np.float32:
-        return values
     try:
         array = np.asarray(values)
         if array.dtype.kind in 'biufO':
-            return array.astype(np.float32)
+            return array.astype(np.float32, copy=False)
     except (TypeError, ValueError):
         pass
     raise invalid(name, values, 'an array of real numbers')
@@ -191,9 +189,6 @@ def check_maps(name: str, maps: Array, shape: Tuple[int, ...]) -> Array:
             tuple(maps.shape),
             f'a tensor of shape (B, K, {", ".join(map(str, shape))}) (B is absent for one sample)',
         )
-    if not is_floating(maps):
+    if not (maps.is_floating_point() if isinstance(maps, Tensor) else maps.dtype.kind == 'f'):
         raise invalid(name, maps.dtype, 'a floating-point tensor')
-    if isinstance(maps, np.ndarray):
-        # contiguous, since windows are cut out of the flat memory
-        return np.ascontiguousarray(maps, dtype=precision(maps))
-    return maps if is_double(maps) else maps.float()
+    return as_float(maps)

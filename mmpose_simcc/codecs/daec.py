@@ -4,22 +4,16 @@ from typing import Optional, Sequence, Tuple, Union
 import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
+from ..functional import decode_daec, empirical_delta
 from ..functional.arrays import Array
-from ..functional.decode import decode_daec
 from ..utils.checks import check_bool, check_choice, invalid
 from .heatmap import BaseHeatmapCodec
 from .learned import load_learned_delta
 
-Delta = Union[str, float, Sequence]
+DeltaArgument = Union[str, float, Sequence]
 
 
-def empirical_delta(sigma: float, smooth: bool) -> float:
-    """The paper's empirical error-compensation factor: sigma + 2, or sigma +
-    1 for smoothed maps (DAEC, Sections 3.3 and 4.5)."""
-    return sigma + 1 if smooth else sigma + 2
-
-
-def parse_delta(delta: Delta) -> np.ndarray:
+def parse_delta(delta: DeltaArgument) -> np.ndarray:
     """Numbers for ``delta`` as an array that broadcasts to (K, 2).
 
     Raises:
@@ -75,6 +69,10 @@ class DAECCodec(BaseHeatmapCodec):
             ``'br'``, the method.
         smooth (bool): Whether the map is smoothed first (DAEC, Section 4.5).
             Defaults to False.
+        use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
+            cell i lies at pixel ``i * (w - 1) / (W - 1)``, and labels are
+            those of ``UDPHeatmap``, whatever ``unbiased`` says. Defaults to
+            False, ``i * w / W``.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -87,11 +85,12 @@ class DAECCodec(BaseHeatmapCodec):
         sigma: float,
         unbiased: bool = False,
         blur_kernel_size: Optional[int] = None,
-        delta: Delta = 'empirical',
+        delta: DeltaArgument = 'empirical',
         corner: str = 'br',
         smooth: bool = False,
+        use_udp: bool = False,
     ) -> None:
-        super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size)
+        super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
         self.corner = check_choice('corner', corner, ('br', 'ur', 'bl', 'ul'))
         self.smooth = check_bool('smooth', smooth)
         if isinstance(delta, str) and delta == 'empirical':

@@ -3,8 +3,8 @@ from typing import Optional, Tuple
 
 from mmpose.registry import KEYPOINT_CODECS
 
+from ..functional import refine_dark
 from ..functional.arrays import Array
-from ..functional.decode import refine_dark
 from .heatmap import BaseHeatmapCodec
 
 
@@ -22,6 +22,10 @@ class DARKCodec(BaseHeatmapCodec):
         blur_kernel_size (int, optional): Odd size of the modulation kernel
             (DARK, Eq. 10); 1 does not modulate. Follows sigma by default: 11
             for 2, 17 for 3.
+        use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
+            cell i lies at pixel ``i * (w - 1) / (W - 1)``, and labels are
+            those of ``UDPHeatmap``, whatever ``unbiased`` says. Defaults to
+            False, ``i * w / W``.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -34,8 +38,9 @@ class DARKCodec(BaseHeatmapCodec):
         sigma: float,
         unbiased: bool = True,
         blur_kernel_size: Optional[int] = None,
+        use_udp: bool = False,
     ) -> None:
-        super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size)
+        super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         return refine_dark(heatmaps, locs, self.blur_kernel_size)

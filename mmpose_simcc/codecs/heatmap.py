@@ -1,14 +1,12 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 from typing import Dict, Optional, Tuple
 
-import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
-from ..functional import decode as F
-from ..functional import labels
-from ..functional.arrays import Array, as_array, constant, namespace
+from .. import functional as F
+from ..functional.arrays import Array, as_array, namespace
 from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
-from .base import SIGMA_RANGE, TensorCodec, check_maps
+from .base import SIGMA_RANGE, TensorCodec, check_maps, in_full_precision
 
 
 class BaseHeatmapCodec(TensorCodec):
@@ -20,14 +18,17 @@ class BaseHeatmapCodec(TensorCodec):
 
     Args:
         input_size (tuple): Input image size (w, h) in pixels.
-        heatmap_size (tuple): Heatmap size (W, H) in cells. Cell i lies at
-            pixel ``i * w / W``.
+        heatmap_size (tuple): Heatmap size (W, H) in cells.
         sigma (float): Standard deviation of the label in cells.
         unbiased (bool): Whether the label keeps the sub-cell centre (DARK,
             Section 3.2) or rounds it to a cell.
         blur_kernel_size (int, optional): Odd size of the Gaussian kernel of
             the decoders that smooth. Follows sigma by default: 11 for 2, 17
             for 3.
+        use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
+            cell i lies at pixel ``i * (w - 1) / (W - 1)``, and labels are
+            those of ``UDPHeatmap``, whatever ``unbiased`` says. Defaults to
+            False, ``i * w / W``.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -43,6 +44,7 @@ class BaseHeatmapCodec(TensorCodec):
         sigma: float,
         unbiased: bool = False,
         blur_kernel_size: Optional[int] = None,
+        use_udp: bool = False,
     ) -> None:
         super().__init__()
         self.input_size = check_size('input_size', input_size)
@@ -52,55 +54,45 @@ class BaseHeatmapCodec(TensorCodec):
         if blur_kernel_size is None:
             blur_kernel_size = F.blur_kernel_size_of(sigma)
         self.blur_kernel_size = check_odd('blur_kernel_size', blur_kernel_size)
-        self.scale_factor = (np.array(self.input_size) / self.heatmap_size).astype(np.float32)
-        self._scale = tuple(self.scale_factor.tolist())
+        self.use_udp = check_bool('use_udp', use_udp)
+        if use_udp and min(*self.input_size, *self.heatmap_size) < 2:
+            raise invalid('heatmap_size', heatmap_size, 'at least 2 cells wide and high for UDP')
+        self.scale_factor = F.cell_pitch(self.input_size, self.heatmap_size, use_udp)
 
-    def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Tuple[Array, Array]:
-        """Labels of a batch, on its device.
-
-        Args:
-            keypoints (Array): Input-image pixels, shape (..., K, 2).
-            keypoints_visible (Array): Shape (..., K); below 0.5 is not
-                labelled.
-
-        Returns:
-            tuple:
-            - heatmaps (Array): In [0, 1], shape (..., K, H, W).
-            - keypoint_weights (Array): Shape (..., K): the visibility, or 0
-              where the Gaussian does not reach into the map.
-        """
-        cells = keypoints / constant(self._scale, like=keypoints)
-        labelled = keypoints_visible >= constant(0.5, keypoints_visible)
-        heatmaps, in_reach = labels.gaussian_heatmaps(
-            cells, self.heatmap_size, self.sigma, self.unbiased, labelled
-        )
-        # `>=` of bools: in reach, or not labelled
-        weights = keypoints_visible * as_array(in_reach >= labelled, like=keypoints_visible)
-        return heatmaps, weights
-
-    def encode_batch(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
+    def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
         """Labels of a batch by their names, on its device.
 
         Args:
-            keypoints (Array): Input-image pixels, shape (..., N, K, 2).
-            keypoints_visible (Array): Shape (..., N, K).
+            keypoints (Array): Input-image pixels, shape (..., 1, K, 2): one
+                instance a sample, as in MMPose's heatmap codecs.
+            keypoints_visible (Array): Shape (..., 1, K); below 0.5 is not
+                labelled.
 
         Returns:
             dict:
-            - heatmaps (Array): In [0, 1], shape (..., K, H, W), the maximum
-              over the N instances.
-            - keypoint_weights (Array): Shape (..., N, K).
-        """
-        heatmaps, weights = self.encode_tensors(keypoints, keypoints_visible)
-        N = keypoints.shape[-3]
-        if N == 1:
-            heatmaps = heatmaps[..., 0, :, :, :]
-        elif N == 0:
-            heatmaps = heatmaps.sum(-4)
-        else:
-            heatmaps = namespace(heatmaps).amax(heatmaps, -4)
-        return dict(heatmaps=heatmaps, keypoint_weights=weights)
+            - heatmaps (Array): In [0, 1], shape (..., K, H, W).
+            - keypoint_weights (Array): Shape (..., 1, K): the visibility, or
+              0 where the Gaussian is not seen on the map.
 
+        Raises:
+            ValueError: A sample has another number of instances.
+        """
+        if keypoints.shape[-3] != 1:
+            raise invalid(
+                'keypoints', tuple(keypoints.shape), 'of one instance a sample, shape (1, K, 2)'
+            )
+        cells = F.pixels_to_cells(keypoints, self.scale_factor)
+        labelled = keypoints_visible >= 0.5
+        if self.use_udp:
+            heatmaps, seen = F.udp_heatmaps(cells, self.heatmap_size, self.sigma, labelled)
+        else:
+            heatmaps, seen = F.gaussian_heatmaps(
+                cells, self.heatmap_size, self.sigma, self.unbiased, labelled
+            )
+        weights = keypoints_visible * (seen | ~labelled)
+        return dict(heatmaps=heatmaps[..., 0, :, :, :], keypoint_weights=weights)
+
+    @in_full_precision
     def decode_tensors(self, heatmaps: Array) -> Tuple[Array, Array]:
         """Decode a batch of heatmaps on its device.
 
@@ -119,12 +111,10 @@ class BaseHeatmapCodec(TensorCodec):
         heatmaps = check_maps('heatmaps', heatmaps, self.heatmap_size[::-1])
         xp = namespace(heatmaps)
         locs, scores = F.heatmap_argmax(heatmaps)
-        usable = (scores > constant(0, scores)) & xp.isfinite(scores)
-        keypoints = xp.where(
-            usable[..., None], self._refine(heatmaps, locs), as_array(locs, like=heatmaps)
-        )
-        keypoints = keypoints * constant(self._scale, keypoints)
-        return keypoints, xp.where(usable, scores, 0.0)
+        usable = (scores > 0) & xp.isfinite(scores)
+        cells = self._refine(heatmaps, locs)
+        cells = xp.where(usable[..., None], cells, as_array(locs, like=heatmaps))
+        return F.cells_to_pixels(cells, self.scale_factor), xp.where(usable, scores, 0.0)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         """From the integer argmax (x, y) to sub-cell coordinates."""
@@ -148,6 +138,10 @@ class HeatmapCodec(BaseHeatmapCodec):
             (HRNet, SimpleBaseline, stock MMPose), ``'second_max'`` a quarter
             of a cell towards the second maximum (DARK, Eq. 1). Defaults to
             ``'quarter'``.
+        use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
+            cell i lies at pixel ``i * (w - 1) / (W - 1)``, and labels are
+            those of ``UDPHeatmap``, whatever ``unbiased`` says. Defaults to
+            False, ``i * w / W``.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -161,8 +155,9 @@ class HeatmapCodec(BaseHeatmapCodec):
         unbiased: bool = False,
         blur_kernel_size: Optional[int] = None,
         refine: str = 'quarter',
+        use_udp: bool = False,
     ) -> None:
-        super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size)
+        super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
         self.refine = check_choice('refine', refine, ('none', 'quarter', 'second_max'))
         if refine == 'second_max' and self.heatmap_size == (1, 1):
             raise invalid(

@@ -5,11 +5,10 @@ from typing import Dict, Optional, Sequence, Tuple, Union
 import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
-from ..functional import decode as F
-from ..functional import labels
-from ..functional.arrays import Array, as_array, at_most, constant, namespace, softmax, stack, whole
+from .. import functional as F
+from ..functional.arrays import Array, as_array, full, namespace, softmax
 from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
-from .base import SIGMA_RANGE, TensorCodec, check_maps
+from .base import SIGMA_RANGE, TensorCodec, check_maps, in_full_precision
 from .learned import load_learned_delta
 
 
@@ -27,6 +26,10 @@ class SimCCCodec(TensorCodec):
 
     A pixel is divided into ``simcc_split_ratio`` = k bins: coordinate x lies
     at bin ``x * k`` of ``w * k`` bins, rounded to a whole number of bins.
+
+    Keypoints up to half a bin outside the image have labels. Stock's
+    ``SimCCLabel`` also has labels for those whose Gaussian only reaches into
+    it with its tail, up to 3 sigma farther out.
 
     Args:
         input_size (tuple): Input image size (w, h) in pixels.
@@ -53,11 +56,20 @@ class SimCCCodec(TensorCodec):
         score (str): ``'softmax'`` gives scores in [0, 1] that mean the same
             for every smoothing and k: the probability within a pixel of the
             peak, relative to a perfect prediction's, the smaller of the two
-            axes. ``'logit'`` gives stock MMPose's: the smaller of the
-            largest logits, unbounded. Defaults to ``'softmax'``.
+            axes. ``'maximum'`` gives stock MMPose's: the smaller of the
+            largest outputs, unbounded. Defaults to ``'softmax'``.
         dense_labels (bool): Whether labels are vectors. With False they are
             the nearest bins, from which :class:`SimCCKLLoss` has the same
             value for ``'none'`` and ``'equal'``. Defaults to True.
+        normalize (bool): Whether a Gaussian label is a density. With False
+            it is RTMPose's: a peak of 1, at the nearest bin. Defaults to
+            True.
+        beta (float): What the loss multiplies outputs by before their
+            softmax (``KLDiscretLoss``), 10 for RTMPose. Defaults to 1.
+        label_softmax (bool): Whether the loss takes the softmax of labels,
+            as RTMPose's does. Defaults to False.
+        label_beta (float): What it multiplies them by before that.
+            Defaults to 10.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -81,6 +93,10 @@ class SimCCCodec(TensorCodec):
         delta: Union[float, Tuple[float, float], str] = 0.0,
         score: str = 'softmax',
         dense_labels: bool = True,
+        normalize: bool = True,
+        beta: float = 1.0,
+        label_softmax: bool = False,
+        label_beta: float = 10.0,
     ) -> None:
         super().__init__()
         self.input_size = check_size('input_size', input_size)
@@ -105,101 +121,100 @@ class SimCCCodec(TensorCodec):
                 ),
             )
         self.delta = _check_pair('delta', delta)
-        self.score = check_choice('score', score, ('softmax', 'logit'))
+        self.score = check_choice('score', score, ('softmax', 'maximum'))
         self.dense_labels = check_bool('dense_labels', dense_labels)
         if not dense_labels and label_smoothing not in ('none', 'equal'):
             raise invalid(
                 'dense_labels', dense_labels, f"True for label_smoothing='{label_smoothing}'"
             )
+        self.normalize = check_bool('normalize', normalize)
+        if not normalize and label_smoothing != 'gaussian':
+            raise invalid('normalize', normalize, f"True for label_smoothing='{label_smoothing}'")
+        self.beta = check_number('beta', beta, above=0)
+        self.label_softmax = check_bool('label_softmax', label_softmax)
+        self.label_beta = check_number('label_beta', label_beta, above=0)
         self.num_bins = tuple(round(size * simcc_split_ratio) for size in self.input_size)
         if min(self.num_bins) < 2:
             raise invalid('input_size', input_size, 'at least 2 bins wide and high')
         self.peak_radius = math.ceil(self.simcc_split_ratio)  # a pixel
-        self.perfect_peak = self._perfect_mass(0)
-        self.perfect_mass = self._perfect_mass(self.peak_radius)
+        perfect = self.perfect_prediction()
+        self.perfect_peak = tuple(float(p.max()) for p in perfect)
+        self.perfect_mass = tuple(
+            float(F.peak_mass(p, p.argmax(-1), self.peak_radius)) for p in perfect
+        )
 
-    def encode_tensors(
-        self, keypoints: Array, keypoints_visible: Array
-    ) -> Tuple[Array, Array, Array]:
-        """Labels of a batch, on its device.
+    def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
+        """Labels of a batch by their names, on its device.
 
         Args:
-            keypoints (Array): Input-image pixels, shape (..., K, 2).
-            keypoints_visible (Array): Shape (..., K); below 0.5 is not
+            keypoints (Array): Input-image pixels, shape (..., N, K, 2).
+            keypoints_visible (Array): Shape (..., N, K); below 0.5 is not
                 labelled.
 
         Returns:
-            tuple:
-            - keypoint_x_labels (Array): Shape (..., K, w * k). Without dense
-              labels the nearest bins, int64, shape (..., K).
-            - keypoint_y_labels (Array): Shape (..., K, h * k), or (..., K).
-            - keypoint_weights (Array): Shape (..., K): the visibility, or 0
-              where the keypoint lies outside the image. Labels that are not
-              used are all zeros.
+            dict:
+            - keypoint_x_labels (Array): Shape (..., N, K, w * k), all zeros
+              where they are not used. Without dense labels the nearest bins,
+              int64, shape (..., N, K).
+            - keypoint_y_labels (Array): Shape (..., N, K, h * k), or
+              (..., N, K).
+            - keypoint_weights (Array): Shape (..., N, K): the visibility, or
+              0 where the keypoint lies outside the image. 0 for all that is
+              not labelled without dense labels, which have no zeros.
         """
-        bins = keypoints * constant(self.simcc_split_ratio, keypoints)
-        inside = labels.simcc_inside(bins, self.num_bins)
-        labelled = keypoints_visible >= constant(0.5, keypoints_visible)
-        # `>=` of bools: inside, or not labelled
-        weights = keypoints_visible * as_array(inside >= labelled, like=keypoints_visible)
+        bins = F.pixels_to_bins(keypoints, self.simcc_split_ratio)
+        inside = F.simcc_inside(bins, self.num_bins)
+        labelled = keypoints_visible >= 0.5
         drawn = inside & labelled
         if self.dense_labels:
-            return (*self._dense_labels(bins, self.num_bins, drawn), weights)
-        bins[~drawn] = 0
-        x_bins, y_bins = (
-            whole(bins[..., axis].round(), 0, number - 1)
-            for axis, number in enumerate(self.num_bins)
+            x_labels, y_labels = self._labels(bins, self.num_bins, drawn)
+            weights = keypoints_visible * (inside | ~labelled)
+        else:
+            bins = namespace(bins).where(drawn[..., None], bins, 0.0)
+            x_labels, y_labels = (
+                F.simcc_bins(bins[..., axis], number) for axis, number in enumerate(self.num_bins)
+            )
+            weights = keypoints_visible * drawn
+        return dict(
+            keypoint_x_labels=x_labels, keypoint_y_labels=y_labels, keypoint_weights=weights
         )
-        return x_bins, y_bins, weights
 
-    def _dense_labels(
+    def _labels(
         self, bins: Array, num_bins: Sequence[int], drawn: Optional[Array] = None
-    ) -> Tuple[Array, Array]:
-        if self.label_smoothing == 'gaussian':
-            return labels.simcc_gaussian(bins, num_bins, self.sigma, drawn)
-        if self.label_smoothing == 'laplace':
-            return labels.simcc_laplace(bins, num_bins, self.sigma, drawn)
+    ) -> Tuple[Array, ...]:
         if self.label_smoothing == 'equal':
-            return labels.simcc_equal(bins, num_bins, self.smoothing, drawn)
-        return labels.simcc_one_hot(bins, num_bins, drawn)
+            return F.simcc_equal(bins, num_bins, self.smoothing, drawn)
+        if self.label_smoothing == 'none':
+            return F.simcc_one_hot(bins, num_bins, drawn)
+        if self.label_smoothing == 'laplace':
+            return F.simcc_laplace(bins, num_bins, self.sigma, drawn)
+        if self.normalize:
+            return F.simcc_gaussian(bins, num_bins, self.sigma, drawn)
+        labels = F.simcc_gaussian(bins.round(), num_bins, self.sigma, drawn)
+        return tuple(
+            label * (math.sqrt(2 * math.pi) * sigma) for label, sigma in zip(labels, self.sigma)
+        )
 
     @property
     def bin_smoothing(self) -> float:
         """What labels that are bins leave to the other bins."""
         return self.smoothing if self.label_smoothing == 'equal' else 0.0
 
-    def _perfect_mass(self, radius: int) -> Tuple[float, ...]:
-        """The probability within some bins of the peak of a perfect
-        prediction, along each axis: that of a label centred on a bin, far
-        from the ends, normalised to 1."""
-        center = np.array(self.num_bins)
-        width = [2 * number + 1 for number in self.num_bins]
-        return tuple(
-            float(F.peak_mass(label, at, radius) / label.sum())
-            for label, at in zip(self._dense_labels(center.astype(np.float64), width), center)
-        )
-
-    def encode_batch(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
-        """Labels of a batch by their names, on its device.
-
-        Args:
-            keypoints (Array): Input-image pixels, shape (..., N, K, 2).
-            keypoints_visible (Array): Shape (..., N, K).
+    def perfect_prediction(self) -> Tuple[np.ndarray, ...]:
+        """The probabilities at which the loss has its minimum, for a keypoint on a bin far from
+        the ends of an axis that is twice as long.
 
         Returns:
-            dict:
-            - keypoint_x_labels (Array): Shape (..., N, K, w * k), or
-              (..., N, K) without dense labels.
-            - keypoint_y_labels (Array): Shape (..., N, K, h * k), or
-              (..., N, K).
-            - keypoint_weights (Array): Shape (..., N, K), 0 for a keypoint
-              outside the image.
+            tuple[np.ndarray]: Along x and y, float64, shapes (2 * w * k + 1,) and
+            (2 * h * k + 1,).
         """
-        x_labels, y_labels, weights = self.encode_tensors(keypoints, keypoints_visible)
-        return dict(
-            keypoint_x_labels=x_labels, keypoint_y_labels=y_labels, keypoint_weights=weights
-        )
+        middle = np.array(self.num_bins, np.float64)
+        labels = self._labels(middle, [2 * number + 1 for number in self.num_bins])
+        if self.label_softmax:
+            return tuple(softmax(label * self.label_beta) for label in labels)
+        return tuple(label / label.sum() for label in labels)
 
+    @in_full_precision
     def decode_tensors(self, simcc_x: Array, simcc_y: Array) -> Tuple[Array, Array]:
         """Decode a batch of logits on its device.
 
@@ -217,6 +232,39 @@ class SimCCCodec(TensorCodec):
             ValueError: The logits have another size or are not floating
                 point.
         """
+        logits = self._both_axes(simcc_x, simcc_y)
+        xp = namespace(logits)
+        margin = self.peak_radius
+        locs, peaks = F.vector_argmax(logits)
+        probabilities = None
+        if self.score == 'softmax' or self.refine != 'none':
+            probabilities = softmax(logits if self.beta == 1 else logits * self.beta)
+        bins = (locs - margin).clip(0)  # a vector of -inf peaks in the margin
+        if self.refine == 'none':
+            bins = as_array(bins, like=logits)
+        else:
+            bins = xp.stack(
+                [
+                    self._refine(
+                        probabilities[..., axis, margin : margin + number], bins[..., axis], axis
+                    )
+                    for axis, number in enumerate(self.num_bins)
+                ],
+                -1,
+            )
+        if self.score == 'softmax':
+            perfect_mass, num_bins = as_array([self.perfect_mass, self.num_bins], like=logits)
+            scores = F.simcc_score(probabilities, locs, margin, perfect_mass, num_bins)
+        else:
+            scores = peaks
+        scores = xp.minimum(scores[..., 0], scores[..., 1])
+        keypoints = F.bins_to_pixels(bins, self.simcc_split_ratio)
+        return keypoints, xp.where(xp.isfinite(scores), scores, 0.0)
+
+    def _both_axes(self, simcc_x: Array, simcc_y: Array) -> Array:
+        """The vectors of both axes in one array (B, K, 2, L), so that each step of decoding is
+        one operation. Bins begin at ``peak_radius``; around them is -inf, which no softmax sees.
+        """
         simcc_x = check_maps('simcc_x', simcc_x, self.num_bins[:1])
         simcc_y = check_maps('simcc_y', simcc_y, self.num_bins[1:])
         if simcc_x.shape[:2] != simcc_y.shape[:2]:
@@ -225,39 +273,12 @@ class SimCCCodec(TensorCodec):
                 tuple(simcc_y.shape),
                 f'of the B and K of `simcc_x`, {tuple(simcc_x.shape[:2])}',
             )
-        xp = namespace(simcc_x)
-        x, *x_peak = self._decode_axis(simcc_x, 0)
-        y, *y_peak = self._decode_axis(simcc_y, 1)
-        keypoints = stack([x.reshape(-1), y.reshape(-1)]).T
-        keypoints = keypoints.reshape(*x.shape, 2)
-        keypoints = keypoints / constant(self.simcc_split_ratio, keypoints)
-        scores = xp.minimum(x_peak[0], y_peak[0])
-        usable = xp.isfinite(scores)
-        if self.score == 'softmax':
-            scores = at_most(scores, 1.0)
-            usable = usable & x_peak[1] & y_peak[1]
-        return keypoints, xp.where(usable, scores, 0.0)
-
-    def _decode_axis(self, logits: Array, axis: int) -> Tuple[Array, ...]:
-        """Bins and scores along one axis, and for scores by softmax whether
-        not all logits are equal. The score of a vector that cannot be decoded
-        is not finite."""
-        locs, peak = F.vector_argmax(logits)
-        coords = as_array(locs, like=logits)
-        if self.refine == 'none' and self.score == 'logit':
-            return coords, peak
-        probabilities = softmax(logits)
-        if self.refine != 'none':
-            coords = self._refine(probabilities, locs, axis)
-        if self.score == 'logit':
-            return coords, peak
-        mass = F.peak_mass(probabilities, locs, self.peak_radius)
-        top = F.vector_at(probabilities, locs)
-        return (
-            coords,
-            mass / constant(self.perfect_mass[axis], mass),
-            top > constant((1 + 1e-6) / logits.shape[-1], top),
-        )
+        margin = self.peak_radius
+        length = max(self.num_bins) + 2 * margin
+        both = full((*simcc_x.shape[:2], 2, length), -math.inf, like=simcc_x)
+        for axis, vectors in enumerate((simcc_x, simcc_y)):
+            both[..., axis, margin : margin + self.num_bins[axis]] = vectors
+        return both
 
     def _refine(self, probabilities: Array, locs: Array, axis: int) -> Array:
         sigma = self.sigma[axis]

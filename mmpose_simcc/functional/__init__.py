@@ -1,13 +1,13 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""The mathematics: pure batched functions of tensors."""
+"""The papers' equations: pure batched functions of tensors."""
 
 from .decode import (
     blur_kernel_size_of,
     daec_radius,
     decode_daec,
     decode_daec_1d,
+    empirical_delta,
     heatmap_argmax,
-    peak_mass,
     refine_dark,
     refine_dark_1d,
     shift_quarter,
@@ -15,38 +15,59 @@ from .decode import (
     vector_argmax,
 )
 from .flip import average_flip_simcc, flip_simcc
+from .frames import (
+    bins_to_pixels,
+    cell_pitch,
+    cells_to_pixels,
+    pixels_to_bins,
+    pixels_to_cells,
+)
 from .labels import (
     gaussian_heatmaps,
-    heatmap_in_reach,
+    gaussian_touches_map,
+    nearest_cells,
+    simcc_bins,
     simcc_equal,
     simcc_gaussian,
     simcc_inside,
     simcc_laplace,
     simcc_one_hot,
+    udp_heatmaps,
 )
 from .losses import kl_divergence, kl_divergence_equal
+from .scores import peak_mass, simcc_score
 
 __all__ = [
     'average_flip_simcc',
+    'bins_to_pixels',
     'blur_kernel_size_of',
+    'cell_pitch',
+    'cells_to_pixels',
     'daec_radius',
     'decode_daec',
     'decode_daec_1d',
+    'empirical_delta',
     'flip_simcc',
     'gaussian_heatmaps',
+    'gaussian_touches_map',
     'heatmap_argmax',
-    'heatmap_in_reach',
     'kl_divergence',
     'kl_divergence_equal',
+    'nearest_cells',
     'peak_mass',
+    'pixels_to_bins',
+    'pixels_to_cells',
     'refine_dark',
     'refine_dark_1d',
     'shift_quarter',
     'shift_second_max',
+    'simcc_bins',
     'simcc_equal',
     'simcc_gaussian',
     'simcc_inside',
     'simcc_laplace',
     'simcc_one_hot',
+    'simcc_score',
+    'udp_heatmaps',
     'vector_argmax',
 ]

@@ -1,10 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Decoders: heatmaps and SimCC vectors to sub-cell coordinates.
 
-Pure functions, batched over every leading dimension, of torch tensors on
-their own device or of numpy arrays; what goes in comes out. Coordinates are
-in heatmap cells, or in bins for vectors; codecs scale them to pixels. All
-decoders start from the integer argmax and read only a window around it.
+Pure functions, batched over every leading dimension, of torch tensors on their own device or of
+numpy arrays; what goes in comes out. Coordinates are in heatmap cells, or in bins for vectors;
+:mod:`.frames` has their pixels. All decoders start from the integer argmax and read only a window
+around it: a map holds ten times as many cells.
 """
 
 import math
@@ -13,37 +13,14 @@ from typing import Sequence, Tuple, Union
 
 import cv2
 import numpy as np
+import torch
 from torch import Tensor
 
-from .arrays import (
-    Array,
-    arange,
-    as_array,
-    at_least,
-    crops,
-    look_up,
-    multiples,
-    namespace,
-    precision,
-    stack,
-)
+from .arrays import Array, arange, as_array, as_float, crop, namespace, take
 
 LOWEST = 1e-10  # below it a response counts as this, as in the published code
 
-
-def vector_at(vectors: Array, locs: Array) -> Array:
-    """The entry of every vector at its own index.
-
-    Args:
-        vectors (Array): Shape (..., L).
-        locs (Array): Indices, int64, shape (...).
-
-    Returns:
-        Array: Shape (...).
-    """
-    *shape, L = vectors.shape
-    start = multiples(math.prod(shape), L, like=vectors)
-    return vectors.reshape(-1)[start.reshape(locs.shape) + locs]
+Delta = Union[float, Sequence, Array]
 
 
 def vector_argmax(vectors: Array) -> Tuple[Array, Array]:
@@ -56,51 +33,25 @@ def vector_argmax(vectors: Array) -> Tuple[Array, Array]:
         tuple:
         - locs (Array): Index of the first maximum, int64, shape (...).
         - vals (Array): The maxima, shape (...). NaN where a vector has one.
+
+    Example:
+        >>> vector_argmax(torch.tensor([[1.0, 3.0, 2.0]]))
+        (tensor([1]), tensor([3.]))
     """
     locs = vectors.argmax(-1)
-    return locs, vector_at(vectors, locs)
-
-
-def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:
-    """The sum around an index of every vector.
-
-    Args:
-        vectors (Array): Shape (..., L).
-        locs (Array): Indices, int64, shape (...).
-        radius (int): Farthest entries from the index to add.
-
-    Returns:
-        Array: Shape (...).
-    """
-    *shape, L = vectors.shape
-    index, inside = (
-        look_up(table, locs) for table in _indices_around(int(L), radius, precision(vectors))
-    )
-    start = multiples(math.prod(shape), L, like=vectors)
-    values = vectors.reshape(-1)[start.reshape(*locs.shape, 1) + index]
-    return (values * inside).sum(-1)
-
-
-@lru_cache(maxsize=64)
-def _indices_around(L: int, radius: int, dtype: str) -> Tuple[np.ndarray, np.ndarray]:
-    """The indices around each index of a vector, moved to lie on it, and 1 or
-    0 for those that did or did not. Shapes (L, 2 radius + 1)."""
-    index = np.arange(L)[:, None] + np.arange(-radius, radius + 1)
-    inside = (index >= 0) & (index < L)
-    return index.clip(0, L - 1), inside.astype(dtype)
+    return locs, take(vectors, locs[..., None])[..., 0]
 
 
 def heatmap_argmax(heatmaps: Array) -> Tuple[Array, Array]:
-    """The maximum of every heatmap: "standard decoding" (DAEC, Section 2.2),
-    "no shifting" (DARK, Table 1).
+    """The maximum of every heatmap: "standard decoding" (DAEC, Section 2.2), "no shifting"
+    (DARK, Table 1).
 
     Args:
         heatmaps (Array): Shape (..., H, W).
 
     Returns:
         tuple:
-        - locs (Array): Cells (x, y) of the first maximum, int64, shape
-          (..., 2).
+        - locs (Array): Cells (x, y) of the first maximum, int64, shape (..., 2).
         - vals (Array): The maxima, shape (...). NaN where a map has one.
 
     Example:
@@ -108,20 +59,9 @@ def heatmap_argmax(heatmaps: Array) -> Tuple[Array, Array]:
         (tensor([[1, 0]]), tensor([1.]))
     """
     *shape, H, W = heatmaps.shape
-    index, vals = vector_argmax(heatmaps.reshape(math.prod(shape), H * W))
-    if isinstance(index, np.ndarray):  # as in the tables below
-        locs = look_up(_cells(H, W), index)
-    else:
-        y = index // W
-        locs = stack([index - y * W, y]).T
-    return locs.reshape(*shape, 2), vals.reshape(shape)
-
-
-@lru_cache(maxsize=8)
-def _cells(H: int, W: int) -> np.ndarray:
-    """(x, y) of the cells of a map, row by row. Shape (H * W, 2), int64."""
-    y, x = np.divmod(np.arange(H * W), W)
-    return np.column_stack([x, y])
+    index, vals = vector_argmax(heatmaps.reshape(*shape, H * W))
+    y = index // W
+    return namespace(index).stack([index - y * W, y], -1), vals
 
 
 def _flatten(heatmaps: Array, locs: Array) -> Tuple[Array, Array, Array]:
@@ -131,130 +71,107 @@ def _flatten(heatmaps: Array, locs: Array) -> Tuple[Array, Array, Array]:
     return heatmaps.reshape(math.prod(shape), H, W), x, y
 
 
-# What follows from the position of a maximum along one axis is looked up in a
-# table of all positions: for the 17 numbers of a sample, a call of numpy takes
-# longer than the work itself, and one call replaces several.
-
-
-@lru_cache(maxsize=64)
-def _window_starts(size: int, radius: int, pitch: int) -> np.ndarray:
-    """The first cell of the window around each position of an axis, moved to
-    lie on it, times ``pitch``. Shape (size,), int64."""
+def _window_start(locs: Array, radius: int, size: int) -> Tuple[Array, int]:
+    """The window of ``radius`` cells around each position of an axis, shifted to lie on it: its
+    first cell, and its width, that of the axis where this is shorter."""
     width = min(2 * radius + 1, size)
-    return (np.arange(size) - radius).clip(0, size - width) * pitch
+    return (locs - radius).clip(0, size - width), width
 
 
 @lru_cache(maxsize=64)
-def _between(size: int, low: int, high: int) -> np.ndarray:
-    """Which positions of an axis lie in [low, size - high). Shape (size,)."""
-    positions = np.arange(size)
-    return (positions >= low) & (positions < size - high)
+def _blur_matrix(
+    size: int, kernel_size: int, dtype: str, device: Union[torch.device, None]
+) -> Array:
+    """The banded matrix that blurs ``size`` cells of an axis, with zeros around them. Entry
+    (i, j) is the weight of cell j in the blurred cell i. Kept, so that a device gets it once."""
+    # OpenCV's Gaussian, whose sigma follows from the size, as in DARK
+    kernel = cv2.getGaussianKernel(kernel_size, -1)[:, 0]
+    half = kernel_size // 2
+    taps = np.arange(size) - np.arange(size)[:, None] + half
+    in_kernel = (taps >= 0) & (taps < kernel_size)
+    matrix = (kernel[taps.clip(0, kernel_size - 1)] * in_kernel).astype(dtype)
+    return matrix if device is None else torch.from_numpy(matrix).to(device)
 
 
-def _map_size(heatmaps: Array) -> Tuple[int, int]:
-    """Height and width as the numbers for which there are tables. While a
-    graph is traced for export, torch gives them as tensors."""
-    H, W = heatmaps.shape[-2:]
-    return int(H), int(W)
+def _blur_rows(start: Array, width: int, cells: int, kernel_size: int, like: Array) -> Array:
+    """Rows of the blur matrix for the ``width`` cells from ``start`` on, of ``cells`` around
+    them. Shape (M, width, cells)."""
+    dtype = str(like.dtype).replace('torch.', '')
+    device = like.device if isinstance(like, Tensor) else None
+    return _blur_matrix(cells, kernel_size, dtype, device)[start[:, None] + arange(width, start)]
 
 
-def _window(heatmaps: Array, x: Array, y: Array, radius: int) -> Array:
-    """The cells around each maximum, moved to lie on the map.
+def _window(
+    heatmaps: Array, x: Array, y: Array, radius: int, blur_kernel_size: int = 1
+) -> Tuple[Array, Array, Array]:
+    """The cells around each maximum of the smoothed maps (DARK, Eq. 10; zeros around the map).
+    Only what the window needs is smoothed.
 
     Args:
         heatmaps (Array): Shape (M, H, W).
         x (Array): Column of each maximum, shape (M,).
         y (Array): Row of each maximum, shape (M,).
-        radius (int): Reach of the window in cells.
+        radius (int): Cells on each side of the maximum; a window that would leave the map is
+            shifted onto it.
+        blur_kernel_size (int): Odd size of the Gaussian kernel; 1 does not smooth.
 
     Returns:
-        Array: Shape (M, h, w) with h and w = 2 radius + 1, or the size of a
-        smaller map. They start where :func:`_window_starts` says.
+        tuple[Array, Array, Array]: The windows, shape (M, h, w), and the first column and row
+        of each, shape (M,).
     """
-    M = heatmaps.shape[0]
-    H, W = _map_size(heatmaps)
-    start = (
-        multiples(M, H * W, like=heatmaps)
-        + look_up(_window_starts(H, radius, W), y)
-        + look_up(_window_starts(W, radius, 1), x)
-    )
-    height, width = min(2 * radius + 1, H), min(2 * radius + 1, W)
-    return crops(heatmaps.reshape(-1), start, height, width, pitch=W)
+    H, W = map(int, heatmaps.shape[-2:])
+    left, width = _window_start(x, radius, W)
+    top, height = _window_start(y, radius, H)
+    if blur_kernel_size == 1:
+        return as_float(crop(heatmaps, left, top, (width, height))), left, top
+    first_x, columns = _window_start(x, radius + blur_kernel_size // 2, W)
+    first_y, rows = _window_start(y, radius + blur_kernel_size // 2, H)
+    cells = as_float(crop(heatmaps, first_x, first_y, (columns, rows)))
+    blur_x = _blur_rows(left - first_x, width, columns, blur_kernel_size, cells)
+    blur_y = _blur_rows(top - first_y, height, rows, blur_kernel_size, cells)
+    return blur_y @ cells @ blur_x.swapaxes(1, 2), left, top
 
 
-@lru_cache(maxsize=64)
-def _blur_matrices(
-    size: int, radius: int, kernel_size: int, dtype: str, transposed: bool
-) -> np.ndarray:
-    """Banded matrices that blur the windows along one axis, with zeros around
-    the map.
-
-    Args:
-        size (int): Cells of the axis.
-        radius (int): Reach of the blurred window around its maximum.
-        kernel_size (int): Odd size of the Gaussian kernel.
-        dtype (str): ``'float32'`` or ``'float64'``.
-        transposed (bool): For products from the right.
-
-    Returns:
-        np.ndarray: Shape (size, 2 radius + 1, width), or (size, width,
-        2 radius + 1) if transposed. Entry p maps the ``width`` cells of the
-        window around position p, of :func:`_window_starts`, to the blurred
-        values at p - radius .. p + radius.
-    """
-    # OpenCV's Gaussian, whose sigma follows from the size, as in DARK
-    kernel = cv2.getGaussianKernel(kernel_size, -1)[:, 0]
-    half = (kernel_size - 1) // 2
-    reach = radius + half
-    cells = np.arange(min(2 * reach + 1, size))
-    cells = cells + _window_starts(size, reach, 1)[:, None, None]
-    outputs = np.arange(-radius, radius + 1)[:, None]
-    outputs = outputs + np.arange(size)[:, None, None]
-    taps = cells - outputs + half
-    weights = kernel[taps.clip(0, kernel_size - 1)]
-    weights = weights * ((taps >= 0) & (taps < kernel_size))
-    # contiguous, which halves the time of the products
-    return np.ascontiguousarray(weights.swapaxes(1, 2) if transposed else weights, dtype)
+def _window_1d(
+    vectors: Array, x: Array, radius: int, blur_kernel_size: int = 1
+) -> Tuple[Array, Array]:
+    """:func:`_window` along one axis: vectors (M, L) to windows (M, w) and their first bins."""
+    L = int(vectors.shape[-1])
+    left, width = _window_start(x, radius, L)
+    first, cells = _window_start(x, radius + blur_kernel_size // 2, L)
+    window = as_float(take(vectors, first[:, None] + arange(cells, first)))
+    if blur_kernel_size > 1:
+        blur = _blur_rows(left - first, width, cells, blur_kernel_size, window)
+        window = (blur @ window[:, :, None])[:, :, 0]
+    return window, left
 
 
 def blur_kernel_size_of(sigma: float) -> int:
     """The modulation kernel that matches a label's sigma (DARK, Eq. 10).
 
-    The largest odd size whose Gaussian in OpenCV (sigma = 0.3 ((size - 1) / 2
-    - 1) + 0.8) is not wider than the label's: 11 for sigma 2, 17 for sigma 3.
+    The largest odd size whose Gaussian in OpenCV (sigma = 0.3 ((size - 1) / 2 - 1) + 0.8) is not
+    wider than the label's: 11 for sigma 2, 17 for sigma 3.
 
     Args:
         sigma (float): Standard deviation of the label in cells or bins.
 
     Returns:
         int: An odd size, at least 3.
+
+    Example:
+        >>> blur_kernel_size_of(2)
+        11
     """
     size = int((20 * sigma - 7) // 3)
     return max(3, size - 1 + size % 2)
 
 
-def _blurred_window(heatmaps: Array, x: Array, y: Array, radius: int, kernel_size: int) -> Array:
-    """Window of the blurred map, zero padding at the border (DARK, Eq. 10).
-    Only the window is blurred.
-
-    Returns:
-        Array: Shape (M, S, S) with S = 2 radius + 1, the maximum in its
-        middle.
-    """
-    H, W = _map_size(heatmaps)
-    values = _window(heatmaps, x, y, radius + (kernel_size - 1) // 2)
-    dtype = precision(values)
-    blur_y = _blur_matrices(H, radius, kernel_size, dtype, transposed=False)
-    blur_x = _blur_matrices(W, radius, kernel_size, dtype, transposed=True)
-    return look_up(blur_y, y) @ values @ look_up(blur_x, x)
-
-
 def shift_quarter(heatmaps: Array, locs: Array) -> Array:
-    """A quarter of a cell towards the larger neighbour along each axis: the
-    sign shift of HRNet and SimpleBaseline, "quarter offset".
+    """A quarter of a cell towards the larger neighbour along each axis: the sign shift of HRNet
+    and SimpleBaseline, "quarter offset".
 
-    By MMPose's border rules: along x where 1 < x < W - 1 and y > 0, along y
-    where 1 < y < H - 1 and x > 0.
+    By MMPose's border rules: along x where 1 < x < W - 1 and y > 0, along y where
+    1 < y < H - 1 and x > 0.
 
     Args:
         heatmaps (Array): Shape (..., H, W).
@@ -262,25 +179,25 @@ def shift_quarter(heatmaps: Array, locs: Array) -> Array:
 
     Returns:
         Array: Coordinates (x, y) in cells, shape (..., 2).
+
+    Example:
+        >>> heatmap = torch.zeros(1, 5, 5)
+        >>> heatmap[0, 2, 2], heatmap[0, 2, 3] = 1.0, 0.5
+        >>> shift_quarter(heatmap, torch.tensor([[2, 2]]))
+        tensor([[2.2500, 2.0000]])
     """
-    H, W = _map_size(heatmaps)
-    maps, x, y = _flatten(heatmaps, locs)
-    M = maps.shape[0]
-    index = multiples(M, H * W, like=maps) + y * W + x
-    # right, below, left, above; on another map where it is not used
-    near = stack([index + 1, index + W, index - 1, index - W])
-    near = maps.reshape(-1)[near.clip(0, M * H * W - 1)]
-    inner = stack(
-        [
-            look_up(_between(W, 2, 1), x) & look_up(_between(H, 1, 0), y),
-            look_up(_between(H, 2, 1), y) & look_up(_between(W, 1, 0), x),
-        ]
-    )
-    # -1, 0 or 1; 0 where a value is NaN
-    sign = as_array((near[:2] > near[2:]) & inner, like=near) - as_array(
-        (near[:2] < near[2:]) & inner, like=near
-    )
-    return as_array(locs, like=near) + 0.25 * sign.T.reshape(locs.shape)
+    xp = namespace(heatmaps)
+    *shape, H, W = heatmaps.shape
+    x, y = locs[..., 0], locs[..., 1]
+    peak = y * W + x
+    # right, below, left, above; the map's ends where this is off the map, which is not used
+    neighbours = xp.stack([peak + 1, peak + W, peak - 1, peak - W], -1).clip(0, H * W - 1)
+    values = take(heatmaps.reshape(*shape, H * W), neighbours)
+    after, before = values[..., :2], values[..., 2:]
+    inside = xp.stack([(x > 1) & (x < W - 1) & (y > 0), (y > 1) & (y < H - 1) & (x > 0)], -1)
+    # 0 where they are equal, and where one is NaN
+    sign = as_array(after > before, like=values) - as_array(after < before, like=values)
+    return as_array(locs, like=values) + 0.25 * sign * inside
 
 
 def shift_second_max(heatmaps: Array, locs: Array) -> Array:
@@ -296,12 +213,18 @@ def shift_second_max(heatmaps: Array, locs: Array) -> Array:
 
     Returns:
         Array: Coordinates (x, y) in cells, shape (..., 2).
+
+    Example:
+        >>> heatmap = torch.zeros(1, 5, 5)
+        >>> heatmap[0, 2, 2], heatmap[0, 4, 2] = 1.0, 0.5
+        >>> shift_second_max(heatmap, torch.tensor([[2, 2]]))
+        tensor([[2.0000, 2.2500]])
     """
     xp = namespace(heatmaps)
     H, W = heatmaps.shape[-2:]
-    index = locs[..., 1] * W + locs[..., 0]
-    cells = arange(0, H * W, heatmaps).reshape(H, W)
-    others = xp.where(cells == index[..., None, None], -math.inf, heatmaps)
+    peak = locs[..., 1] * W + locs[..., 0]
+    cells = arange(H * W, heatmaps).reshape(H, W)
+    others = xp.where(cells == peak[..., None, None], -math.inf, heatmaps)
     second, _ = heatmap_argmax(others)
     towards = as_array(second - locs, heatmaps)
     distance = xp.sqrt((towards * towards).sum(-1))[..., None]
@@ -310,102 +233,123 @@ def shift_second_max(heatmaps: Array, locs: Array) -> Array:
     return as_array(locs, heatmaps) + shift
 
 
-@lru_cache(maxsize=1)
-def _derivative_matrix() -> np.ndarray:
-    """Finite differences on a 5 x 5 window, shape (5, 25): d/dx, d/dy with
-    spacing 1 and d2/dx2, d2/dxdy, d2/dy2 with spacing 2, as in the published
-    code of DARK."""
-    stencils = np.zeros((5, 5, 5))
-    dx, dy, dxx, dxy, dyy = stencils  # each (row, column), centre at (2, 2)
-    dx[2, 3], dx[2, 1] = 0.5, -0.5
-    dy[3, 2], dy[1, 2] = 0.5, -0.5
-    dxx[2, 4], dxx[2, 2], dxx[2, 0] = 0.25, -0.5, 0.25
-    dyy[4, 2], dyy[2, 2], dyy[0, 2] = 0.25, -0.5, 0.25
-    dxy[3, 3], dxy[1, 1], dxy[1, 3], dxy[3, 1] = 0.25, 0.25, -0.25, -0.25
-    return stencils.reshape(5, 25)
+def _derivatives(log: Array) -> Tuple[Array, ...]:
+    """First derivatives (spacing 1) and second ones (spacing 2) in the middle of 5 x 5 cells, as
+    in the published code of DARK.
+
+    Args:
+        log (Array): Shape (M, 5, 5), rows along y.
+
+    Returns:
+        tuple[Array]: d/dx, d/dy, d2/dx2, d2/dxdy, d2/dy2, each of shape (M,).
+    """
+    middle = log[:, 2, 2]
+    dx = (log[:, 2, 3] - log[:, 2, 1]) / 2
+    dy = (log[:, 3, 2] - log[:, 1, 2]) / 2
+    dxx = (log[:, 2, 4] - 2 * middle + log[:, 2, 0]) / 4
+    dyy = (log[:, 4, 2] - 2 * middle + log[:, 0, 2]) / 4
+    dxy = (log[:, 3, 3] - log[:, 1, 3] - log[:, 3, 1] + log[:, 1, 1]) / 4
+    return dx, dy, dxx, dxy, dyy
 
 
 def refine_dark(heatmaps: Array, locs: Array, blur_kernel_size: int) -> Array:
-    r"""Distribution-aware decoding: one Newton step on the log of the
-    smoothed heatmap (DARK, Eq. 9 and 10).
+    r"""Distribution-aware decoding: one Newton step on the log of the smoothed heatmap (DARK,
+    Eq. 9 and 10).
 
     .. math:: \mu = m - \left(D''(m)\right)^{-1} D'(m)
 
-    Only where 1 < x < W - 2 and 1 < y < H - 2; elsewhere, and where the
-    Hessian is singular, the maximum itself. Scaling the smoothed map back
-    (Eq. 11) changes no derivative of its log, so the map is smoothed only
-    around m.
+    Only where 1 < x < W - 2 and 1 < y < H - 2; elsewhere, and where the Hessian is singular, the
+    maximum itself. Scaling the smoothed map back (Eq. 11) changes no derivative of its log, so
+    the map is smoothed only around m.
 
     Args:
         heatmaps (Array): Shape (..., H, W).
         locs (Array): Cells (x, y) of the maxima m, int64, shape (..., 2).
-        blur_kernel_size (int): Odd size of the Gaussian kernel with zero
-            padding; 1 does not smooth (DARK, Table 2 without modulation).
+        blur_kernel_size (int): Odd size of the Gaussian kernel with zero padding; 1 does not
+            smooth (DARK, Table 2 without modulation).
 
     Returns:
         Array: Coordinates (x, y) in cells, shape (..., 2).
+
+    Example:
+        >>> heatmaps, _ = gaussian_heatmaps(torch.tensor([[20.3, 30.6]]), (48, 64), sigma=2)
+        >>> locs, _ = heatmap_argmax(heatmaps)
+        >>> refine_dark(heatmaps, locs, blur_kernel_size=11)
+        tensor([[20.2998, 30.6002]])
     """
     xp = namespace(heatmaps)
-    H, W = _map_size(heatmaps)
     maps, x, y = _flatten(heatmaps, locs)
-    window = _blurred_window(maps, x, y, 2, blur_kernel_size)
-    log = xp.log(at_least(window, LOWEST)).reshape(-1, 25)
-    dx, dy, dxx, dxy, dyy = as_array(_derivative_matrix(), like=log) @ log.T
+    H, W = maps.shape[1:]
+    if min(H, W) < 5:  # no cell lies inside
+        return as_array(locs, like=as_float(maps[:0]))
+    window, _, _ = _window(maps, x, y, 2, blur_kernel_size)
+    dx, dy, dxx, dxy, dyy = _derivatives(xp.log(window.clip(LOWEST)))
     det = dxx * dyy - dxy * dxy
-    step = stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy]) / det
-    inner = look_up(_between(W, 2, 2), x) & look_up(_between(H, 2, 2), y)
-    step = xp.where(inner & xp.isfinite(step), step, 0.0)
-    return as_array(locs, step) + step.T.reshape(locs.shape)
-
-
-def _daec_moments(
-    cells: Array, size: int, center: Array, delta: Array, radius: int, cut_upper: bool
-) -> Array:
-    """Weights of order 0 and 1 along one axis of DAEC's window.
-
-    A cell counts 1 from -radius to radius - delta (mirrored for a cut of the
-    lower bound), falling linearly over the last cell, so that a fractional
-    delta counts it by its part.
-
-    Args:
-        cells (Array): Columns or rows of the window, shape (M, S).
-        size (int): Columns or rows of the map; cells beyond count nothing.
-        center (Array): Column or row of the maximum, shape (M,).
-        delta (Array): Error-compensation factors, shape (M,).
-        radius (int): Reach of the uncut window.
-        cut_upper (bool): Whether the upper or the lower bound is cut.
-
-    Returns:
-        Array: Shape (M, 2, S): the weights, and the weights times offsets
-        from the maximum.
-    """
-    offsets = as_array(cells - center[:, None], delta)
-    outwards = offsets if cut_upper else -offsets
-    weights = (radius + 1 - delta[:, None] - outwards).clip(0, 1)
-    weights = weights * ((outwards >= -radius) & (cells >= 0) & (cells < size))
-    return stack([weights, weights * offsets]).swapaxes(0, 1)
-
-
-_CUTS_UPPER = dict(br=(True, True), ur=(True, False), bl=(False, True), ul=(False, False))
-
-Delta = Union[float, Sequence, Array]
+    step = xp.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / det[:, None]
+    inside = (x > 1) & (x < W - 2) & (y > 1) & (y < H - 2)
+    step = xp.where(inside[:, None] & xp.isfinite(step), step, 0.0)
+    return as_array(locs, like=step) + step.reshape(locs.shape)
 
 
 def daec_radius(sigma: float) -> int:
-    """Half width of DAEC's window in cells: 3 sigma and one more (DAEC,
-    Section 3.3, step 2).
+    """Half width of DAEC's window in cells: 3 sigma and one more (DAEC, Section 3.3, step 2).
 
     Args:
         sigma (float): Standard deviation of the label in cells.
+
+    Example:
+        >>> daec_radius(2)
+        7
     """
     return int(3 * sigma + 1)
 
 
-def _daec_reach(radius: int, delta: Delta) -> int:
-    """Reach of the window that a negative delta widens."""
+def empirical_delta(sigma: float, smooth: bool) -> float:
+    """The paper's empirical error-compensation factor in cells: sigma + 2, or sigma + 1 for
+    smoothed maps (DAEC, Sections 3.3 and 4.5).
+
+    Args:
+        sigma (float): Standard deviation of the label in cells.
+        smooth (bool): Whether the map is smoothed first.
+
+    Example:
+        >>> empirical_delta(2, smooth=False)
+        4
+    """
+    return sigma + 1 if smooth else sigma + 2
+
+
+def _widened_radius(sigma: float, delta: Delta) -> int:
+    """Half width of a window that a negative factor widens."""
     # numpy where it can: reading a tensor waits for its device
     lowest = delta.min() if isinstance(delta, Tensor) else np.min(delta)
-    return radius + max(0, -math.floor(lowest))
+    return daec_radius(sigma) + max(0, -math.floor(lowest))
+
+
+def _daec_weights(offsets: Array, sigma: float, delta: Array, cut_upper: bool) -> Array:
+    """Which cells along an axis count in DAEC's sums: 1 from -e to e - delta (mirrored for a cut
+    of the lower bound), and a last one by its part, so that delta may be a fraction.
+
+    Args:
+        offsets (Array): Cells from the maximum, shape (M, w).
+        sigma (float): Standard deviation of the label in cells; gives e.
+        delta (Array): Error-compensation factors, shape (M,).
+        cut_upper (bool): Whether the upper or the lower bound is cut.
+
+    Returns:
+        Array: Shape (M, w).
+
+    Example:
+        >>> offsets = np.array([[-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0]])  # e = 2 for sigma 0.5
+        >>> _daec_weights(offsets, 0.5, np.array([1.5]), True)
+        array([[0. , 1. , 1. , 1. , 0.5, 0. , 0. ]])
+    """
+    e = daec_radius(sigma)
+    outwards = offsets if cut_upper else -offsets
+    return (e - delta[:, None] - outwards + 1).clip(0, 1) * (outwards >= -e)
+
+
+_CUTS_UPPER = dict(br=(True, True), ur=(True, False), bl=(False, True), ul=(False, False))
 
 
 def decode_daec(
@@ -416,61 +360,56 @@ def decode_daec(
     corner: str = 'br',
     blur_kernel_size: int = 1,
 ) -> Array:
-    r"""Error-compensated decoding: the mean of a window that is cut at one
-    corner (DAEC, Section 3.2, Eq. 10).
+    r"""Error-compensated decoding: the mean of a window that is cut at one corner (DAEC, Section
+    3.2, Eq. 10).
 
     .. math::
         \mu = \frac{\sum_{x_1}^{x_2-\Delta} x f(x)}
                    {\sum_{x_1}^{x_2-\Delta} f(x)}
 
-    along each axis, over the 2-D window that reaches
-    ``e = int(3 sigma + 1)`` cells from the maximum and is cut by Delta at
-    its bottom-right corner. It is clipped to the map. Where nothing is left
-    of it, the maximum itself.
+    along each axis, over the 2-D window that reaches ``e = int(3 sigma + 1)`` cells from the
+    maximum and is cut by Delta at its bottom-right corner. It is clipped to the map. Where nothing
+    is left of it, the maximum itself.
 
     Args:
         heatmaps (Array): Shape (..., H, W).
         locs (Array): Cells (x, y) of the maxima, int64, shape (..., 2).
         sigma (float): Standard deviation of the label in cells.
-        delta (float | sequence | Array): Error-compensation factor in cells;
-            may be fractional or negative. Several broadcast to (..., 2): one
-            for x and one for y, and, for example, a row a keypoint. A tensor
-            on a device is waited for, numbers on the host are not.
-        corner (str): The corner that is cut (DAEC, Section 4.6): 'br' (the
-            method) the upper bounds of x and y, 'ul' the lower bounds, 'ur'
-            the upper of x and the lower of y, 'bl' the lower of x and the
-            upper of y.
-        blur_kernel_size (int): Odd size of a Gaussian kernel that smooths
-            the map first (DAEC, Section 4.5); 1 does not smooth.
+        delta (float | sequence | Array): Error-compensation factor in cells; may be fractional
+            or negative. Several broadcast to (..., 2): one for x and one for y, and, for example,
+            a row a keypoint. A tensor on a device is waited for, numbers on the host are not.
+        corner (str): The corner that is cut (DAEC, Section 4.6): 'br' (the method) the upper
+            bounds of x and y, 'ul' the lower bounds, 'ur' the upper of x and the lower of y,
+            'bl' the lower of x and the upper of y.
+        blur_kernel_size (int): Odd size of a Gaussian kernel that smooths the map first (DAEC,
+            Section 4.5); 1 does not smooth.
 
     Returns:
         Array: Coordinates (x, y) in cells, shape (..., 2).
+
+    Example:
+        >>> heatmaps, _ = gaussian_heatmaps(torch.tensor([[20.3, 30.6]]), (48, 64), sigma=2)
+        >>> locs, _ = heatmap_argmax(heatmaps)
+        >>> decode_daec(heatmaps, locs, sigma=2, delta=0)
+        tensor([[20.2993, 30.6010]])
     """
     xp = namespace(heatmaps)
-    H, W = _map_size(heatmaps)
     maps, x, y = _flatten(heatmaps, locs)
-    radius = daec_radius(sigma)
-    reach = _daec_reach(radius, delta)
-    if blur_kernel_size > 1:
-        window = _blurred_window(maps, x, y, reach, blur_kernel_size)
-        left, top = x - reach, y - reach
-    else:
-        window = _window(maps, x, y, reach)
-        left = look_up(_window_starts(W, reach, 1), x)
-        top = look_up(_window_starts(H, reach, 1), y)
-    deltas = xp.broadcast_to(as_array(delta, like=maps), locs.shape)
-    deltas = deltas.reshape(-1, 2)
+    window, left, top = _window(maps, x, y, _widened_radius(sigma, delta), blur_kernel_size)
+    f = window.clip(LOWEST)
+    height, width = f.shape[1:]
+    deltas = xp.broadcast_to(as_array(delta, like=f), locs.shape).reshape(-1, 2)
+    offsets_x = as_array(left[:, None] + arange(width, left) - x[:, None], like=f)
+    offsets_y = as_array(top[:, None] + arange(height, top) - y[:, None], like=f)
     upper_x, upper_y = _CUTS_UPPER[corner]
-    height, width = window.shape[1:]
-    columns = left[:, None] + arange(0, width, left)
-    rows = top[:, None] + arange(0, height, top)
-    moments_x = _daec_moments(columns, W, x, deltas[:, 0], radius, upper_x)
-    moments_y = _daec_moments(rows, H, y, deltas[:, 1], radius, upper_y)
-    # [[sum, sum x], [sum y, sum xy]] over the window in two products
-    sums = moments_y @ at_least(window, LOWEST) @ moments_x.swapaxes(1, 2)
-    mean = stack([sums[:, 0, 1], sums[:, 1, 0]]) / sums[:, 0, 0]
+    weights_x = _daec_weights(offsets_x, sigma, deltas[:, 0], upper_x)
+    weights_y = _daec_weights(offsets_y, sigma, deltas[:, 1], upper_y)
+    columns = weights_x * (weights_y[:, None, :] @ f)[:, 0]  # sums of f along y, in the window
+    rows = weights_y * (f @ weights_x[:, :, None])[:, :, 0]
+    sums = xp.stack([(columns * offsets_x).sum(-1), (rows * offsets_y).sum(-1)], -1)
+    mean = sums / columns.sum(-1)[:, None]
     mean = xp.where(xp.isfinite(mean), mean, 0.0)
-    return as_array(locs, mean) + mean.T.reshape(locs.shape)
+    return as_array(locs, like=mean) + mean.reshape(locs.shape)
 
 
 def refine_dark_1d(vectors: Array, locs: Array, blur_kernel_size: int) -> Array:
@@ -481,25 +420,28 @@ def refine_dark_1d(vectors: Array, locs: Array, blur_kernel_size: int) -> Array:
     Args:
         vectors (Array): Not negative, shape (..., L).
         locs (Array): Bins of the maxima, int64, shape (...).
-        blur_kernel_size (int): Odd size of the Gaussian kernel; 1 does not
-            smooth.
+        blur_kernel_size (int): Odd size of the Gaussian kernel; 1 does not smooth.
 
     Returns:
         Array: Coordinates in bins, shape (...).
+
+    Example:
+        >>> label, = simcc_gaussian(torch.tensor([[20.3]]), (64,), (2,))
+        >>> refine_dark_1d(label, vector_argmax(label)[0], blur_kernel_size=11)
+        tensor([20.2998])
     """
     xp = namespace(vectors)
     L = int(vectors.shape[-1])
     x = locs.reshape(-1)
-    values = _window(vectors.reshape(-1, 1, L), x, 0 * x, 2 + (blur_kernel_size - 1) // 2)
-    dtype = precision(values)
-    blur = _blur_matrices(L, 2, blur_kernel_size, dtype, transposed=True)
-    blurred = (values @ look_up(blur, x))[:, 0]
-    log = xp.log(at_least(blurred, LOWEST))
-    first = 0.5 * (log[:, 3] - log[:, 1])
-    second = 0.25 * (log[:, 4] - 2 * log[:, 2] + log[:, 0])
+    if L < 5:  # no bin lies inside
+        return as_array(locs, like=as_float(vectors[:0]))
+    window, _ = _window_1d(vectors.reshape(-1, L), x, 2, blur_kernel_size)
+    log = xp.log(window.clip(LOWEST))
+    first = (log[:, 3] - log[:, 1]) / 2
+    second = (log[:, 4] - 2 * log[:, 2] + log[:, 0]) / 4
     peak = as_array(x, like=log)
     refined = peak - first / second
-    usable = look_up(_between(L, 2, 2), x) & (refined >= 0) & (refined <= L - 1)
+    usable = (x > 1) & (x < L - 2) & (refined >= 0) & (refined <= L - 1)
     return xp.where(usable, refined, peak).reshape(locs.shape)
 
 
@@ -512,24 +454,26 @@ def decode_daec_1d(
         vectors (Array): Not negative, shape (..., L).
         locs (Array): Bins of the maxima, int64, shape (...).
         sigma (float): Standard deviation of the label in bins.
-        delta (float | sequence | Array): Error-compensation factor in bins,
-            several broadcast to (...).
+        delta (float | sequence | Array): Error-compensation factor in bins, several broadcast to
+            (...).
         cut_upper (bool): Whether the upper or the lower bound is cut.
 
     Returns:
         Array: Coordinates in bins, shape (...).
+
+    Example:
+        >>> label, = simcc_gaussian(torch.tensor([[20.3]]), (64,), (2,))
+        >>> decode_daec_1d(label, vector_argmax(label)[0], sigma=2, delta=0)
+        tensor([20.2993])
     """
     xp = namespace(vectors)
     L = int(vectors.shape[-1])
     x = locs.reshape(-1)
-    radius = daec_radius(sigma)
-    reach = _daec_reach(radius, delta)
-    values = _window(vectors.reshape(-1, 1, L), x, 0 * x, reach)
-    left = look_up(_window_starts(L, reach, 1), x)
-    bins = left[:, None] + arange(0, values.shape[-1], x)
-    deltas = xp.broadcast_to(as_array(delta, like=values), locs.shape)
-    moments = _daec_moments(bins, L, x, deltas.reshape(-1), radius, cut_upper)
-    sums = (moments * at_least(values, LOWEST)).sum(-1)
-    mean = sums[:, 1] / sums[:, 0]
+    window, left = _window_1d(vectors.reshape(-1, L), x, _widened_radius(sigma, delta))
+    p = window.clip(LOWEST)
+    offsets = as_array(left[:, None] + arange(p.shape[-1], left) - x[:, None], like=p)
+    deltas = xp.broadcast_to(as_array(delta, like=p), locs.shape).reshape(-1)
+    weighted = p * _daec_weights(offsets, sigma, deltas, cut_upper)
+    mean = (weighted * offsets).sum(-1) / weighted.sum(-1)
     mean = xp.where(xp.isfinite(mean), mean, 0.0)
-    return as_array(locs, mean) + mean.reshape(locs.shape)
+    return as_array(locs, like=mean) + mean.reshape(locs.shape)

@@ -1,101 +1,83 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Labels: keypoint coordinates to heatmaps and to SimCC vectors.
 
-Pure functions, batched over every leading dimension, of torch tensors on
-their own device or of numpy arrays; what goes in comes out. Heatmap
-coordinates are in cells (cell ``i`` lies at pixel ``i * stride``), SimCC
-coordinates in bins (pixel ``x`` lies at bin ``x * k``). NaN coordinates, and
-points that are not ``drawn``, give labels of zeros.
+Pure functions, batched over every leading dimension, of torch tensors on their own device or of
+numpy arrays; what goes in comes out. Heatmap coordinates are in cells, SimCC coordinates in bins;
+:mod:`.frames` has their pixels. Points that are not ``drawn``, and where nothing is said of it
+NaN coordinates, give labels of zeros.
 """
 
 import math
-from functools import lru_cache
 from typing import Optional, Sequence, Tuple
 
-import numpy as np
-import torch
-from torch import Tensor
+from .arrays import Array, arange, as_array, as_index, namespace
 
-from .arrays import (
-    Array,
-    arange,
-    as_array,
-    constant,
-    constants,
-    exp_,
-    look_up,
-    namespace,
-    place,
-    precision,
-    whole,
-)
-
-# A Gaussian is cut here, at 7e-10 of its peak, a hundredth of what float32
-# tells apart from it. Far out it would hold subnormal numbers, which cost a
-# processor a hundred times as much as others.
-REACH = 6.5  # sigma
-
-
-@lru_cache(maxsize=64)
-def _positions(size: int, dtype: np.dtype) -> np.ndarray:
-    return np.arange(size, dtype=dtype)
+# From here on a Gaussian is 0: it is below 7e-10 of its peak, a hundredth of what float32 tells
+# apart from it, and would soon be subnormal numbers, which cost a processor a hundred times as
+# much as others.
+CUT = 6.5  # sigma
 
 
 def _offsets(centers: Array, size: int) -> Array:
     """Distances of ``size`` positions from each centre, shape (..., size)."""
-    if isinstance(centers, np.ndarray):
-        # numpy subtracts faster along two dimensions than along five
-        offsets = _positions(size, centers.dtype) - centers.reshape(-1, 1)
-        return offsets.reshape(*centers.shape, size)
-    return as_array(arange(0, size, centers), centers) - centers[..., None]
+    return as_array(arange(size, centers), like=centers) - centers[..., None]
 
 
-def _outer(columns: Array, rows: Array) -> Array:
-    """Products of lines along y, shape (..., H), and along x, shape (..., W).
-
-    Returns:
-        Array: Shape (..., H, W).
-    """
-    columns, rows = columns[..., None], rows[..., None, :]
-    if isinstance(columns, np.ndarray):
-        # three times as fast as numpy's product
-        return torch.mul(torch.from_numpy(columns), torch.from_numpy(rows)).numpy()
-    return columns * rows
+def _gaussian(offsets: Array, sigma: float) -> Array:
+    r""":math:`\exp(-d^2 / 2 \sigma^2)` of distances d."""
+    xp = namespace(offsets)
+    exponents = offsets * offsets * (-0.5 / sigma**2)
+    # exp(-inf) is 0 without a subnormal number on the way
+    return xp.exp(xp.where(exponents >= -0.5 * CUT**2, exponents, -math.inf))
 
 
-def _erase(lines: Array, drawn: Array) -> None:
-    """Zeros for the lines (..., size) that are not drawn."""
-    # Where all keypoints of a sample are labelled there is nothing to erase,
-    # and numpy takes six times as long to find that out as a look at bytes.
-    if isinstance(drawn, Tensor) or 0 in drawn.tobytes():
-        lines[~drawn] = 0
+def _centers(coords: Array, drawn: Optional[Array]) -> Array:
+    """Coordinates of what is drawn; others infinitely far away, where no label is seen."""
+    drawn = coords == coords if drawn is None else drawn[..., None]
+    return namespace(coords).where(drawn, coords, -math.inf)
 
 
-def heatmap_in_reach(centers: Array, heatmap_size: Tuple[int, int], sigma: float) -> Array:
-    """Which centres have a Gaussian that reaches into the heatmap.
-
-    The window of 3 sigma around the centre has to touch the map, by the same
-    rule as MMPose's ``MSRAHeatmap``.
+def nearest_cells(keypoints: Array) -> Array:
+    """The heatmap cell that a keypoint is rounded to (DARK, Section 3.2, Eq. 13), as in MMPose:
+    a coordinate in (-1.5, -0.5) goes to cell 0.
 
     Args:
-        centers (Array): In heatmap cells, shape (..., 2): keypoints, or for
-            biased labels their nearest cells.
+        keypoints (Array): In heatmap cells, any shape.
+
+    Returns:
+        Array: Whole numbers of the same dtype; NaN stays.
+
+    Example:
+        >>> nearest_cells(torch.tensor([2.4, 2.5, -0.7]))
+        tensor([2., 3., -0.])
+    """
+    xp = namespace(keypoints)
+    return xp.trunc(keypoints + 0.5)
+
+
+def gaussian_touches_map(centers: Array, heatmap_size: Tuple[int, int], sigma: float) -> Array:
+    """Which centres have a Gaussian that is seen on the heatmap.
+
+    The window of 3 sigma around the centre has to touch the map, by the same rule as MMPose's
+    ``MSRAHeatmap``.
+
+    Args:
+        centers (Array): In heatmap cells, shape (..., 2): keypoints, or for biased labels their
+            nearest cells.
         heatmap_size (tuple): (W, H) in cells.
         sigma (float): Standard deviation in cells.
 
     Returns:
         Array: Bool, shape (...). False for NaN coordinates.
+
+    Example:
+        >>> gaussian_touches_map(torch.tensor([[-6.0, 3.0], [-7.5, 3.0]]), (48, 64), 2)
+        tensor([ True, False])
     """
-    low, high = constants(_reach_limits(tuple(heatmap_size), sigma), centers)
-    touches = centers < high
-    touches &= centers >= low
-    return touches[..., 0] & touches[..., 1]
-
-
-@lru_cache(maxsize=64)
-def _reach_limits(heatmap_size: Tuple[int, int], sigma: float) -> Tuple:
     W, H = heatmap_size
-    return -3 * sigma - 1, (W + 3 * sigma, H + 3 * sigma)
+    x, y = centers[..., 0], centers[..., 1]
+    low = -3 * sigma - 1
+    return (low <= x) & (x < W + 3 * sigma) & (low <= y) & (y < H + 3 * sigma)
 
 
 def gaussian_heatmaps(
@@ -111,117 +93,110 @@ def gaussian_heatmaps(
         G(x, y) = \exp\left(-\frac{(x-u)^2 + (y-v)^2}{2\sigma^2}\right)
 
     Args:
-        keypoints (Array): Coordinates (u, v) in heatmap cells, shape
-            (..., 2).
+        keypoints (Array): Coordinates (u, v) in heatmap cells, shape (..., 2).
         heatmap_size (tuple): (W, H) in cells.
         sigma (float): Standard deviation in cells.
-        unbiased (bool): Keep the sub-cell centre (DARK's unbiased encoding)
-            and the whole Gaussian. Otherwise the centre is rounded to a cell
-            (Eq. 13) and the Gaussian is cut at 3 sigma, as the standard
-            (biased) encoding does.
-        drawn (Array, optional): Which keypoints are drawn, bool, shape (...).
-            All by default.
+        unbiased (bool): Keep the sub-cell centre (DARK's unbiased encoding) and the whole
+            Gaussian. Otherwise the centre is rounded to a cell (Eq. 13) and the Gaussian is cut
+            at 3 sigma, as the standard (biased) encoding does.
+        drawn (Array, optional): Which keypoints are drawn, bool, shape (...). All by default.
 
     Returns:
         tuple:
         - heatmaps (Array): In [0, 1], shape (..., H, W).
-        - in_reach (Array): Bool, shape (...), see :func:`heatmap_in_reach`.
-          Where it is False the heatmap is 0.
+        - seen (Array): Bool, shape (...), see :func:`gaussian_touches_map`. Where it is False
+          the heatmap is 0.
 
     Example:
-        >>> gaussian_heatmaps(torch.tensor([[2., 1.]]), (5, 4), 1.0)[0].shape
-        torch.Size([1, 4, 5])
+        >>> heatmaps, seen = gaussian_heatmaps(torch.tensor([[2.0, 1.0]]), (4, 3), sigma=1)
+        >>> heatmaps[0, 1], seen
+        (tensor([0.1353, 0.6065, 1.0000, 0.6065]), tensor([True]))
     """
-    draw = _unbiased_heatmaps if unbiased else _biased_heatmaps
-    return draw(keypoints, heatmap_size, sigma, drawn)
+    centers = keypoints if unbiased else nearest_cells(keypoints)
+    seen = gaussian_touches_map(centers, heatmap_size, sigma)
+    centers = _centers(centers, seen if drawn is None else seen & drawn)
+    return _product(centers, heatmap_size, sigma, None if unbiased else centers), seen
 
 
-def _unbiased_heatmaps(
-    keypoints: Array, heatmap_size: Tuple[int, int], sigma: float, drawn: Optional[Array]
+def udp_heatmaps(
+    keypoints: Array,
+    heatmap_size: Tuple[int, int],
+    sigma: float,
+    drawn: Optional[Array] = None,
 ) -> Tuple[Array, Array]:
-    # exp(a + b) = exp(a) exp(b): W + H exponentials a keypoint, not W * H
+    """Gaussian heatmaps of unbiased data processing, as MMPose's ``UDPHeatmap`` has them: around
+    the sub-cell centre, and cut at 3 sigma around the nearest cell.
+
+    Args:
+        keypoints (Array): Coordinates (u, v) in heatmap cells, shape (..., 2).
+        heatmap_size (tuple): (W, H) in cells.
+        sigma (float): Standard deviation in cells.
+        drawn (Array, optional): Which keypoints are drawn, bool, shape (...). All by default.
+
+    Returns:
+        tuple: See :func:`gaussian_heatmaps`.
+
+    Example:
+        >>> heatmaps, _ = udp_heatmaps(torch.tensor([[2.2, 1.0]]), (4, 3), sigma=1)
+        >>> heatmaps[0, 1]
+        tensor([0.0889, 0.4868, 0.9802, 0.7261])
+    """
+    nearest = nearest_cells(keypoints)
+    seen = gaussian_touches_map(nearest, heatmap_size, sigma)
+    known = seen if drawn is None else seen & drawn
+    centers, nearest = _centers(keypoints, known), _centers(nearest, known)
+    return _product(centers, heatmap_size, sigma, cut_around=nearest), seen
+
+
+def _product(
+    centers: Array,
+    heatmap_size: Tuple[int, int],
+    sigma: float,
+    cut_around: Optional[Array] = None,
+) -> Array:
+    """2-D Gaussians, where asked cut at 3 sigma around other centres. As exp(a + b) = exp(a)
+    exp(b), W + H exponentials a keypoint do, not W * H."""
     W, H = heatmap_size
-    in_reach = heatmap_in_reach(keypoints, heatmap_size, sigma)
-    offsets = _offsets(keypoints, max(W, H))
-    offsets *= offsets
-    exponent, lowest = constants((-0.5 / sigma**2, -0.5 * REACH**2), offsets)
-    offsets *= exponent
-    lines = exp_(offsets, lowest)
-    _erase(lines, in_reach if drawn is None else in_reach & drawn)
-    return _outer(lines[..., 1, :H], lines[..., 0, :W]), in_reach
-
-
-@lru_cache(maxsize=16)
-def _biased_lines(
-    lowest: int, highest: int, heatmap_size: Tuple[int, int], sigma: float, dtype: str
-) -> np.ndarray:
-    """For each cell from lowest to highest, and then for those below 0, a
-    line along an axis: a Gaussian around it, cut at 3 sigma, and whether it
-    is in reach on the x and on the y axis."""
-    centers = np.roll(np.arange(lowest, highest + 1.0), lowest)
-    offsets = np.arange(max(heatmap_size)) - centers[:, None]
-    lines = np.exp(-0.5 * (offsets / sigma) ** 2) * (abs(offsets) <= 3 * sigma)
-    in_reach = [
-        heatmap_in_reach(np.stack([centers] * 2, -1), (size, size), sigma) for size in heatmap_size
-    ]
-    return np.column_stack([lines, *in_reach]).astype(dtype)
-
-
-def _biased_heatmaps(
-    keypoints: Array, heatmap_size: Tuple[int, int], sigma: float, drawn: Optional[Array]
-) -> Tuple[Array, Array]:
-    # nothing is computed but the product: lines around the nearest cell (DARK,
-    # Section 3.2, Eq. 13) are looked up
-    W, H = heatmap_size
-    lowest = -int(3 * sigma) - 2  # a Gaussian here is not seen
-    highest = max(W, H) - lowest
-    table = _biased_lines(lowest, highest, (W, H), sigma, precision(keypoints))
-    # An index below 0 counts from the end. Like in MMPose, a coordinate in
-    # (-1.5, -0.5) cells goes to cell 0.
-    half, low, high = constants((0.5, lowest, highest), keypoints)
-    lines = look_up(table, whole(keypoints + half, low, high))
-    in_reach = lines[..., 0, -2] * lines[..., 1, -1]
-    in_reach = in_reach > constant(0, in_reach)
-    if drawn is not None:
-        _erase(lines, drawn)
-    return _outer(lines[..., 1, :H], lines[..., 0, :W]), in_reach
+    lines = _gaussian(_offsets(centers, max(W, H)), sigma)
+    if cut_around is not None:
+        lines = lines * (abs(_offsets(cut_around, max(W, H))) <= 3 * sigma)
+    columns, rows = lines[..., 1, :H], lines[..., 0, :W]
+    return namespace(lines).einsum('...y,...x->...yx', columns, rows)
 
 
 def simcc_inside(coords: Array, num_bins: Sequence[int]) -> Array:
-    """Which points lie in the image and have a bin on every axis.
+    """Which points have a bin on every axis: each coordinate is nearest to one.
 
     Args:
-        coords (Array): Coordinates in bins, shape (..., A), one for each
-            axis.
+        coords (Array): Coordinates in bins, shape (..., A), one for each axis.
         num_bins (sequence[int]): Number of bins of each of the A axes.
 
     Returns:
-        Array: Bool, shape (...): no coordinate is negative, and each is
-        nearest to one of the bins. False for NaN.
+        Array: Bool, shape (...): every coordinate lies in [-0.5, bins - 0.5). False for NaN.
+
+    Example:
+        >>> simcc_inside(torch.tensor([[-0.4, 3.0], [2.0, 4.7]]), (4, 5))
+        tensor([ True, False])
     """
-    low, high = constants(_bin_limits(tuple(num_bins)), coords)
-    axes = coords < high
-    axes &= coords >= low
-    inside = axes[..., 0]
-    for i in range(1, axes.shape[-1]):  # twice as fast as axes.all(-1)
-        inside = inside & axes[..., i]
-    return inside
+    limits = as_array([number - 0.5 for number in num_bins], like=coords)
+    return ((coords >= -0.5) & (coords < limits)).all(-1)
 
 
-@lru_cache(maxsize=64)
-def _bin_limits(num_bins: Tuple[int, ...]) -> Tuple:
-    return 0, tuple(number - 0.5 for number in num_bins)
+def simcc_bins(coords: Array, num_bins: int) -> Array:
+    """The nearest bin of each coordinate.
 
+    Args:
+        coords (Array): Coordinates in bins, any shape, none of them NaN.
+        num_bins (int): Bins of the axis; what lies outside gets the first or the last.
 
-@lru_cache(maxsize=64)
-def _density(sigma: Tuple[float, ...]) -> Tuple:
-    """Of the normal density on each axis: the factor of a squared distance in
-    the exponent, the lowest exponent, and the peak."""
-    return (
-        tuple((-0.5 / scale**2,) for scale in sigma),
-        -0.5 * REACH**2,
-        tuple((1 / (scale * math.sqrt(2 * math.pi)),) for scale in sigma),
-    )
+    Returns:
+        Array: int64, same shape.
+
+    Example:
+        >>> simcc_bins(torch.tensor([-0.4, 2.7]), 10)
+        tensor([0, 3])
+    """
+    return as_index(coords.round().clip(0, num_bins - 1))
 
 
 def simcc_one_hot(
@@ -230,15 +205,17 @@ def simcc_one_hot(
     """One at the nearest bin (SimCC, Section 3, without label smoothing).
 
     Args:
-        coords (Array): Coordinates in bins, shape (..., A), inside each of
-            the A axes.
+        coords (Array): Coordinates in bins, shape (..., A), inside each of the A axes.
         num_bins (sequence[int]): Number of bins of each axis.
-        drawn (Array, optional): Which points get a label, bool, shape (...).
-            All by default.
+        drawn (Array, optional): Which points get a label, bool, shape (...); none of them NaN.
+            All but NaN by default.
 
     Returns:
-        tuple[Array]: A label for each axis that sums to 1, shape
-        (..., num_bins).
+        tuple[Array]: A label for each axis that sums to 1, shape (..., num_bins).
+
+    Example:
+        >>> simcc_one_hot(torch.tensor([[0.8]]), (3,))
+        (tensor([[0., 1., 0.]]),)
     """
     return simcc_equal(coords, num_bins, smoothing=0.0, drawn=drawn)
 
@@ -248,99 +225,98 @@ def simcc_equal(
 ) -> Tuple[Array, ...]:
     """Equal label smoothing (SimCC, Section 3 "Label smoothing").
 
-    ``1 - smoothing`` at the nearest bin and ``smoothing / (num_bins - 1)`` at
-    every other.
+    ``1 - smoothing`` at the nearest bin and ``smoothing / (num_bins - 1)`` at every other.
 
     Args:
-        coords (Array): Coordinates in bins, shape (..., A), inside each of
-            the A axes.
+        coords (Array): Coordinates in bins, shape (..., A), inside each of the A axes.
         num_bins (sequence[int]): Number of bins of each axis, at least 2.
         smoothing (float): The part given to the other bins, in [0, 1).
-        drawn (Array, optional): Which points get a label, bool, shape (...).
-            All by default.
+        drawn (Array, optional): Which points get a label, bool, shape (...); none of them NaN.
+            All but NaN by default.
 
     Returns:
-        tuple[Array]: A label for each axis that sums to 1, shape
-        (..., num_bins).
+        tuple[Array]: A label for each axis that sums to 1, shape (..., num_bins).
+
+    Example:
+        >>> simcc_equal(torch.tensor([[0.8]]), (3,), smoothing=0.1)
+        (tensor([[0.0500, 0.9000, 0.0500]]),)
     """
     xp = namespace(coords)
+    centers = _centers(coords, drawn)
     labels = []
     for axis, number in enumerate(num_bins):
-        center = coords[..., axis]
+        center = centers[..., axis]
         nearest = _offsets(center.round(), number) == 0
-        values = as_array(xp.where(nearest, 1.0 - smoothing, smoothing / (number - 1)), coords)
-        _erase(values, center == center if drawn is None else drawn)
-        labels.append(values)
+        label = xp.where(nearest, 1 - smoothing, smoothing / (number - 1))
+        labels.append(as_array(label * xp.isfinite(center)[..., None], like=coords))
     return tuple(labels)
 
 
 def simcc_gaussian(
-    coords: Array, num_bins: Sequence[int], sigma: Sequence[float], drawn: Optional[Array] = None
+    coords: Array,
+    num_bins: Sequence[int],
+    sigma: Sequence[float],
+    drawn: Optional[Array] = None,
 ) -> Tuple[Array, ...]:
     r"""Gaussian label smoothing (SimCC, Section 3 "Label smoothing").
 
-    The density of :math:`\mathcal{N}(c, \sigma)` at every bin; the centre is
-    not rounded. Sums to 1 but for what lies outside the axis. 0 from about
-    6.5 sigma on.
+    The density of :math:`\mathcal{N}(c, \sigma)` at every bin; the centre is not rounded. Sums
+    to 1 but for what lies outside the axis.
+
+    .. math:: \frac{1}{\sqrt{2 \pi} \sigma} \exp\left(-\frac{(i - c)^2}{2 \sigma^2}\right)
 
     Args:
-        coords (Array): Coordinates c in bins, shape (..., A), one for each
-            axis.
+        coords (Array): Coordinates c in bins, shape (..., A), one for each axis.
         num_bins (sequence[int]): Number of bins of each of the A axes.
         sigma (sequence[float]): Standard deviation in bins on each axis.
-        drawn (Array, optional): Which points get a label, bool, shape (...).
-            All by default.
+        drawn (Array, optional): Which points get a label, bool, shape (...); none of them NaN.
+            All but NaN by default.
 
     Returns:
         tuple[Array]: A label for each axis, shape (..., num_bins).
+
+    Example:
+        >>> simcc_gaussian(torch.tensor([[1.0]]), (4,), (1.0,))
+        (tensor([[0.2420, 0.3989, 0.2420, 0.0540]]),)
     """
-    width = 2 * math.ceil(REACH * max(sigma)) + 1
-    if len(num_bins) > 1 and width > min(num_bins):
-        return tuple(
-            simcc_gaussian(coords[..., axis : axis + 1], (number,), (scale,), drawn)[0]
-            for axis, (number, scale) in enumerate(zip(num_bins, sigma))
-        )
-    # all axes together, and only what is not 0: a window on each axis
-    width = min(width, num_bins[0])
-    half, first, last = constants(
-        (width // 2, 0, tuple([number - width for number in num_bins])), coords
+    centers = _centers(coords, drawn)
+    return tuple(
+        _gaussian(_offsets(centers[..., axis], number), scale)
+        * (1 / (math.sqrt(2 * math.pi) * scale))
+        for axis, (number, scale) in enumerate(zip(num_bins, sigma))
     )
-    start = whole(coords - half, first, last)
-    values = _offsets(coords - as_array(start, coords), width)
-    values *= values
-    exponent, lowest, peak = constants(_density(tuple(sigma)), values)
-    values *= exponent
-    values = exp_(values, lowest)
-    values *= peak
-    _erase(values, coords == coords if drawn is None else drawn)
-    return place(values, start, num_bins)
 
 
 def simcc_laplace(
-    coords: Array, num_bins: Sequence[int], sigma: Sequence[float], drawn: Optional[Array] = None
+    coords: Array,
+    num_bins: Sequence[int],
+    sigma: Sequence[float],
+    drawn: Optional[Array] = None,
 ) -> Tuple[Array, ...]:
     r"""Laplace label smoothing (SimCC, Section 3 "Label smoothing").
 
-    The density :math:`\exp(-|x-c|/b) / (2b)` at every bin, with b = sigma.
+    The density :math:`\exp(-|i-c|/b) / (2b)` at every bin, with b = sigma; 0 where it is below
+    1e-34 of its peak.
 
     Args:
-        coords (Array): Coordinates c in bins, shape (..., A), one for each
-            axis.
+        coords (Array): Coordinates c in bins, shape (..., A), one for each axis.
         num_bins (sequence[int]): Number of bins of each of the A axes.
         sigma (sequence[float]): Scale b in bins on each axis.
-        drawn (Array, optional): Which points get a label, bool, shape (...).
-            All by default.
+        drawn (Array, optional): Which points get a label, bool, shape (...); none of them NaN.
+            All but NaN by default.
 
     Returns:
         tuple[Array]: A label for each axis, shape (..., num_bins).
+
+    Example:
+        >>> simcc_laplace(torch.tensor([[1.0]]), (4,), (1.0,))
+        (tensor([[0.1839, 0.5000, 0.1839, 0.0677]]),)
     """
+    xp = namespace(coords)
+    centers = _centers(coords, drawn)
     labels = []
     for axis, (number, scale) in enumerate(zip(num_bins, sigma)):
-        center = coords[..., axis]
-        values = abs(_offsets(center, number))
-        values *= -1 / scale
-        values = exp_(values, constant(-80, values))
-        values *= 0.5 / scale
-        _erase(values, center == center if drawn is None else drawn)
-        labels.append(values)
+        distance = abs(_offsets(centers[..., axis], number)) * (1 / scale)
+        # as for the Gaussian, no subnormal number
+        labels.append(xp.exp(xp.where(distance < 78, -distance, -math.inf)) * (0.5 / scale))
     return tuple(labels)

@@ -23,6 +23,10 @@ def kl_divergence(logits: Tensor, labels: Tensor) -> Tensor:
 
     Returns:
         Tensor: Shape (...), float32.
+
+    Example:
+        >>> kl_divergence(torch.zeros(1, 4), torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
+        tensor([1.3863])
     """
     shape = logits.shape[:-1]
     logits = logits.flatten(0, -2).float()
@@ -51,6 +55,10 @@ def kl_divergence_equal(logits: Tensor, bins: Tensor, smoothing: float) -> Tenso
 
     Returns:
         Tensor: Shape (...), float32.
+
+    Example:
+        >>> kl_divergence_equal(torch.zeros(1, 4), torch.tensor([0]), smoothing=0.0)
+        tensor([1.3863])
     """
     others = logits.shape[-1] - 1
     share = smoothing / others

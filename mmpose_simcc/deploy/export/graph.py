@@ -3,17 +3,15 @@
 
 from typing import Optional, Tuple, Union
 
-import numpy as np
 import torch
-from mmpose.codecs import MSRAHeatmap, SimCCLabel
 from mmpose.models import TopdownPoseEstimator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ...codecs import DARKCodec, HeatmapCodec, SimCCCodec
-from ...codecs.base import TensorCodec
-from ...functional.decode import peak_mass
+from ...codecs import SimCCCodec, equivalent_codec
+from ...functional import peak_mass
 from ...models import Heatmap1DHead
-from ...utils.checks import check_choice, invalid
+from ...utils.checks import check_choice
 from ..client import RTMLIB_MEAN, RTMLIB_STD
 
 INPUTS = ('float', 'bgr', 'uint8')
@@ -98,7 +96,8 @@ def relative_probabilities(logits: Tensor, radius: int, perfect_mass: float) -> 
     peak, locs = logits.max(dim=-1)
     is_below = logits < peak.unsqueeze(-1)
     relative = (logits - peak.unsqueeze(-1)).exp()
-    mass = peak_mass(relative, locs, radius) / relative.sum(dim=-1)
+    around = F.pad(relative, (radius, radius))  # a peak may lie at an end
+    mass = peak_mass(around, locs + radius, radius) / relative.sum(dim=-1)
     score = (mass / perfect_mass).clamp(max=1)
     return _below_the_peak(relative, is_below) * score.unsqueeze(-1)
 
@@ -127,23 +126,6 @@ def _below_the_peak(values: Tensor, is_below: Tensor) -> Tensor:
     return values * torch.where(is_below, 1 - 1e-6, 1.0)
 
 
-def perfect_stock_masses(codec: SimCCLabel, loss: nn.Module, radius: int) -> Tuple:
-    """The probability around the peak, along x and y, in a perfect prediction
-    of a stock SimCC model: the label's, as its loss normalises it."""
-    center = np.array(codec.input_size, np.float32) // 2
-    encoded = codec.encode(center[None, None], np.ones((1, 1), np.float32))
-    masses = []
-    for axis in 'xy':
-        label = torch.from_numpy(encoded[f'keypoint_{axis}_labels']).double()
-        if getattr(loss, 'label_softmax', False):
-            # MMPose < 1.3 has one temperature for both
-            beta = getattr(loss, 'label_beta', loss.beta)
-            label = (label * beta).softmax(-1)
-        label = label[0] / label.sum()
-        masses.append(float(peak_mass(label, label.argmax(-1), radius)))
-    return tuple(masses)
-
-
 class Decode(nn.Module):
     """From the network's outputs to the client's.
 
@@ -163,52 +145,25 @@ class Decode(nn.Module):
 
     def __init__(self, head: nn.Module, output: Optional[str] = None) -> None:
         super().__init__()
-        self.codec = self._tensor_codec(head)
+        self.codec = equivalent_codec(head.decoder, getattr(head, 'loss_module', None))
         self.is_simcc = isinstance(self.codec, SimCCCodec)
         self.is_logits = not isinstance(head, Heatmap1DHead)
-        # stock SimCC may be trained on the softmax of scaled logits
-        self.beta = (
-            float(getattr(head.loss_module, 'beta', 1))
-            if isinstance(head.decoder, SimCCLabel)
-            else 1.0
-        )
         self.output = check_choice(
             'output',
             output or ('simcc' if self.is_simcc else 'keypoints'),
             tuple(OUTPUTS)[0 if self.is_simcc else 1 :],
         )
 
-    @staticmethod
-    def _tensor_codec(head: nn.Module) -> TensorCodec:
-        codec = head.decoder
-        if isinstance(codec, TensorCodec):
-            return codec
-        if isinstance(codec, MSRAHeatmap):
-            sizes = [tuple(map(int, size)) for size in (codec.input_size, codec.heatmap_size)]
-            if codec.unbiased:
-                return DARKCodec(*sizes, sigma=codec.sigma, blur_kernel_size=codec.blur_kernel_size)
-            return HeatmapCodec(*sizes, sigma=codec.sigma)
-        if isinstance(codec, SimCCLabel) and not codec.use_dark:
-            same = SimCCCodec(tuple(map(int, codec.input_size)), codec.simcc_split_ratio)
-            same.perfect_mass = perfect_stock_masses(codec, head.loss_module, same.peak_radius)
-            return same
-        raise invalid(
-            'model.head.decoder',
-            type(codec).__name__,
-            'a codec of mmpose_simcc, or stock MSRAHeatmap or SimCCLabel (without use_dark)',
-        )
-
     def forward(self, *responses: Tensor) -> Tuple[Tensor, Tensor]:
         """Outputs as named in ``OUTPUTS``, in input-image pixels."""
-        if self.beta != 1:
-            responses = [response * self.beta for response in responses]
         if self.output == 'keypoints':
             return self.codec.decode_tensors(*responses)
         if not self.is_logits:
             return tuple(relative_heights(heights) for heights in responses)
+        codec = self.codec
         return tuple(
-            relative_probabilities(logits, self.codec.peak_radius, mass)
-            for logits, mass in zip(responses, self.codec.perfect_mass)
+            relative_probabilities(logits * codec.beta, codec.peak_radius, mass)
+            for logits, mass in zip(responses, codec.perfect_mass)
         )
 
 

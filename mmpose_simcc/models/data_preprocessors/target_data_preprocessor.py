@@ -8,7 +8,6 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.structures import PoseDataSample
 from mmpose.utils.typing import ConfigType
 
-from ...codecs.base import TensorCodec
 from ...utils.checks import invalid
 
 
@@ -32,7 +31,7 @@ class TargetDataPreprocessor(PoseDataPreprocessor):
     def __init__(self, codec: ConfigType, **kwargs) -> None:
         super().__init__(**kwargs)
         self.codec = KEYPOINT_CODECS.build(codec)
-        if not isinstance(self.codec, TensorCodec):
+        if not hasattr(self.codec, 'encode_tensors'):
             raise invalid('codec', codec['type'], 'a codec of mmpose_simcc')
 
     def forward(self, data: dict, training: bool = False) -> dict:
@@ -54,7 +53,7 @@ class TargetDataPreprocessor(PoseDataPreprocessor):
     @torch.no_grad()
     def _add_labels(self, samples: List[PoseDataSample]) -> None:
         given = [sample.gt_instance_labels for sample in samples]
-        labels = self.codec.encode_batch(
+        labels = self.codec.encode_tensors(
             torch.stack([label.keypoint_labels for label in given]),
             torch.stack([label.keypoints_visible for label in given]),
         )

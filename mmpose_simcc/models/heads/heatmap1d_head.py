@@ -6,18 +6,14 @@ from typing import Sequence, Tuple
 import torch
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
-from mmengine.structures import PixelData
 from mmpose.codecs.base import BaseKeypointCodec
-from mmpose.evaluation.functional import simcc_pck_accuracy
 from mmpose.models.heads import HeatmapHead
-from mmpose.models.heads.base_head import BaseHead
 from mmpose.registry import KEYPOINT_CODECS, MODELS
-from mmpose.utils.tensor_utils import to_numpy
-from mmpose.utils.typing import ConfigType, Features, OptConfigType, OptSampleList, Predictions
+from mmpose.utils.typing import ConfigType, OptConfigType
 from torch import Tensor, nn
 
-from ...functional import average_flip_simcc
 from ...utils.checks import check_size, invalid
+from .base_simcc_head import BaseSimCCHead, Vectors
 
 
 class RowCollapse(nn.Sequential):
@@ -111,7 +107,7 @@ def _upsampling(
 
 
 @MODELS.register_module()
-class Heatmap1DHead(BaseHead):
+class Heatmap1DHead(BaseSimCCHead):
     """Attentive 1-D heatmap regression (`Yin et al.`_, ACM MM 2020), as SimCC
     compares with it (Table 3).
 
@@ -154,7 +150,7 @@ class Heatmap1DHead(BaseHead):
         decoder (dict): A :class:`SimCCCodec` whose bins are the heatmaps'
             (one a pixel by default), with ``label_smoothing='gaussian'``,
             ``refine='none'`` and, since the outputs are heatmaps and not
-            logits, ``score='logit'``: the score is the lower of two peaks.
+            logits, ``score='maximum'``: the score is the lower of two peaks.
         init_cfg (dict, optional): Initialization config.
 
     Raises:
@@ -226,86 +222,21 @@ class Heatmap1DHead(BaseHead):
         x, y = self.co_attention(self.decouple_x(maps), self.decouple_y(maps.transpose(2, 3)))
         return self.upsample_x(x), self.upsample_y(y)
 
-    def predict(
-        self, feats: Features, batch_data_samples: OptSampleList, test_cfg: OptConfigType = {}
-    ) -> Predictions:
-        """Predict keypoints from features.
-
-        Args:
-            feats (tuple[Tensor] | list[tuple[Tensor]]): The features, or for
-                the flip test those of the image and of its mirror image.
-            batch_data_samples (list[:obj:`PoseDataSample`]): The samples.
-            test_cfg (dict): ``flip_test`` averages the heatmaps of both;
-                ``output_heatmaps`` also returns heatmaps.
-
-        Returns:
-            list[InstanceData] | tuple: Predictions with ``keypoints`` (1, K,
-            2) in input-image pixels and ``keypoint_scores`` (1, K). With
-            ``output_heatmaps`` also a list of ``PixelData`` with
-            ``heatmaps``, the products of the two vectors (K, h, w).
-        """
-        if test_cfg.get('flip_test', False):
-            feats, feats_flip = feats
-            x, y = average_flip_simcc(
-                self.forward(feats),
-                self.forward(feats_flip),
-                batch_data_samples[0].metainfo['flip_indices'],
-                self.decoder.simcc_split_ratio,
-            )
-        else:
-            x, y = self.forward(feats)
-
-        preds = self.decode((x, y))
-        if not test_cfg.get('output_heatmaps', False):
-            return preds
-        # negative values would turn into positive products
-        heatmaps = y.clamp(min=0).unsqueeze(-1) * x.clamp(min=0).unsqueeze(-2)
-        return preds, [PixelData(heatmaps=maps) for maps in heatmaps.detach()]
-
-    def loss(
-        self, feats: Tuple[Tensor], batch_data_samples: OptSampleList, train_cfg: OptConfigType = {}
-    ) -> dict:
-        """Losses of a batch.
-
-        Args:
-            feats (tuple[Tensor]): The features.
-            batch_data_samples (list[:obj:`PoseDataSample`]): The samples,
-                with SimCC labels in ``gt_instance_labels``.
-            train_cfg (dict): ``compute_acc`` (True by default) also gives
-                the training accuracy.
-
-        Returns:
-            dict: ``loss_kpt``, the sum over the axes, and ``acc_pose``.
-        """
-        pred = self.forward(feats)
-        labels = [d.gt_instance_labels for d in batch_data_samples]
-        target = (
-            torch.cat([label.keypoint_x_labels for label in labels]),
-            torch.cat([label.keypoint_y_labels for label in labels]),
-        )
-        weights = torch.cat([label.keypoint_weights for label in labels])
+    def _loss(self, pred: Vectors, target: Vectors, weights: Tensor) -> Tensor:
         # labels are densities: a division by their peak gives a height of 1
-        losses = dict(
-            loss_kpt=sum(
-                self.loss_module(p, t / peak, weights)
-                for p, t, peak in zip(pred, target, self.decoder.perfect_peak)
-            )
+        return sum(
+            self.loss_module(p, t / peak, weights)
+            for p, t, peak in zip(pred, target, self.decoder.perfect_peak)
         )
-        if train_cfg.get('compute_acc', True):
-            _, accuracy, _ = simcc_pck_accuracy(
-                output=to_numpy(pred),
-                target=to_numpy(target),
-                simcc_split_ratio=self.decoder.simcc_split_ratio,
-                mask=to_numpy(weights) > 0,
-            )
-            losses.update(acc_pose=pred[0].new_tensor(accuracy))
-        return losses
+
+    def _responses(self, pred: Vectors) -> Vectors:
+        return tuple(heights.clamp(0, 1) for heights in pred)
 
 
 def _build_decoder(decoder: ConfigType, num_bins: Tuple[int, int]) -> BaseKeypointCodec:
     """Build the codec of heatmaps with ``num_bins`` bins along x and y."""
     codec = KEYPOINT_CODECS.build(decoder)
-    required = dict(label_smoothing='gaussian', refine='none', score='logit', num_bins=num_bins)
+    required = dict(label_smoothing='gaussian', refine='none', score='maximum', num_bins=num_bins)
     for name, value in required.items():
         if getattr(codec, name, None) != value:
             raise invalid('decoder', decoder, f'a SimCCCodec with {name} = {value!r}')

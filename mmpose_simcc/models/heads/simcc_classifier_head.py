@@ -1,22 +1,19 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 from typing import Optional, Sequence, Tuple
 
-import torch
 from mmcv.cnn import build_conv_layer
-from mmengine.structures import PixelData
-from mmpose.models.heads.base_head import BaseHead
 from mmpose.registry import KEYPOINT_CODECS, MODELS
-from mmpose.utils.typing import ConfigType, Features, OptConfigType, OptSampleList, Predictions
+from mmpose.utils.typing import ConfigType, OptConfigType
 from torch import Tensor, nn
 
-from ...functional import average_flip_simcc, vector_argmax
 from ...utils.checks import check_choice, check_int, check_size, invalid
+from .base_simcc_head import BaseSimCCHead, Vectors
 
 OptIntSeq = Optional[Sequence[int]]
 
 
 @MODELS.register_module()
-class SimCCClassifierHead(BaseHead):
+class SimCCClassifierHead(BaseSimCCHead):
     """Coordinate classification head (SimCC, Section 3, Fig. 2): keypoint
     representations, flattened, and one linear layer an axis that all
     keypoints share.
@@ -95,6 +92,7 @@ class SimCCClassifierHead(BaseHead):
         if not getattr(self.decoder, 'dense_labels', True):
             loss = {'smoothing': self.decoder.bin_smoothing, **loss}
         self.loss_module = MODELS.build(loss)
+        self._check_loss()
 
         self.deconv_head = None
         self.final_layer = None
@@ -137,6 +135,15 @@ class SimCCClassifierHead(BaseHead):
         num_bins = [round(size * self.simcc_split_ratio) for size in self.input_size]
         self.mlp_head_x = nn.Linear(features, num_bins[0])
         self.mlp_head_y = nn.Linear(features, num_bins[1])
+
+    def _check_loss(self) -> None:
+        """Scores and refinement must see the probabilities that the loss sees."""
+        for name in ('beta', 'label_softmax', 'label_beta'):
+            known = getattr(self.decoder, name, None)
+            given = getattr(self.loss_module, name, known)
+            used = name != 'label_beta' or getattr(self.decoder, 'label_softmax', False)
+            if known is not None and used and given != known:
+                raise invalid(f'loss.{name}', given, f"the decoder's `{name}`, {known!r}")
 
     def _from_decoder(self, name: str, value):
         """An argument of the head that the decoder knows as well."""
@@ -205,89 +212,11 @@ class SimCCClassifierHead(BaseHead):
             x = x.reshape(x.shape[0], self.out_channels, -1)
         return self.mlp_head_x(x), self.mlp_head_y(x)
 
-    def predict(
-        self, feats: Features, batch_data_samples: OptSampleList, test_cfg: OptConfigType = {}
-    ) -> Predictions:
-        """Predict keypoints from features.
+    def _loss(self, pred: Vectors, target: Vectors, weights: Tensor) -> Tensor:
+        return self.loss_module(pred, target, weights)
 
-        Args:
-            feats (tuple[Tensor] | list[tuple[Tensor]]): The features, or for
-                the flip test those of the image and of its mirror image.
-            batch_data_samples (list[:obj:`PoseDataSample`]): The samples.
-            test_cfg (dict): ``flip_test`` averages the logits of both;
-                ``output_heatmaps`` also returns the responses.
-
-        Returns:
-            list[InstanceData] | tuple: Predictions with ``keypoints`` (1, K,
-            2) in input-image pixels and ``keypoint_scores`` (1, K). With
-            ``output_heatmaps`` also ``keypoint_x_labels`` and
-            ``keypoint_y_labels``, the responses relative to a perfect
-            prediction in [0, 1], shape (1, K, bins), and a list of
-            ``PixelData`` with ``heatmaps``, their product (K, h * k, w * k).
-        """
-        if test_cfg.get('flip_test', False):
-            feats, feats_flip = feats
-            pred_x, pred_y = average_flip_simcc(
-                self.forward(feats),
-                self.forward(feats_flip),
-                batch_data_samples[0].metainfo['flip_indices'],
-                self.simcc_split_ratio,
-            )
-        else:
-            pred_x, pred_y = self.forward(feats)
-
-        preds = self.decode((pred_x, pred_y))
-        if not test_cfg.get('output_heatmaps', False):
-            return preds
-
-        responses = [
-            (logits.detach().float().softmax(-1) / peak).clamp(max=1)
-            for logits, peak in zip((pred_x, pred_y), self.decoder.perfect_peak)
-        ]
-        for pred, x, y in zip(preds, *(r.cpu().numpy() for r in responses)):
-            pred.keypoint_x_labels = x[None]
-            pred.keypoint_y_labels = y[None]
-        heatmaps = responses[1].unsqueeze(-1) * responses[0].unsqueeze(-2)
-        return preds, [PixelData(heatmaps=maps) for maps in heatmaps]
-
-    def loss(
-        self, feats: Tuple[Tensor], batch_data_samples: OptSampleList, train_cfg: OptConfigType = {}
-    ) -> dict:
-        """Losses of a batch.
-
-        Args:
-            feats (tuple[Tensor]): The features.
-            batch_data_samples (list[:obj:`PoseDataSample`]): The samples,
-                with labels in ``gt_instance_labels``.
-            train_cfg (dict): ``compute_acc`` (True by default) also gives
-                the training accuracy.
-
-        Returns:
-            dict: ``loss_kpt``, and ``acc_pose``: the part of keypoints
-            whose argmax lies within 5% of the image size of the label's.
-        """
-        pred = self.forward(feats)
-        labels = [d.gt_instance_labels for d in batch_data_samples]
-        target = (
-            torch.cat([label.keypoint_x_labels for label in labels]),
-            torch.cat([label.keypoint_y_labels for label in labels]),
+    def _responses(self, pred: Vectors) -> Vectors:
+        return tuple(
+            ((logits.float() * self.decoder.beta).softmax(-1) / peak).clamp(max=1)
+            for logits, peak in zip(pred, self.decoder.perfect_peak)
         )
-        weights = torch.cat([label.keypoint_weights for label in labels])
-        losses = dict(loss_kpt=self.loss_module(pred, target, weights))
-        if train_cfg.get('compute_acc', True):
-            losses.update(acc_pose=_accuracy(pred, target, weights > 0))
-        return losses
-
-
-@torch.no_grad()
-def _accuracy(
-    pred: Tuple[Tensor, Tensor], target: Tuple[Tensor, Tensor], mask: Tensor, thr: float = 0.05
-) -> Tensor:
-    """PCK normalised by the image size, over the keypoints in ``mask``."""
-    squared = 0
-    for logits, label in zip(pred, target):
-        bins = label if label.ndim == 2 else vector_argmax(label)[0]
-        offset = (vector_argmax(logits)[0] - bins) / logits.shape[-1]
-        squared = squared + offset.square()
-    correct = (squared < thr**2) & mask
-    return correct.sum() / mask.sum().clamp(min=1)

@@ -6,7 +6,7 @@ from mmpose.registry import MODELS
 from torch import Tensor, nn
 
 from ...functional import kl_divergence, kl_divergence_equal
-from ...utils.checks import check_choice, check_number, invalid
+from ...utils.checks import check_bool, check_choice, check_number, invalid
 
 
 @MODELS.register_module()
@@ -18,27 +18,28 @@ class SimCCKLLoss(nn.Module):
     smoothed labels may be given as bins, see ``dense_labels`` of
     :class:`SimCCCodec`: the value is the same, and no vector is read.
 
-    ``SimCCKLLoss()`` sums over the bins and averages over samples and
-    keypoints, as the published code does with equal label smoothing.
-    A stock MMPose config moves over by renaming ``KLDiscretLoss``: as soon as
-    one of stock's arguments is given, the values are stock's, which averages
-    over the bins and sums over the samples. Distributed training takes the
-    mean of the processes' gradients: with ``'paper'`` those of the global
-    batch, with ``'stock'`` the sum over it divided by their number.
+    A stock MMPose config moves over by renaming ``KLDiscretLoss`` and adding
+    ``reduction='stock'``, with which the values are stock's. Distributed
+    training takes the mean of the processes' gradients: with ``'mean'`` those
+    of the global batch, with ``'stock'`` the sum over it divided by their
+    number.
 
     Args:
-        beta (float, optional): Factor of the logits. 1 by default.
-        label_softmax (bool, optional): Whether labels pass a softmax. False
-            by default.
-        label_beta (float, optional): Factor of the labels before their
-            softmax. 10 by default.
-        use_target_weight (bool, optional): Whether keypoint weights count.
-            True by default.
+        beta (float): Factor of the logits. Defaults to 1.
+        label_softmax (bool): Whether labels pass a softmax. Defaults to
+            False.
+        label_beta (float): Factor of the labels before their softmax.
+            Defaults to 10.
+        use_target_weight (bool): Whether keypoint weights count. Defaults to
+            True.
         mask (sequence[int], optional): Keypoints that are weighted by
             ``mask_weight``.
-        mask_weight (float, optional): Their weight. 1 by default.
-        reduction (str, optional): ``'paper'`` or ``'stock'``, see above.
-            Follows from the arguments by default.
+        mask_weight (float): Their weight. Defaults to 1.
+        reduction (str): ``'mean'`` sums over the bins and averages over
+            samples and keypoints, as the published code does with equal
+            label smoothing. ``'stock'`` averages over bins and keypoints and
+            sums over the samples, as ``KLDiscretLoss``. Defaults to
+            ``'mean'``.
         smoothing (float): The part that labels given as bins leave to the
             other bins, in [0, 1). :class:`SimCCClassifierHead` takes it from
             its decoder. Defaults to 0, one-hot.
@@ -50,32 +51,24 @@ class SimCCKLLoss(nn.Module):
 
     def __init__(
         self,
-        beta: Optional[float] = None,
-        label_softmax: Optional[bool] = None,
-        label_beta: Optional[float] = None,
-        use_target_weight: Optional[bool] = None,
+        beta: float = 1.0,
+        label_softmax: bool = False,
+        label_beta: float = 10.0,
+        use_target_weight: bool = True,
         mask: Optional[Sequence[int]] = None,
-        mask_weight: Optional[float] = None,
-        reduction: Optional[str] = None,
+        mask_weight: float = 1.0,
+        reduction: str = 'mean',
         smoothing: float = 0.0,
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        stock = (beta, label_softmax, label_beta, use_target_weight, mask, mask_weight)
-        if reduction is None:
-            is_stock = any(value is not None for value in stock)
-            reduction = 'stock' if is_stock else 'paper'
-        self.reduction = check_choice('reduction', reduction, ('paper', 'stock'))
-        self.beta = 1.0 if beta is None else check_number('beta', beta, above=0)
-        self.label_softmax = bool(label_softmax)
-        self.label_beta = (
-            10.0 if label_beta is None else check_number('label_beta', label_beta, above=0)
-        )
-        self.use_target_weight = use_target_weight in (None, True)
+        self.beta = check_number('beta', beta, above=0)
+        self.label_softmax = check_bool('label_softmax', label_softmax)
+        self.label_beta = check_number('label_beta', label_beta, above=0)
+        self.use_target_weight = check_bool('use_target_weight', use_target_weight)
         self.mask = mask
-        self.mask_weight = (
-            1.0 if mask_weight is None else check_number('mask_weight', mask_weight, low=0)
-        )
+        self.mask_weight = check_number('mask_weight', mask_weight, low=0)
+        self.reduction = check_choice('reduction', reduction, ('mean', 'stock'))
         self.smoothing = check_number('smoothing', smoothing, low=0, below=1)
         self.loss_weight = check_number('loss_weight', loss_weight, low=0)
 
@@ -111,7 +104,7 @@ class SimCCKLLoss(nn.Module):
             weight[list(self.mask)] = self.mask_weight
             loss = loss * weight
         loss = loss.sum() / K
-        if self.reduction == 'paper':
+        if self.reduction == 'mean':
             loss = loss / N
         return loss * self.loss_weight
 

@@ -11,9 +11,8 @@ from mmpose.registry import KEYPOINT_CODECS
 from torch import Tensor
 
 from ...codecs import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
-from ...codecs.daec import empirical_delta
 from ...codecs.heatmap import BaseHeatmapCodec
-from ...functional.decode import daec_radius, heatmap_argmax, vector_argmax
+from ...functional import daec_radius, empirical_delta, heatmap_argmax, vector_argmax
 from ...utils.checks import invalid
 from .windows import (
     decode_grid,

@@ -12,7 +12,7 @@ set_representation(
         simcc_split_ratio=1,
         label_smoothing='gaussian',
         sigma=8,
-        score='logit',
+        score='maximum',
     ),
     head=dict(type='Heatmap1DHead', in_featuremap_size=(8, 8)),
 )

@@ -1,0 +1,63 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Scores of SimCC vectors."""
+
+from .arrays import Array, arange, namespace, take
+
+
+def _around(vectors: Array, locs: Array, radius: int) -> Array:
+    """The ``2 radius + 1`` entries around the peak of every vector, shape (..., 2 radius + 1)."""
+    return take(vectors, locs[..., None] + (arange(2 * radius + 1, locs) - radius))
+
+
+def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:
+    r"""The sum around the peak of every vector, :math:`\sum_{|i - m| \le r} v_i`.
+
+    Args:
+        vectors (Array): Shape (..., L).
+        locs (Array): Peaks m, int64 in [radius, L - radius), shape (...).
+        radius (int): r, how many entries on both sides count.
+
+    Returns:
+        Array: Shape (...).
+
+    Example:
+        >>> peak_mass(np.array([[1.0, 2.0, 5.0, 2.0, 1.0]]), np.array([2]), 1)
+        array([9.])
+    """
+    return _around(vectors, locs, radius).sum(-1)
+
+
+def simcc_score(
+    probabilities: Array, locs: Array, radius: int, perfect_mass: Array, num_bins: Array
+) -> Array:
+    r"""The score of a SimCC vector: the probability around its peak, relative to a perfect
+    prediction's.
+
+    .. math:: \min\left(1, \frac{\sum_{|i - m| \le r} p_i}{\sum_{|i - m| \le r} p^*_i}\right)
+
+    The peak alone would be small for smooth labels and for fine bins (0.1 for a Gaussian of
+    sigma 4), and a logit is unbounded; this means the same for every label smoothing and k. A
+    vector without a peak, all of whose bins are alike, scores 0.
+
+    Args:
+        probabilities (Array): p, shape (..., L).
+        locs (Array): Peaks m, int64 in [radius, L - radius), shape (...).
+        radius (int): r, the bins of one pixel.
+        perfect_mass (Array | float): The same sum of a perfect prediction p*, see
+            :func:`peak_mass`. Broadcasts to (...).
+        num_bins (Array | int): Bins of each vector, without what surrounds them. Broadcasts to
+            (...).
+
+    Returns:
+        Array: In [0, 1], shape (...). NaN where a vector holds NaN.
+
+    Example:
+        >>> half_as_good = np.array([[0.1, 0.2, 0.3, 0.2, 0.2]])
+        >>> simcc_score(half_as_good, np.array([2]), 0, 0.6, 5)
+        array([0.5])
+    """
+    around = _around(probabilities, locs, radius)
+    score = (around.sum(-1) / perfect_mass).clip(None, 1)
+    # not above a flat vector's peak but by rounding
+    flat = around[..., radius] * num_bins <= 1 + 1e-6
+    return namespace(score).where(flat, 0.0, score)
