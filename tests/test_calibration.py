@@ -86,7 +86,7 @@ class TestWindows:
         maps, _ = noisy_heatmaps(40)
         locs, peaks = heatmap_argmax(maps)
         source = maps if blur == 1 else smooth_heatmaps(maps, blur)
-        windows = extract_windows(source, locs, reach=9)
+        windows = extract_windows(source, locs, half_width=9)
         sums = window_sums(windows / peaks[:, None, None], locs, peaks, (16, 20), 2.0, corner)
         pairs = torch.cartesian_prod(torch.tensor(DELTAS), torch.tensor(DELTAS))
         ours = decode_windows(sums, pairs[None]) + locs[:, None]
@@ -199,10 +199,22 @@ class TestRecords:
         assert SHARD_PEOPLE * size < 10e6
 
     def test_other_decoders_are_refused(self):
-        with pytest.raises(ValueError, match='model.head.decoder'):
-            build_records(
-                dict(type='UDPHeatmap', input_size=(64, 64), heatmap_size=(16, 16), sigma=2), -2
-            )
+        udp = dict(type='UDPHeatmap', input_size=(64, 64), heatmap_size=(16, 16), sigma=2)
+        with pytest.raises(ValueError, match='`decoder` must be .*UDPHeatmap'):
+            build_records(dict(udp, heatmap_type='combined'), -2)
+        assert build_records(udp, -2).codec.use_udp
+
+    def test_rtmpose_windows_are_those_of_its_probabilities(self):
+        """softmax(10 z), as its loss has it."""
+        decoder = dict(type='SimCCLabel', input_size=(64, 64), sigma=4.0, normalize=False)
+        loss = dict(type='KLDiscretLoss', beta=10.0, label_softmax=True)
+        records = build_records(decoder, loss=loss)
+        z = torch.rand(2, 3, 128)
+        stored = records.record(z, z)
+        probabilities = (10 * z).softmax(-1)
+        np.testing.assert_allclose(
+            stored['peaks'], probabilities.amax(-1)[..., None].expand(-1, -1, 2), rtol=1e-5
+        )
 
 
 class TestSearch:

@@ -298,6 +298,19 @@ class TestVectors:
         exact = 1 < locs.item() < 98
         assert (refined - x).abs().item() < (0.01 if exact else 0.51)
 
+    @pytest.mark.parametrize('kind', ['torch', 'numpy'])
+    def test_any_layout_and_half_precision(self, kind):
+        vectors = as_tensor(random_maps(10, (50, 1, 60))[:, 0]).abs().half()
+        strided = vectors.T.contiguous().T
+        if kind == 'numpy':
+            vectors, strided = vectors.numpy(), np.asfortranarray(vectors.numpy())
+        wide = vectors.float() if kind == 'torch' else vectors.astype(np.float32)
+        locs, _ = F.vector_argmax(wide)
+        for function, args in ((F.refine_dark_1d, (11,)), (F.decode_daec_1d, (2, 1.5))):
+            expected = function(wide, locs, *args)
+            for half in (vectors, strided):
+                np.testing.assert_allclose(function(half, locs, *args), expected, atol=1e-5)
+
     def test_dark_stays_on_the_axis(self):
         rng = np.random.default_rng(0)
         vectors = as_tensor(rng.random((500, 12)))

@@ -156,6 +156,23 @@ class TestBinLabels:
                 assert bins[key].shape == (2, 17)
                 assert np.array_equal(bins[key][used], dense[key].argmax(-1)[used])
 
+    @pytest.mark.parametrize('smoothing', ['none', 'equal'])
+    def test_loss_of_a_codec_is_that_of_its_dense_labels(self, smoothing):
+        """Also for visibilities between 0 and 0.5, which are not labelled but have a weight."""
+        rng = np.random.default_rng(0)
+        keypoints = rng.uniform(-20, 250, (1, 17, 2))
+        visible = rng.choice([0, 0.3, 1.0], (1, 17))
+        torch.manual_seed(0)
+        pred = torch.randn(1, 17, 384), torch.randn(1, 17, 512)
+        losses = []
+        for dense in (True, False):
+            codec = SimCCCodec(**SIZE, label_smoothing=smoothing, dense_labels=dense)
+            encoded = {k: torch.from_numpy(v) for k, v in codec.encode(keypoints, visible).items()}
+            target = tuple(encoded[f'keypoint_{axis}_labels'] for axis in 'xy')
+            loss = SimCCKLLoss(smoothing=codec.bin_smoothing)
+            losses.append(loss(pred, target, encoded['keypoint_weights']))
+        torch.testing.assert_close(*losses)
+
     def test_module(self):
         torch.manual_seed(0)
         pred = torch.randn(4, 17, 384), torch.randn(4, 17, 512)

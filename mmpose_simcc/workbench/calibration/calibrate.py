@@ -479,7 +479,7 @@ def calibrate(
         check_number('low', low, high=0)
     if subset is not None:
         check_int('subset', subset, 1)
-    records = build_records(cfg.model.head.decoder, low)
+    records = build_records(cfg.model.head.decoder, low, cfg.model.head.get('loss'))
     high = records.high if high is None else high
     check_number('high', high, low=1, high=records.high)
     step = records.default_step if step is None else step

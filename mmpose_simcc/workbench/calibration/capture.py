@@ -228,7 +228,7 @@ def _identity(
             batch_size,
             SHARD_PEOPLE,
             records.identity,
-            records.reach,
+            records.half_width,
         ],
         sort_keys=True,
         default=str,

@@ -6,14 +6,11 @@ from typing import Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
-from mmpose.codecs import MSRAHeatmap
-from mmpose.registry import KEYPOINT_CODECS
+from mmpose.registry import KEYPOINT_CODECS, MODELS
 from torch import Tensor
 
-from ...codecs import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
-from ...codecs.heatmap import BaseHeatmapCodec
+from ...codecs import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec, equivalent_codec
 from ...functional import daec_radius, empirical_delta, heatmap_argmax, vector_argmax
-from ...utils.checks import invalid
 from .windows import (
     decode_grid,
     decode_windows,
@@ -60,7 +57,7 @@ class HeatmapRecords:
     """Records of heatmaps: the window of each, raw and smoothed.
 
     Args:
-        codec (BaseHeatmapCodec | MSRAHeatmap): The head's decoder.
+        codec (BaseHeatmapCodec): The head's decoder.
         low (float, optional): The smallest factor that will be asked for, -2
             by default.
     """
@@ -73,9 +70,10 @@ class HeatmapRecords:
     unit = 'cells'
 
     def __init__(self, codec, low: Optional[float] = None) -> None:
-        geometry = {name: getattr(codec, name) for name in ('input_size', 'heatmap_size', 'sigma')}
-        if isinstance(codec, BaseHeatmapCodec):
-            geometry['blur_kernel_size'] = codec.blur_kernel_size
+        geometry = {
+            name: getattr(codec, name)
+            for name in ('input_size', 'heatmap_size', 'sigma', 'blur_kernel_size', 'use_udp')
+        }
         self.references = dict(
             argmax=HeatmapCodec(refine='none', **geometry),
             quarter=HeatmapCodec(refine='quarter', **geometry),
@@ -87,7 +85,7 @@ class HeatmapRecords:
         )
         self.high = daec_radius(self.codec.sigma)
         self.low = -2.0 if low is None else low
-        self.reach = self.high + max(0, -int(np.floor(self.low)))
+        self.half_width = self.high + max(0, -int(np.floor(self.low)))
 
     @property
     def identity(self) -> dict:
@@ -123,8 +121,8 @@ class HeatmapRecords:
         return dict(
             locs=locs.view(*shape, 2).short().cpu().numpy(),
             peaks=peaks.view(shape).cpu().numpy(),
-            raw=_store(extract_windows(maps, locs, self.reach), peaks, shape),
-            smoothed=_store(extract_windows(smoothed, locs, self.reach), peaks, shape),
+            raw=_store(extract_windows(maps, locs, self.half_width), peaks, shape),
+            smoothed=_store(extract_windows(smoothed, locs, self.half_width), peaks, shape),
         )
 
     def _sums(self, records: Arrays, setting: Setting):
@@ -202,7 +200,7 @@ class SimCCRecords:
         self.high = min(daec_radius(sigma) for sigma in self.codec.sigma)
         self.low = -max(self.codec.sigma) if low is None else low
         widened = max(0, -int(np.floor(self.low)))
-        self.reach = tuple(daec_radius(sigma) + widened for sigma in self.codec.sigma)
+        self.half_width = tuple(daec_radius(sigma) + widened for sigma in self.codec.sigma)
 
     @property
     def identity(self) -> dict:
@@ -231,8 +229,8 @@ class SimCCRecords:
         """
         shape = simcc_x.shape[:2]
         arrays, locs, peaks = {}, [], []
-        for name, logits, reach in zip('xy', (simcc_x, simcc_y), self.reach):
-            logits = logits.float().flatten(0, 1)
+        for name, logits, half_width in zip('xy', (simcc_x, simcc_y), self.half_width):
+            logits = logits.float().flatten(0, 1) * self.codec.beta
             loc, top = vector_argmax(logits)
             relative = (logits - top.unsqueeze(-1)).exp()
             peak = 1 / relative.sum(-1)
@@ -240,7 +238,7 @@ class SimCCRecords:
             usable = peak.isfinite()
             relative = torch.where(usable.unsqueeze(-1), relative, torch.zeros_like(relative))
             peak = peak.masked_fill(~usable, float('inf'))
-            windows = extract_windows_1d(relative, loc, reach)
+            windows = extract_windows_1d(relative, loc, half_width)
             arrays[name] = _store(windows, torch.ones_like(peak), shape)
             locs.append(loc.view(shape))
             peaks.append(peak.view(shape))
@@ -278,12 +276,14 @@ class SimCCRecords:
         return np.stack([x, y], axis=-1)
 
 
-def build_records(decoder: dict, low: Optional[float] = None):
+def build_records(decoder: dict, low: Optional[float] = None, loss: Optional[dict] = None):
     """Records for a head's decoder.
 
     Args:
         decoder (dict): The codec's config.
         low (float, optional): The smallest factor that will be asked for.
+        loss (dict, optional): The config of the head's loss, which says what
+            the outputs of a stock SimCC head mean.
 
     Returns:
         HeatmapRecords | SimCCRecords: The matching kind.
@@ -291,16 +291,10 @@ def build_records(decoder: dict, low: Optional[float] = None):
     Raises:
         ValueError: The decoder is neither of Gaussian heatmaps nor of SimCC.
     """
-    codec = KEYPOINT_CODECS.build(decoder)
-    if isinstance(codec, SimCCCodec):
-        return SimCCRecords(codec, low)
-    if isinstance(codec, (BaseHeatmapCodec, MSRAHeatmap)):
-        return HeatmapRecords(codec, low)
-    raise invalid(
-        'model.head.decoder',
-        decoder['type'],
-        'a heatmap codec of mmpose_simcc, MSRAHeatmap or SimCCCodec',
+    codec = equivalent_codec(
+        KEYPOINT_CODECS.build(decoder), None if loss is None else MODELS.build(loss)
     )
+    return (SimCCRecords if isinstance(codec, SimCCCodec) else HeatmapRecords)(codec, low)
 
 
 def reference_keypoints(records, outputs: Tuple[Tensor, ...]) -> Arrays:

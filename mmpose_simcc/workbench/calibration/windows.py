@@ -39,38 +39,38 @@ def smooth_heatmaps(heatmaps: Tensor, blur_kernel_size: int) -> Tensor:
     return blurred.squeeze(1)
 
 
-def extract_windows(heatmaps: Tensor, locs: Tensor, reach: int) -> Tensor:
+def extract_windows(heatmaps: Tensor, locs: Tensor, half_width: int) -> Tensor:
     """The square around each maximum.
 
     Args:
         heatmaps (Tensor): Shape (M, H, W).
         locs (Tensor): Cells (x, y) of the maxima, int64, shape (M, 2).
-        reach (int): Cells on each side of the maximum.
+        half_width (int): Cells on each side of the maximum.
 
     Returns:
-        Tensor: Shape (M, S, S), rows along y, with S = 2 reach + 1; 0 off
+        Tensor: Shape (M, S, S), rows along y, with S = 2 half_width + 1; 0 off
         the map.
     """
-    padded = F.pad(heatmaps, (reach,) * 4)
-    steps = torch.arange(2 * reach + 1, device=heatmaps.device)
+    padded = F.pad(heatmaps, (half_width,) * 4)
+    steps = torch.arange(2 * half_width + 1, device=heatmaps.device)
     maps = torch.arange(len(heatmaps), device=heatmaps.device)
     x, y = locs.unbind(-1)
     return padded[maps[:, None, None], y[:, None, None] + steps[:, None], x[:, None, None] + steps]
 
 
-def extract_windows_1d(vectors: Tensor, locs: Tensor, reach: int) -> Tensor:
+def extract_windows_1d(vectors: Tensor, locs: Tensor, half_width: int) -> Tensor:
     """:func:`extract_windows` along one axis.
 
     Args:
         vectors (Tensor): Shape (M, L).
         locs (Tensor): Bins of the maxima, int64, shape (M,).
-        reach (int): Bins on each side of the maximum.
+        half_width (int): Bins on each side of the maximum.
 
     Returns:
         Tensor: Shape (M, S); 0 beyond the ends.
     """
-    steps = torch.arange(2 * reach + 1, device=vectors.device)
-    return F.pad(vectors, (reach, reach)).gather(-1, locs[:, None] + steps)
+    steps = torch.arange(2 * half_width + 1, device=vectors.device)
+    return F.pad(vectors, (half_width, half_width)).gather(-1, locs[:, None] + steps)
 
 
 class WindowSums(NamedTuple):
@@ -95,9 +95,9 @@ class WindowSums(NamedTuple):
         return (2 * self.radius + 1 - delta).clamp(0, last)
 
 
-def _on_map(locs: Tensor, size: int, reach: int) -> Tensor:
+def _on_map(locs: Tensor, size: int, half_width: int) -> Tensor:
     """Which cells of a window are on the map, along one axis: (M, S)."""
-    steps = torch.arange(-reach, reach + 1, device=locs.device)
+    steps = torch.arange(-half_width, half_width + 1, device=locs.device)
     cells = locs.unsqueeze(-1) + steps
     return (cells >= 0) & (cells < size)
 
@@ -125,17 +125,17 @@ def window_sums(
         WindowSums: Those of two axes.
     """
     W, H = heatmap_size
-    radius, reach = daec_radius(sigma), windows.shape[-1] // 2
-    columns_on = _on_map(locs[:, 0], W, reach)
-    rows_on = _on_map(locs[:, 1], H, reach)
+    radius, half_width = daec_radius(sigma), windows.shape[-1] // 2
+    columns_on = _on_map(locs[:, 0], W, half_width)
+    rows_on = _on_map(locs[:, 1], H, half_width)
     # below the floor no response counts, see functional.decode
     values = torch.maximum(windows, (LOWEST / peaks).view(-1, 1, 1))
     values = values * (rows_on.unsqueeze(2) & columns_on.unsqueeze(1))
     signs = _CORNER_SIGNS[corner]
     flipped = [dim for dim, sign in zip((2, 1), signs) if sign < 0]
     values = values.flip(flipped)
-    values = values[:, reach - radius :, reach - radius :]
-    steps = torch.arange(-radius, reach + 1, device=values.device, dtype=values.dtype)
+    values = values[:, half_width - radius :, half_width - radius :]
+    steps = torch.arange(-radius, half_width + 1, device=values.device, dtype=values.dtype)
     values = torch.stack([values, values * steps, values * steps[:, None]], dim=1)
     sums = F.pad(values.cumsum(-1).cumsum(-2), (1, 0, 1, 0))
     return WindowSums(sums, radius, values.new_tensor(signs))
@@ -156,11 +156,11 @@ def window_sums_1d(
     Returns:
         WindowSums: Those of one axis.
     """
-    radius, reach = daec_radius(sigma), windows.shape[-1] // 2
+    radius, half_width = daec_radius(sigma), windows.shape[-1] // 2
     values = torch.maximum(windows, (LOWEST / peaks).unsqueeze(-1))
-    values = values * _on_map(locs, num_bins, reach)
-    values = values[:, reach - radius :]
-    steps = torch.arange(-radius, reach + 1, device=values.device, dtype=values.dtype)
+    values = values * _on_map(locs, num_bins, half_width)
+    values = values[:, half_width - radius :]
+    steps = torch.arange(-radius, half_width + 1, device=values.device, dtype=values.dtype)
     values = torch.stack([values, values * steps], dim=1)
     sums = F.pad(values.cumsum(-1), (1, 0))
     return WindowSums(sums, radius, values.new_ones(1))

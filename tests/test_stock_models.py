@@ -1,0 +1,178 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Codecs read what people have trained with MMPose's own: UDP and RTMPose."""
+
+import numpy as np
+import pytest
+import torch
+from mmpose.codecs import MSRAHeatmap, RegressionLabel, SimCCLabel, UDPHeatmap
+from mmpose.models.losses import KLDiscretLoss
+
+from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec, SimCCKLLoss
+from mmpose_simcc.codecs import equivalent_codec
+
+SIZE = dict(input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+
+
+def keypoints_in(low, high, number=200, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(low, high, (1, number, 2)).astype(np.float32)
+
+
+class TestUDP:
+    @pytest.mark.parametrize('codec', [HeatmapCodec, DARKCodec, DAECCodec])
+    def test_labels_are_stocks(self, codec):
+        keypoints = keypoints_in((-40, -40), (230, 300))
+        visible = np.random.default_rng(1).integers(0, 2, (1, 200)).astype(np.float32)
+        expected = UDPHeatmap(**SIZE).encode(keypoints, visible)
+        actual = codec(**SIZE, use_udp=True).encode(keypoints, visible)
+        np.testing.assert_allclose(actual['heatmaps'], expected['heatmaps'], atol=1e-6)
+        assert np.array_equal(actual['keypoint_weights'], expected['keypoint_weights'])
+
+    @pytest.mark.parametrize(
+        'codec,cells',
+        [
+            (DARKCodec(**SIZE, use_udp=True), 0.05),
+            (DAECCodec(**SIZE, use_udp=True, delta=0), 0.1),
+            (HeatmapCodec(**SIZE, use_udp=True, refine='none'), 0.51),
+        ],
+    )
+    def test_finds_the_keypoint_on_stock_labels(self, codec, cells):
+        """A decoder of plain frames is up to 4 pixels, one cell, off."""
+        keypoints = keypoints_in((40, 40), (151, 215))
+        heatmaps = UDPHeatmap(**SIZE).encode(keypoints)['heatmaps']
+        decoded, _ = codec.decode(heatmaps)
+        assert np.abs(decoded - keypoints).max() <= cells * 191 / 47
+        plain, _ = type(codec)(**SIZE).decode(heatmaps)
+        if cells < 0.5:
+            assert np.abs(plain - keypoints).max() > 2
+
+    def test_dark_is_stocks_where_both_take_the_same_step(self):
+        """On the log of a wide Gaussian, a parabola, differences of spacing 1 and 2 agree. Stock
+        maps the last cell to pixel w, where its own encoding has it at w - 1."""
+        sizes = dict(SIZE, sigma=6)
+        keypoints = keypoints_in((80, 100), (110, 150))
+        grid_y, grid_x = np.mgrid[:64, :48]
+        u, v = np.moveaxis(keypoints[0] / UDPHeatmap(**SIZE).scale_factor, -1, 0)[..., None, None]
+        heatmaps = np.exp(-((grid_x - u) ** 2 + (grid_y - v) ** 2) / 72).astype(np.float32)
+        stock, stock_scores = UDPHeatmap(**sizes).decode(heatmaps)
+        stock = stock / (192, 256) * (191, 255)
+        ours, scores = DARKCodec(**sizes, blur_kernel_size=11, use_udp=True).decode(heatmaps)
+        assert np.abs(ours - stock).max() < 0.01
+        np.testing.assert_allclose(scores, stock_scores, atol=1e-6)
+
+    def test_the_corners_of_the_map_are_those_of_the_image(self):
+        corners = np.array([[[0.0, 0.0], [191.0, 255.0]]], np.float32)
+        codec = HeatmapCodec(**SIZE, use_udp=True, refine='none')
+        decoded, _ = codec.decode(codec.encode(corners)['heatmaps'])
+        np.testing.assert_allclose(decoded, corners, atol=1e-4)
+        with pytest.raises(ValueError, match='`heatmap_size` must be'):
+            HeatmapCodec((192, 256), (1, 64), 2, use_udp=True)
+
+
+RTMPOSE = dict(
+    input_size=(192, 256),
+    sigma=(4.9, 5.66),
+    simcc_split_ratio=2.0,
+    normalize=False,
+)
+RTMPOSE_LOSS = dict(beta=10.0, label_softmax=True)
+
+
+class TestRTMPose:
+    @pytest.fixture
+    def codecs(self):
+        stock = SimCCLabel(**RTMPOSE, use_dark=False)
+        return stock, equivalent_codec(stock, KLDiscretLoss(use_target_weight=True, **RTMPOSE_LOSS))
+
+    def test_labels_are_stocks(self, codecs):
+        stock, ours = codecs
+        keypoints = keypoints_in(0, (191, 255))
+        expected, actual = stock.encode(keypoints), ours.encode(keypoints)
+        for axis in 'xy':
+            name = f'keypoint_{axis}_labels'
+            np.testing.assert_allclose(actual[name], expected[name], atol=1e-6)
+            assert (actual[name].max(-1) == 1).all()
+
+    def test_loss_is_stocks(self, codecs):
+        stock, ours = codecs
+        encoded = stock.encode(keypoints_in(0, (191, 255), 8))
+        target = tuple(torch.from_numpy(encoded[f'keypoint_{axis}_labels']) for axis in 'xy')
+        pred = tuple(torch.randn(t.shape) for t in target)
+        weights = torch.rand(1, 8)
+        expected = KLDiscretLoss(use_target_weight=True, **RTMPOSE_LOSS)(pred, target, weights)
+        actual = SimCCKLLoss(**RTMPOSE_LOSS, reduction='stock')(pred, target, weights)
+        assert actual.item() == pytest.approx(expected.item(), rel=1e-5)
+
+    @pytest.mark.parametrize('refine', ['none', 'dark', 'daec'])
+    def test_a_perfect_output_scores_1_and_is_found(self, codecs, refine):
+        stock, ours = codecs
+        ours.refine = refine
+        keypoints = np.round(keypoints_in(20, (171, 235)))
+        encoded = stock.encode(keypoints)  # the loss is least where outputs are labels
+        outputs = [encoded[f'keypoint_{axis}_labels'][0] for axis in 'xy']
+        decoded, scores = ours.decode(*outputs)
+        assert np.abs(decoded - keypoints).max() < 0.05
+        assert (scores >= 0.9).all() and (scores <= 1).all()
+        _, worse = ours.decode(*(0.3 * output for output in outputs))
+        assert (worse < scores).all() and (worse > 0).all()
+
+    def test_arguments_in_words(self):
+        with pytest.raises(ValueError, match='`normalize` must be True for'):
+            SimCCCodec((48, 64), label_smoothing='equal', normalize=False)
+        with pytest.raises(ValueError, match='`beta` must be'):
+            SimCCCodec((48, 64), beta=0)
+
+
+class TestEquivalentCodec:
+    @pytest.mark.parametrize(
+        'stock',
+        [
+            MSRAHeatmap(**SIZE),
+            MSRAHeatmap(**SIZE, unbiased=True),
+            SimCCLabel((192, 256)),
+            SimCCLabel((192, 256), smoothing_type='standard', label_smooth_weight=0.1),
+        ],
+    )
+    def test_same_labels_and_keypoints(self, stock):
+        ours = equivalent_codec(stock)
+        keypoints = np.round(keypoints_in(10, (181, 245), 17))
+        expected, actual = stock.encode(keypoints), ours.encode(keypoints)
+        for name, label in expected.items():
+            np.testing.assert_allclose(actual[name], label, atol=1e-6)
+        outputs = [
+            np.asarray(v).reshape(17, *np.shape(v)[-2 if k == 'heatmaps' else -1 :])
+            for k, v in expected.items()
+            if k != 'keypoint_weights'
+        ]
+        stock_keypoints, _ = stock.decode(*(o.copy() for o in outputs))
+        np.testing.assert_allclose(ours.decode(*outputs)[0], stock_keypoints, atol=5e-3)
+
+    def test_others_are_refused(self):
+        for codec in (
+            RegressionLabel((192, 256)),
+            UDPHeatmap(**SIZE, heatmap_type='combined'),
+        ):
+            with pytest.raises(ValueError, match='`decoder` must be a codec of mmpose_simcc'):
+                equivalent_codec(codec)
+
+
+class TestPrecision:
+    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize(
+        'codec',
+        [DARKCodec(**SIZE), DAECCodec(**SIZE, smooth=True), SimCCCodec((192, 256), refine='dark')],
+    )
+    def test_autocast_moves_no_keypoint(self, codec, dtype):
+        keypoints = keypoints_in(20, (171, 235), 17)
+        encoded = codec.encode(keypoints)
+        encoded.pop('keypoint_weights')
+        outputs = [
+            torch.from_numpy(v).reshape(1, 17, *v.shape[-2 if k == 'heatmaps' else -1 :])
+            for k, v in encoded.items()
+        ]
+        if isinstance(codec, SimCCCodec):
+            outputs = [o.clamp(min=1e-6).log() for o in outputs]
+        expected, _ = codec.decode_tensors(*outputs)
+        with torch.autocast('cpu', dtype=dtype):
+            actual, _ = codec.decode_tensors(*outputs)
+        assert torch.equal(actual, expected)
