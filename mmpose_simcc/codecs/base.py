@@ -99,6 +99,7 @@ class TensorCodec(BaseKeypointCodec):
         """
         return self.decode_tensors(*[np.asarray(item)[None] for item in encoded])
 
+    @torch.compiler.disable  # it ends in arrays on the host; compile `decode_tensors`
     def batch_decode(self, *batch_encoded: Tensor) -> Tuple[List[np.ndarray], List]:
         """Decode a batch on the device of its tensors.
 
