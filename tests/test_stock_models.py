@@ -1,11 +1,17 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Codecs read what people have trained with MMPose's own: UDP and RTMPose."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
+from mmengine.structures import InstanceData
 from mmpose.codecs import MSRAHeatmap, RegressionLabel, SimCCLabel, UDPHeatmap
+from mmpose.datasets.transforms import TopdownAffine
+from mmpose.models import TopdownPoseEstimator
 from mmpose.models.losses import KLDiscretLoss
+from mmpose.structures import PoseDataSample
 
 from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec, SimCCKLLoss
 from mmpose_simcc.codecs import equivalent_codec
@@ -37,34 +43,58 @@ class TestUDP:
         ],
     )
     def test_finds_the_keypoint_on_stock_labels(self, codec, cells):
-        """A decoder of plain frames is up to 4 pixels, one cell, off."""
         keypoints = keypoints_in((40, 40), (151, 215))
         heatmaps = UDPHeatmap(**SIZE).encode(keypoints)['heatmaps']
         decoded, _ = codec.decode(heatmaps)
-        assert np.abs(decoded - keypoints).max() <= cells * 191 / 47
-        plain, _ = type(codec)(**SIZE).decode(heatmaps)
-        if cells < 0.5:
-            assert np.abs(plain - keypoints).max() > 2
+        found = decoded / codec.decoded_scale_factor
+        assert np.abs(found - keypoints / codec.scale_factor).max() <= cells
 
     def test_dark_is_stocks_where_both_take_the_same_step(self):
-        """On the log of a wide Gaussian, a parabola, differences of spacing 1 and 2 agree. Stock
-        maps the last cell to pixel w, where its own encoding has it at w - 1."""
+        """On the log of a wide Gaussian, a parabola, differences of spacing 1 and 2 agree."""
         sizes = dict(SIZE, sigma=6)
         keypoints = keypoints_in((80, 100), (110, 150))
         grid_y, grid_x = np.mgrid[:64, :48]
         u, v = np.moveaxis(keypoints[0] / UDPHeatmap(**SIZE).scale_factor, -1, 0)[..., None, None]
         heatmaps = np.exp(-((grid_x - u) ** 2 + (grid_y - v) ** 2) / 72).astype(np.float32)
         stock, stock_scores = UDPHeatmap(**sizes).decode(heatmaps)
-        stock = stock / (192, 256) * (191, 255)
         ours, scores = DARKCodec(**sizes, blur_kernel_size=11, use_udp=True).decode(heatmaps)
         assert np.abs(ours - stock).max() < 0.01
         np.testing.assert_allclose(scores, stock_scores, atol=1e-6)
 
-    def test_the_corners_of_the_map_are_those_of_the_image(self):
-        corners = np.array([[[0.0, 0.0], [191.0, 255.0]]], np.float32)
-        codec = HeatmapCodec(**SIZE, use_udp=True, refine='none')
-        decoded, _ = codec.decode(codec.encode(corners)['heatmaps'])
-        np.testing.assert_allclose(decoded, corners, atol=1e-4)
+    @pytest.mark.parametrize('use_udp', [False, True])
+    def test_from_the_picture_and_back(self, use_udp):
+        """Through MMPose's own crop, and its own way back to the picture. A codec without
+        `use_udp` would be up to 4 pixels off here."""
+        rng = np.random.default_rng(0)
+        truth = rng.uniform((250, 160), (350, 260), (1, 17, 2)).astype(np.float32)
+        results = dict(
+            img=np.zeros((480, 640, 3), np.uint8),
+            bbox_center=np.array([[300.0, 210.0]], np.float32),
+            bbox_scale=np.array([[150.0, 200.0]], np.float32),
+            keypoints=truth,
+        )
+        cut = TopdownAffine((192, 256), use_udp=use_udp).transform(results)
+        codec = DARKCodec(**SIZE, use_udp=use_udp)
+        inner = cut['transformed_keypoints'].clip(12, (179, 243))
+        heatmaps = codec.encode(inner)['heatmaps']
+        sample = PoseDataSample(
+            metainfo=dict(
+                input_size=(192, 256),
+                input_center=cut['bbox_center'][0],
+                input_scale=cut['bbox_scale'][0],
+            )
+        )
+        sample.gt_instances = InstanceData(bboxes=np.zeros((1, 4)), bbox_scores=np.ones(1))
+        keypoints, scores = codec.decode(heatmaps)
+        prediction = InstanceData(keypoints=keypoints, keypoint_scores=scores)
+        TopdownPoseEstimator.add_pred_to_datasample(
+            SimpleNamespace(test_cfg={}), [prediction], None, [sample]
+        )
+        kept = (inner == cut['transformed_keypoints']).all(-1)[0]
+        error = np.abs(sample.pred_instances.keypoints - truth)[0, kept].max()
+        assert kept.sum() > 8 and error < 0.05 * 200 / 256 * 4  # 0.05 cells
+
+    def test_a_map_of_one_cell_has_no_udp(self):
         with pytest.raises(ValueError, match='`heatmap_size` must be'):
             HeatmapCodec((192, 256), (1, 64), 2, use_udp=True)
 

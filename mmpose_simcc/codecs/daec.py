@@ -70,9 +70,9 @@ class DAECCodec(BaseHeatmapCodec):
         smooth (bool): Whether the map is smoothed first (DAEC, Section 4.5).
             Defaults to False.
         use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
-            cell i lies at pixel ``i * (w - 1) / (W - 1)``, and labels are
-            those of ``UDPHeatmap``, whatever ``unbiased`` says. Defaults to
-            False, ``i * w / W``.
+            cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
+            ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
+            whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
 
     Raises:
         ValueError: An argument is out of its range.

@@ -23,9 +23,9 @@ class DARKCodec(BaseHeatmapCodec):
             (DARK, Eq. 10); 1 does not modulate. Follows sigma by default: 11
             for 2, 17 for 3.
         use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
-            cell i lies at pixel ``i * (w - 1) / (W - 1)``, and labels are
-            those of ``UDPHeatmap``, whatever ``unbiased`` says. Defaults to
-            False, ``i * w / W``.
+            cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
+            ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
+            whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
 
     Raises:
         ValueError: An argument is out of its range.

@@ -26,9 +26,9 @@ class BaseHeatmapCodec(TensorCodec):
             the decoders that smooth. Follows sigma by default: 11 for 2, 17
             for 3.
         use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
-            cell i lies at pixel ``i * (w - 1) / (W - 1)``, and labels are
-            those of ``UDPHeatmap``, whatever ``unbiased`` says. Defaults to
-            False, ``i * w / W``.
+            cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
+            ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
+            whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -58,6 +58,9 @@ class BaseHeatmapCodec(TensorCodec):
         if use_udp and min(*self.input_size, *self.heatmap_size) < 2:
             raise invalid('heatmap_size', heatmap_size, 'at least 2 cells wide and high for UDP')
         self.scale_factor = F.cell_pitch(self.input_size, self.heatmap_size, use_udp)
+        self.decoded_scale_factor = F.decoded_cell_pitch(
+            self.input_size, self.heatmap_size, use_udp
+        )
 
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
         """Labels of a batch by their names, on its device.
@@ -114,7 +117,7 @@ class BaseHeatmapCodec(TensorCodec):
         usable = (scores > 0) & xp.isfinite(scores)
         cells = self._refine(heatmaps, locs)
         cells = xp.where(usable[..., None], cells, as_array(locs, like=heatmaps))
-        return F.cells_to_pixels(cells, self.scale_factor), xp.where(usable, scores, 0.0)
+        return F.cells_to_pixels(cells, self.decoded_scale_factor), xp.where(usable, scores, 0.0)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         """From the integer argmax (x, y) to sub-cell coordinates."""
@@ -139,9 +142,9 @@ class HeatmapCodec(BaseHeatmapCodec):
             of a cell towards the second maximum (DARK, Eq. 1). Defaults to
             ``'quarter'``.
         use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
-            cell i lies at pixel ``i * (w - 1) / (W - 1)``, and labels are
-            those of ``UDPHeatmap``, whatever ``unbiased`` says. Defaults to
-            False, ``i * w / W``.
+            cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
+            ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
+            whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
 
     Raises:
         ValueError: An argument is out of its range.

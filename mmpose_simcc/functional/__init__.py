@@ -19,6 +19,7 @@ from .frames import (
     bins_to_pixels,
     cell_pitch,
     cells_to_pixels,
+    decoded_cell_pitch,
     pixels_to_bins,
     pixels_to_cells,
 )
@@ -46,6 +47,7 @@ __all__ = [
     'daec_radius',
     'decode_daec',
     'decode_daec_1d',
+    'decoded_cell_pitch',
     'empirical_delta',
     'flip_simcc',
     'gaussian_heatmaps',

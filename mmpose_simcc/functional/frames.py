@@ -32,6 +32,33 @@ def cell_pitch(
     return ((np.array(input_size) - corner) / (np.array(heatmap_size) - corner)).astype(np.float32)
 
 
+def decoded_cell_pitch(
+    input_size: Tuple[int, int], heatmap_size: Tuple[int, int], use_udp: bool = False
+) -> np.ndarray:
+    r"""What a decoder multiplies cells by, along x and y.
+
+    MMPose maps a decoded pixel p to the picture as the part p / w of the box that was cut out.
+    That is where :func:`cell_pitch` puts it without UDP. A UDP crop ends with its last pixel at
+    the end of the box, so that pixel p lies at p / (w - 1) of it: a cell is decoded to
+    :math:`i\,w / (W - 1)`, as by MMPose's ``UDPHeatmap``, and the keypoint in the picture is
+    exact.
+
+    Args:
+        input_size (tuple): Image size (w, h) in pixels.
+        heatmap_size (tuple): Heatmap size (W, H) in cells; with ``use_udp`` at least 2.
+        use_udp (bool): Whether the pipeline's ``TopdownAffine`` has ``use_udp``.
+
+    Returns:
+        np.ndarray: float32, shape (2,).
+
+    Example:
+        >>> decoded_cell_pitch((188, 252), (48, 64), use_udp=True)
+        array([4., 4.], dtype=float32)
+    """
+    corner = 1 if use_udp else 0
+    return (np.array(input_size) / (np.array(heatmap_size) - corner)).astype(np.float32)
+
+
 def pixels_to_cells(pixels: Array, pitch: np.ndarray) -> Array:
     """Pixels to heatmap cells.
 
@@ -50,11 +77,11 @@ def pixels_to_cells(pixels: Array, pitch: np.ndarray) -> Array:
 
 
 def cells_to_pixels(cells: Array, pitch: np.ndarray) -> Array:
-    """Heatmap cells to pixels: :func:`pixels_to_cells` undone.
+    """Heatmap cells to pixels.
 
     Args:
         cells (Array): Coordinates (x, y) in cells, shape (..., 2).
-        pitch (np.ndarray): See :func:`cell_pitch`.
+        pitch (np.ndarray): See :func:`decoded_cell_pitch`.
 
     Returns:
         Array: Coordinates in input pixels, shape (..., 2).

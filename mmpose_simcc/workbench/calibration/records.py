@@ -151,7 +151,7 @@ class HeatmapRecords:
         deltas = _for_windows(deltas, P)
         cells = decode_windows(sums, deltas) + locs.unsqueeze(1)
         cells = cells.view(P, K, -1, 2).movedim(2, 1)
-        return cells.numpy() * self.codec.scale_factor
+        return cells.numpy() * self.codec.decoded_scale_factor
 
     def decode_pairs(self, records: Arrays, setting: Setting, deltas: np.ndarray) -> np.ndarray:
         """Keypoints at every pair (x, y) of factors.
@@ -170,7 +170,7 @@ class HeatmapRecords:
         cells = decode_grid(sums, deltas) + locs[:, None, None]
         D = len(deltas)
         cells = cells.view(P, K, D, D, 2).permute(0, 2, 3, 1, 4)
-        return cells.numpy() * self.codec.scale_factor
+        return cells.numpy() * self.codec.decoded_scale_factor
 
 
 class SimCCRecords:
