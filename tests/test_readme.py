@@ -143,7 +143,6 @@ def run(words, cwd=None):
     done = subprocess.run(
         [str(program) if program.exists() else words[0], *words[1:]],
         cwd=cwd,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
