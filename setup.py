@@ -72,7 +72,7 @@ setup(
         'tqdm',
     ],
     extras_require={
-        'docs': ['furo', 'myst-nb', 'sphinx'],
+        'docs': ['furo', 'myst-nb', 'sphinx', 'ziamath'],
         'onnx': ['onnx>=1.14', 'onnxruntime>=1.15', 'opencv-python'],
     },
     classifiers=[
