@@ -73,7 +73,8 @@ setup(
     ],
     extras_require={
         'docs': ['furo', 'myst-nb', 'sphinx', 'ziamath'],
-        'onnx': ['onnx>=1.14', 'onnxruntime>=1.15', 'opencv-python'],
+        # to export; the client is a distribution of its own, in deploy/client
+        'onnx': ['onnx>=1.14', 'onnxruntime>=1.15'],
     },
     classifiers=[
         'Development Status :: 4 - Beta',
