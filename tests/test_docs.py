@@ -22,6 +22,7 @@ PUBLIC = (
     '',
     '.functional',
     '.config',
+    '.utils.inference',
     '.weights',
     '.workbench.compare',
     '.workbench.calibration',
@@ -69,7 +70,11 @@ def test_reference_describes_every_public_name(site):
     names = described(site)
     for module in PUBLIC:
         module = importlib.import_module('mmpose_simcc' + module)
-        public = getattr(module, '__all__', ['set_representation'])
+        public = getattr(module, '__all__', None) or [
+            name
+            for name, value in vars(module).items()
+            if getattr(value, '__module__', '') == module.__name__ and name[0] != '_'
+        ]
         missing = {
             name
             for name in public
