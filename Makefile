@@ -5,7 +5,6 @@
 #   make test-dist          the suite against the built wheel and sdist
 #   make test-matrix        the suite with old, new and compiled dependencies
 #   make docs               the documentation, in docs/_build/html
-#   make lint               ruff: rules and format
 #   make venv               the install alone
 PYTHON ?= python3
 VENV := .venv

@@ -135,7 +135,6 @@ def clone(tmp_path_factory):
 def restored(clone, monkeypatch):
     """What tools change in the process that runs them."""
     monkeypatch.chdir(clone)
-    monkeypatch.setattr(sys, 'path', list(sys.path))
     threads = torch.get_num_threads()
     handler = signal.getsignal(signal.SIGTERM)
     with mock.patch.dict(os.environ):
@@ -161,13 +160,16 @@ def run(words, cwd=None):
 def run_tool(words, monkeypatch, capsys):
     """``python tools/...`` in this process, which has imported MMPose."""
     more, says = TOOLS[Path(words[1]).name]
-    monkeypatch.setattr(sys, 'argv', words[1:] + more)
-    try:
-        runpy.run_path(words[1], run_name='__main__')
-    except SystemExit as error:
-        assert not error.code, error.code
-    # wrapped as for a terminal
-    assert says in ' '.join(capsys.readouterr().out.split())
+    if 'infer_onnx.py' in words[1]:  # keeps this package from being imported
+        out = run(words + more)
+    else:
+        monkeypatch.setattr(sys, 'argv', words[1:] + more)
+        try:
+            runpy.run_path(words[1], run_name='__main__')
+        except SystemExit as error:
+            assert not error.code, error.code
+        out = capsys.readouterr().out
+    assert says in ' '.join(out.split())  # wrapped as for a terminal
 
 
 def execute(command, monkeypatch, capsys):
@@ -197,7 +199,7 @@ def execute(command, monkeypatch, capsys):
     elif words[0] == 'python' and Path(words[1]).name in TOOLS:
         run_tool(words, monkeypatch, capsys)
     else:
-        pytest.fail(f'a page has a command that no test runs: {command}')
+        pytest.fail(f'the README has a command that no test runs: {command}')
     for word in words:  # read or written
         if re.search(r'\.(pth|onnx|json|jpg|yml)$', word):
             assert Path(word.split('=')[-1]).is_file(), word
@@ -236,6 +238,9 @@ def test_nothing_is_left_out():
 
 @pytest.mark.parametrize('tool', sorted((ROOT / 'tools').glob('*.py')), ids=lambda path: path.name)
 def test_tools_have_help(tool, monkeypatch, capsys):
+    if tool.name == 'infer_onnx.py':
+        assert 'usage:' in run(['python', str(tool), '--help'])
+        return
     monkeypatch.setattr(sys, 'argv', [str(tool), '--help'])
     with pytest.raises(SystemExit) as done:
         runpy.run_path(str(tool), run_name='__main__')
