@@ -34,20 +34,22 @@ docs: venv
 
 lint: venv
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 venv: $(STAMP)
 
 # uv installs the pinned set several times as fast as pip. `--no-deps`, since
 # requirements.txt is complete, and MMPose's opencv-python would need libGL
 # where opencv-python-headless does not. chumpy (MMPose lists it) builds only
-# without isolation.
+# without isolation. `setup.py develop`, since mim does not find what
+# `pip install -e` installs (it has no egg-link); it warns that it is old.
 $(STAMP): requirements.txt setup.py
 	@echo '== Installing into $(VENV): a few minutes at most'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install \
 		$$(grep -E '^(pip|setuptools|wheel)==' requirements.txt)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --no-deps \
 		--no-build-isolation-package chumpy -r requirements.txt
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --no-deps -e .
+	PYTHONWARNINGS=ignore $(BIN)/python setup.py --quiet develop --no-deps
 	@touch $@

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
+from setuptools.command.develop import develop
 
 ROOT = Path(__file__).resolve().parent
 MIM = ('configs', 'tools', 'model-index.yml')
@@ -11,26 +12,34 @@ VERSION = {}
 exec((ROOT / 'mmpose_simcc' / 'version.py').read_text(), VERSION)
 
 
-class BuildWithMim(build_py):
-    """Adds ``mmpose_simcc/.mim``, where mim looks for configs, tools and the
-    model index: copies in a wheel, links in an editable install."""
+def add_mim(package: Path, link: bool) -> None:
+    """Add ``.mim``, where mim looks for configs, tools and the model index, to
+    the package: links into this folder, or copies."""
+    mim = package / '.mim'
+    shutil.rmtree(mim, ignore_errors=True)
+    mim.mkdir(parents=True)
+    for name in MIM:
+        if link:
+            (mim / name).symlink_to(ROOT / name)
+        elif (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, mim / name, ignore=shutil.ignore_patterns('__pycache__'))
+        else:
+            shutil.copy2(ROOT / name, mim / name)
 
+
+class BuildWithMim(build_py):
     def run(self):
         super().run()
         editable = getattr(self, 'editable_mode', False)
-        package = (ROOT if editable else Path(self.build_lib)) / 'mmpose_simcc'
-        mim = package / '.mim'
-        shutil.rmtree(mim, ignore_errors=True)
-        mim.mkdir(parents=True)
-        for name in MIM:
-            if editable:
-                (mim / name).symlink_to(ROOT / name)
-            elif (ROOT / name).is_dir():
-                shutil.copytree(
-                    ROOT / name, mim / name, ignore=shutil.ignore_patterns('__pycache__')
-                )
-            else:
-                shutil.copy2(ROOT / name, mim / name)
+        add_mim((ROOT if editable else Path(self.build_lib)) / 'mmpose_simcc', link=editable)
+
+
+class DevelopWithMim(develop):
+    """The editable install that mim finds packages by; see the Makefile."""
+
+    def run(self):
+        super().run()
+        add_mim(ROOT / 'mmpose_simcc', link=True)
 
 
 setup(
@@ -44,7 +53,7 @@ setup(
     keywords='computer vision, human pose estimation, keypoint detection',
     packages=find_packages(include=['mmpose_simcc', 'mmpose_simcc.*']),
     package_data={'mmpose_simcc': ['**/*.json', '**/*.yml', '**/*.html']},
-    cmdclass=dict(build_py=BuildWithMim),
+    cmdclass=dict(build_py=BuildWithMim, develop=DevelopWithMim),
     python_requires='>=3.9',
     # Ranges, so that nothing of an existing MMPose is up- or downgraded.
     # mmcv is left out on purpose: it goes by two names on PyPI (mmcv with
@@ -63,8 +72,9 @@ setup(
         'tqdm',
     ],
     extras_require={
-        'docs': ['furo', 'myst-nb', 'sphinx'],
-        'onnx': ['onnx>=1.14', 'onnxruntime>=1.15', 'opencv-python'],
+        'docs': ['furo', 'myst-nb', 'sphinx', 'ziamath'],
+        # to export; the client is a distribution of its own, in deploy/client
+        'onnx': ['onnx>=1.14', 'onnxruntime>=1.15'],
     },
     classifiers=[
         'Development Status :: 4 - Beta',

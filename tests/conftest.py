@@ -1,5 +1,4 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-import os
 import shutil
 import subprocess
 import sys
@@ -33,11 +32,8 @@ def run(*command, cwd=None, fails=False):
     """A command as a user types it; its output."""
     command = [str(word) for word in command]
     command[0] = str(Path(sys.executable).parent / command[0])
-    env = dict(os.environ)
-    if IN_CHECKOUT:  # mim does not find editable installs by itself
-        env['PYTHONPATH'] = str(ROOT)
     result = subprocess.run(
-        command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert (result.returncode != 0) == fails, result.stdout[-4000:]
     return result.stdout

@@ -468,7 +468,7 @@ class TestChecks:
 BLOCK = """
 import sys
 for name in ('torch', 'torchvision', 'mmpose', 'mmengine', 'mmcv', 'mmdet',
-             'onnx', 'scipy', 'matplotlib'):
+             'onnx', 'scipy', 'matplotlib', 'tqdm'):
     sys.modules[name] = None  # importing it raises
 """
 

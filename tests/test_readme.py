@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Runs every command and every piece of code of the README.
+"""Runs every command and every piece of code of the README and of the pages
+that a newcomer reads next.
 
 In a folder that looks like a clone with a small COCO: drawn pictures in
 ``data``, and files by the names that the README's placeholders stand for. A
@@ -31,7 +32,8 @@ if not README.is_file():
     pytest.skip('outside the repository', allow_module_level=True)
 
 pytestmark = pytest.mark.slow
-TEXT = README.read_text()
+PAGES = (README, ROOT / 'docs/install.md', ROOT / 'docs/usage.md')
+TEXT = '\n'.join(page.read_text() for page in PAGES)
 FENCE = re.compile(r'^```(\w*)\n(.*?)^```$', re.M | re.S)
 PROGRAMS = ('bash', 'make', 'mim', 'pip', 'python', 'source', 'torchrun')
 TOY_CONFIG = (
@@ -98,7 +100,11 @@ def inline_commands():
 
 BLOCKS = FENCE.findall(TEXT)
 SCRIPTS = [shell_lines(code) for kind, code in BLOCKS if kind == 'bash']
-SCRIPTS += [[command] for command in dict.fromkeys(inline_commands())]
+SCRIPTS += [[command] for command in inline_commands()]
+for number, script in enumerate(SCRIPTS):  # each command once
+    known = {command for earlier in SCRIPTS[:number] for command in earlier}
+    SCRIPTS[number] = [command for command in script if command not in known]
+SCRIPTS = [script for script in SCRIPTS if script]
 
 
 @pytest.fixture(scope='module')
@@ -143,7 +149,6 @@ def run(words, cwd=None):
     done = subprocess.run(
         [str(program) if program.exists() else words[0], *words[1:]],
         cwd=cwd,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

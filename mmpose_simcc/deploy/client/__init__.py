@@ -1,7 +1,9 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Runs exported models with onnxruntime, numpy and OpenCV alone.
 
-Nothing here imports torch or MMPose.
+Nothing here imports torch, MMPose or the rest of this project, so that
+``pip install ./mmpose_simcc/deploy/client`` installs it alone, as
+``mmpose_simcc_client``.
 """
 
 from .detector import PersonDetector

@@ -96,9 +96,7 @@ def open_session(path: Union[str, Path]):
     try:
         import onnxruntime
     except ImportError:
-        raise ClientError(
-            'onnxruntime is not installed: pip install "mmpose_simcc[onnx]"'
-        ) from None
+        raise ClientError('onnxruntime is not installed: pip install onnxruntime') from None
     if not Path(path).is_file():
         raise ClientError(f'there is no model {path}')
     options = onnxruntime.SessionOptions()

@@ -2,17 +2,18 @@
 """Finds keypoints in pictures and videos and writes what it finds."""
 
 import json
+import sys
+import time
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Tuple
+from typing import Iterator, List, Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
-from ...utils.files import whole_file
 from .detector import PersonDetector
 from .draw import draw_skeleton
 from .errors import ClientError
+from .files import whole_file
 from .pose import PoseSession
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -53,12 +54,16 @@ class Images:
         with whole_file(path) as unfinished:
             unfinished.write_bytes(data.tobytes())
 
-    def close(self) -> None:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error) -> None:
         pass
 
 
 class Video:
-    """The frames of a video, drawn into an MP4 of the same stem.
+    """The frames of a video, drawn into an MP4 of the same stem, which is
+    there only once it is whole.
 
     Args:
         path (Path): The video.
@@ -104,22 +109,31 @@ class Video:
         self.writer.write(image)
         self.written += 1
 
-    def close(self) -> None:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, error_type, *error) -> None:
         self.capture.release()
         if self.writer is None:
             return
         self.writer.release()
+        try:
+            if error_type is None:
+                self._keep()
+        finally:
+            self.unfinished.unlink(missing_ok=True)
+
+    def _keep(self) -> None:
         # OpenCV does not say when it cannot write
         found = cv2.VideoCapture(str(self.unfinished))
         frames = int(found.get(cv2.CAP_PROP_FRAME_COUNT))
         found.release()
         if frames != self.written:
-            self.unfinished.unlink(missing_ok=True)
             raise ClientError(f'cannot write {self.target}: {frames} of {self.written} frames fit')
         self.unfinished.replace(self.target)
 
 
-def open_source(path: Path, out: Path):
+def open_source(path: Path, out: Path) -> Union[Images, Video]:
     """What to read and where to draw: one picture, the pictures of a folder,
     or a video.
 
@@ -139,6 +153,24 @@ def open_source(path: Path, out: Path):
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Images([path], out)
     return Video(path, out)
+
+
+def _with_progress(frames: Union[Images, Video]) -> Iterator[Frame]:
+    """The frames; says on stderr how many are done, in place on a terminal,
+    elsewhere by a line every 30 seconds."""
+    terminal = sys.stderr.isatty()
+    interval, end = (0.1, '\r') if terminal else (30, '\n')
+    of = f' of {len(frames)}' if len(frames) else ''
+    start = shown = time.monotonic()
+    for done, frame in enumerate(frames, 1):
+        yield frame
+        now = time.monotonic()
+        if now - shown >= interval:
+            rate = done / (now - start)
+            print(f'{done}{of} frames, {rate:.1f}/s', end=end, file=sys.stderr, flush=True)
+            shown = now
+    if terminal and shown > start:
+        print(file=sys.stderr)
 
 
 def _annotations(
@@ -195,11 +227,10 @@ def infer(
     frames = open_source(Path(source), out)
     out.mkdir(parents=True, exist_ok=True)
     images, annotations, unreadable = [], [], []
-    try:
-        for name, image in tqdm(frames, total=len(frames) or None, unit='frame'):
+    with frames:
+        for name, image in _with_progress(frames):
             if image is None:
                 unreadable.append(name)
-                tqdm.write(f'cannot read {name}: skipped')
                 continue
             height, width = image.shape[:2]
             if detect:
@@ -216,8 +247,6 @@ def infer(
             for person in zip(keypoints, scores):
                 draw_skeleton(image, *person, session)
             frames.write(name, image)
-    finally:
-        frames.close()
     category = dict(
         id=1,
         name='person',

@@ -1,0 +1,32 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Files that are whole or not there."""
+
+import contextlib
+from pathlib import Path
+from typing import Iterator
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Write a file that takes its place only when it is whole: where that is
+    interrupted or fails, an earlier one stays.
+
+    Args:
+        path (Path): The file.
+
+    Yields:
+        Path: Where to write it, beside it, with the same suffix.
+
+    Raises:
+        OSError: It cannot be written; the error names it.
+    """
+    unfinished = path.with_name(f'.unfinished-{path.name}')
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        # an error of writing knows no name
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
