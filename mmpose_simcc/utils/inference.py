@@ -138,9 +138,7 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
             str(checkpoint), map_location='cpu', logger='silent'
         )
     except Exception as error:  # unpickling raises nearly anything
-        raise ValueError(
-            f'checkpoint {checkpoint} cannot be read: {why_refused(error)}'
-        ) from error
+        raise ValueError(f'checkpoint {checkpoint} cannot be read: {why_refused(error)}') from error
     loaded = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
     state = OrderedDict(
         (name[len('module.') :] if name.startswith('module.') else name, value)
