@@ -187,14 +187,21 @@ def _complete_simcc(codec: dict, base: dict, head: dict, keeps_head: bool) -> No
             if name != 'normalize' or keeps_head:
                 codec.setdefault(name, value)
     loss = head.get('loss') or {}
-    for name in LOSS_SETTINGS:
-        if name in loss and codec.setdefault(name, loss[name]) != loss[name]:
-            raise invalid(
-                f'codec.{name}', codec[name], f"{loss[name]}, that of the head's {_type_name(loss)}"
-            )
-    if loss.get('label_softmax'):
+    settings = {name: loss[name] for name in LOSS_SETTINGS if name in loss}
+    if settings.get('label_softmax'):
         # a softmax of labels with a sum of 1 is almost flat
         codec.setdefault('normalize', False)
+        stock = inspect.signature(MODELS.get('KLDiscretLoss')).parameters
+        if _type_name(loss) == 'KLDiscretLoss' and 'label_beta' not in stock:
+            # MMPose < 1.3 has one factor for both
+            settings['label_beta'] = loss.get('beta', 1.0)
+    elif codec.get('normalize') is False:
+        settings.setdefault('label_softmax', False)
+    for name, value in settings.items():
+        if codec.setdefault(name, value) != value:
+            raise invalid(
+                f'codec.{name}', codec[name], f"{value}, that of the head's {_type_name(loss)}"
+            )
 
 
 def _complete_heatmaps(

@@ -143,6 +143,7 @@ def trained(tmp_path_factory):
         optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.1)),
         param_scheduler=dict(type='MultiStepLR', milestones=[1]),
         default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+        default_scope='mmpose',  # stays the scope of later tests
         experiment_name='trained',
     )
     runner.train()

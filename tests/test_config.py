@@ -204,6 +204,59 @@ def test_decoders_swap_by_type_on_stock_configs(decoder):
         assert type(head.decoder).__name__ == decoder
 
 
+class TestDecodersOfSimCCSwapByType:
+    """What --cfg-options model.head.decoder.type=SimCCCodec does."""
+
+    @staticmethod
+    def head(name, **changes):
+        cfg = stock(name)
+        cfg.merge_from_dict({'model.head.decoder.type': 'SimCCCodec'})
+        cfg.merge_from_dict({f'model.head.decoder.{k}': v for k, v in changes.items()})
+        return MODELS.build(cfg.model.head)
+
+    @pytest.mark.parametrize(
+        'name,changes',
+        [
+            (SIMCC, {}),
+            (RTMPOSE, dict(label_softmax=True, beta=10)),
+            (RTMW, dict(label_softmax=True)),
+        ],
+    )
+    def test_works(self, name, changes):
+        """And gives what set_representation gives."""
+        decoder = self.head(name, **changes).decoder
+        cfg = stock(name)
+        set_representation(cfg, dict(type='SimCCCodec'))
+        expected = KEYPOINT_CODECS.build(cfg.codec)
+        for attribute in ('num_bins', 'perfect_mass', 'beta', 'label_softmax', 'label_beta'):
+            assert getattr(decoder, attribute) == getattr(expected, attribute)
+
+    @pytest.mark.parametrize('name', [RTMPOSE, RTMW])
+    def test_says_what_to_add(self, name):
+        with pytest.raises(ValueError, match='`label_softmax` must be that of') as error:
+            self.head(name)
+        assert 'label_softmax=True, beta=10' in str(error.value)
+        assert len(str(error.value).splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        'change,message',
+        [
+            (dict(use_dark=True), "`use_dark` must be False: here it is `refine='dark'`"),
+            (dict(decode_visibility=True), '`decode_visibility` must be False'),
+            (dict(smoothing_type='standard'), "`smoothing_type` must be 'gaussian': `label_sm"),
+            (dict(label_smooth_weight=0.1), '`label_smooth_weight` must be 0.0: here it is `smoo'),
+        ],
+    )
+    def test_what_stock_alone_has(self, change, message):
+        with pytest.raises(ValueError) as error:
+            self.head(SIMCC, **change)
+        assert message in str(error.value)
+
+    def test_other_arguments(self):
+        with pytest.raises(TypeError, match='SimCCCodec has no argument `use_udp`'):
+            self.head(SIMCC, use_udp=True)
+
+
 def test_pure_python_config(tmp_path):
     """Types by import instead of by name."""
     path = tmp_path / 'pure.py'
@@ -587,6 +640,12 @@ class TestSimCCOfMMPose:
         softened = dict(type='SimCCKLLoss', reduction='mean', beta=5.0, label_softmax=True)
         set_representation(cfg, dict(type='SimCCCodec'), dict(**SIMCC_HEAD, loss=softened))
         assert cfg.codec.beta == 5 and cfg.codec.label_softmax and not cfg.codec.normalize
+
+    def test_labels_of_a_peak_of_1_without_a_softmax(self):
+        cfg = stock(SIMCC)
+        cfg.codec.normalize = cfg.model.head.decoder.normalize = False
+        set_representation(cfg, dict(type='SimCCCodec'))
+        assert cfg.codec.normalize is False and cfg.codec.label_softmax is False
 
     def test_a_codec_that_contradicts_the_loss(self):
         with pytest.raises(ValueError, match='`codec.beta` must be 10.0, that of the head'):
