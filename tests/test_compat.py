@@ -4,17 +4,25 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
+import mmpose
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import load_checkpoint
+from mmengine.model import BaseModel
+from mmengine.runner import Runner, load_checkpoint
 from mmengine.runner.checkpoint import _load_checkpoint
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from torch import nn
 
-from mmpose_simcc import compat
+from mmpose_simcc.utils import compat
+from mmpose_simcc.utils.inference import load_weights
 
+METAINFO = sorted(
+    (Path(mmpose.__file__).parent / '.mim' / 'configs' / '_base_' / 'datasets').glob('*.py')
+)
 SAFE_LOADING = tuple(map(int, torch.__version__.split('.')[:2])) >= (2, 6)
 needs_safe_loading = pytest.mark.skipif(
     not SAFE_LOADING, reason='torch < 2.6 loads without weights_only'
@@ -91,6 +99,57 @@ class StealGlobals:
         return getattr, (HistoryBuffer, '__init__')
 
 
+class ManyBytes:
+    def __reduce__(self):
+        return bytes, (10**12,)
+
+
+class Tiny(BaseModel):
+    """A model of one layer whose loss is positive."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, inputs, mode):
+        return dict(loss=self.layer(torch.stack(inputs)).square().mean())
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Data with the ``metainfo`` of a data set of MMPose."""
+
+    metainfo = dict()
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return dict(inputs=torch.ones(2))
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+    """A runner after one epoch, whose checkpoints are MMEngine's own."""
+    runner = Runner(
+        model=Tiny(),
+        work_dir=str(tmp_path_factory.mktemp('trained')),
+        train_dataloader=dict(
+            batch_size=2,
+            dataset=Numbers(),
+            sampler=dict(type='DefaultSampler', shuffle=True),
+            collate_fn=dict(type='pseudo_collate'),
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.1)),
+        param_scheduler=dict(type='MultiStepLR', milestones=[1]),
+        default_hooks=dict(logger=dict(type='LoggerHook', interval=1)),
+        default_scope='mmpose',  # stays the scope of later tests
+        experiment_name='trained',
+    )
+    runner.train()
+    return runner
+
+
 @needs_safe_loading
 class TestCheckpointLoading:
     def checkpoint(self):
@@ -136,6 +195,48 @@ class TestCheckpointLoading:
         # the same file does run where pickle is trusted
         torch.load(path, weights_only=False)
         assert trace.exists()
+
+    @pytest.mark.parametrize('metainfo', METAINFO, ids=lambda path: path.stem)
+    def test_every_stock_data_set(self, trained, tmp_path, metainfo):
+        trained.train_dataloader.dataset.metainfo = parse_pose_metainfo(
+            dict(from_file=str(metainfo))
+        )
+        trained.save_checkpoint(str(tmp_path), 'epoch_1.pth')
+        path = tmp_path / 'epoch_1.pth'
+        trusted = torch.load(path, weights_only=False)
+        loaded = torch.load(path)
+        assert loaded['meta']['dataset_meta']['num_keypoints'] > 0
+        np.testing.assert_equal(loaded['meta'], trusted['meta'])
+        scalars = loaded['message_hub']['log_scalars']
+        assert scalars['train/loss'].statistics('min') > 0
+        assert scalars.keys() == trusted['message_hub']['log_scalars'].keys()
+        assert loaded['optimizer'].keys() == trusted['optimizer'].keys()
+        load_weights(Tiny(), str(path))
+
+    def test_bytes_are_limited_to_none(self, tmp_path):
+        """They would be as many as the file says."""
+        path = tmp_path / 'evil.pth'
+        torch.save(dict(evil=ManyBytes()), path)
+        with pytest.raises(TypeError, match='argument'):
+            torch.load(path)
+        with pytest.raises(ValueError, match='evil.pth cannot be read'):
+            load_weights(nn.Linear(2, 2), str(path))
+
+    def test_says_in_one_line_what_was_refused_and_where(self, tmp_path):
+        path = tmp_path / 'evil.pth'
+        for refused, what in (
+            (Exploit(tmp_path / 'was_here'), r'posix\.system'),
+            (textwrap.TextWrapper(), r'textwrap\.TextWrapper'),
+            (StealGlobals(), 'getattr.*is not allowed in a checkpoint$'),
+        ):
+            torch.save(dict(state_dict={}, evil=refused), path)
+            with pytest.raises(ValueError, match=what) as error:
+                load_weights(nn.Linear(2, 2), str(path))
+            message = str(error.value)
+            assert message.startswith(f'checkpoint {path} cannot be read: ')
+            assert len(message.splitlines()) == 1
+            assert 'weights_only' not in message and 'torch' not in message.replace(str(path), '')
+        assert not (tmp_path / 'was_here').exists()
 
     def test_getattr_is_limited_to_the_statistics(self, tmp_path):
         path = tmp_path / 'evil.pth'

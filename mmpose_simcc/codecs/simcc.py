@@ -20,6 +20,26 @@ def _check_pair(name: str, value: Union[float, Sequence[float]], **bounds) -> Tu
     return tuple(check_number(name, number, **bounds) for number in pair)
 
 
+# Arguments of stock's SimCCLabel alone: the value that asks nothing of this codec, and what to
+# say in place of another.
+STOCK_ARGUMENTS = dict(
+    smoothing_type=('gaussian', "`label_smoothing='equal'` with `smoothing` is its 'standard'"),
+    label_smooth_weight=(0.0, 'here it is `smoothing`'),
+    use_dark=(False, "here it is `refine='dark'`"),
+    decode_visibility=(False, 'there is no visibility beside the scores'),
+    decode_beta=(150.0, 'there is no visibility beside the scores'),
+)
+
+
+def _check_stock(arguments: Dict[str, object]) -> None:
+    for name, value in arguments.items():
+        if name not in STOCK_ARGUMENTS:
+            raise TypeError(f'SimCCCodec has no argument `{name}`')
+        allowed, instead = STOCK_ARGUMENTS[name]
+        if value != allowed:
+            raise invalid(name, value, f'{allowed!r}: {instead}')
+
+
 @KEYPOINT_CODECS.register_module()
 class SimCCCodec(TensorCodec):
     """Coordinate classification along x and y (SimCC, Section 3).
@@ -66,10 +86,14 @@ class SimCCCodec(TensorCodec):
             True.
         beta (float): What the loss multiplies outputs by before their
             softmax (``KLDiscretLoss``), 10 for RTMPose. Defaults to 1.
-        label_softmax (bool): Whether the loss takes the softmax of labels,
-            as RTMPose's does. Defaults to False.
+        label_softmax (bool, optional): Whether the loss takes the softmax of
+            labels, as RTMPose's does. False by default, and to be given
+            without ``normalize``.
         label_beta (float): What it multiplies them by before that.
             Defaults to 10.
+        **stock: Arguments of stock's ``SimCCLabel`` that have another name
+            here, with the values that change nothing: so the decoder of a
+            stock config is changed by its ``type``.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -95,10 +119,12 @@ class SimCCCodec(TensorCodec):
         dense_labels: bool = True,
         normalize: bool = True,
         beta: float = 1.0,
-        label_softmax: bool = False,
+        label_softmax: Optional[bool] = None,
         label_beta: float = 10.0,
+        **stock,
     ) -> None:
         super().__init__()
+        _check_stock(stock)
         self.input_size = check_size('input_size', input_size)
         self.simcc_split_ratio = check_number('simcc_split_ratio', simcc_split_ratio, low=1)
         self.label_smoothing = check_choice(
@@ -131,7 +157,14 @@ class SimCCCodec(TensorCodec):
         if not normalize and label_smoothing != 'gaussian':
             raise invalid('normalize', normalize, f"True for label_smoothing='{label_smoothing}'")
         self.beta = check_number('beta', beta, above=0)
-        self.label_softmax = check_bool('label_softmax', label_softmax)
+        if label_softmax is None and not normalize:
+            raise invalid(
+                'label_softmax',
+                None,
+                "that of the head's loss where `normalize` is False, with its `beta` and "
+                '`label_beta`: for RTMPose label_softmax=True, beta=10',
+            )
+        self.label_softmax = check_bool('label_softmax', label_softmax or False)
         self.label_beta = check_number('label_beta', label_beta, above=0)
         self.num_bins = tuple(round(size * simcc_split_ratio) for size in self.input_size)
         if min(self.num_bins) < 2:

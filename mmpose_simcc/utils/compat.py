@@ -6,8 +6,9 @@
   classes raise an :class:`ImportError` when somebody really uses them.
 * torch >= 2.6 loads checkpoints with ``weights_only=True``, and checkpoints
   that MMEngine writes hold a few harmless types beside the tensors (the
-  training log's history). Exactly these types are declared safe;
-  nothing ever falls back to unpickling arbitrary objects.
+  training log's history, the arrays of the data set's metainfo). Exactly
+  these types are declared safe; nothing ever falls back to unpickling
+  arbitrary objects.
 
 Where compiled ops are installed, or torch is older, nothing is changed.
 """
@@ -100,6 +101,13 @@ def _history_statistic(owner: type, name: str):
     return getattr(owner, name)
 
 
+def _empty_bytes() -> bytes:
+    """``bytes`` for the one use that a checkpoint has for it: the content of
+    an empty array (the skeleton of a data set without one) is pickled as
+    ``bytes()``. Unrestricted, ``bytes(10**12)`` would fill the memory."""
+    return b''
+
+
 def _checkpoint_types() -> List:
     """The types beside tensors and plain containers in a checkpoint written
     by ``mmengine.runner.Runner.save_checkpoint``."""
@@ -121,11 +129,29 @@ def _checkpoint_types() -> List:
     return [
         HistoryBuffer,
         (_history_statistic, 'builtins.getattr'),
+        (_empty_bytes, 'builtins.bytes'),
         np.ndarray,
         np.dtype,
         *rebuild,
         *numbers,
     ]
+
+
+def why_refused(error: Exception) -> str:
+    """What torch found in a checkpoint that it refused or could not read, in
+    one line: torch surrounds it with advice on how to unpickle anything.
+
+    Args:
+        error (Exception): From loading a checkpoint.
+    """
+    text = ' '.join(str(error).split())
+    refused = re.search(r'GLOBAL (\S+) (?:was not an allowed|whose module)', text)
+    if refused:
+        return f'it holds {refused[1]}, which is not a type that checkpoints need'
+    if 'Weights only load failed' in text:
+        text = re.split(r'WeightsUnpickler error: ', text)[-1]
+        text = re.split(r' Check the documentation of torch.load', text)[0]
+    return text or type(error).__name__
 
 
 def mend_checkpoint_loading() -> bool:

@@ -1,6 +1,8 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Configs, models and network outputs of top-down estimators."""
 
+import re
+from collections import OrderedDict
 from contextlib import contextmanager
 from typing import Callable, Iterable, Iterator, List, Tuple
 
@@ -15,6 +17,8 @@ from mmpose.models import TopdownPoseEstimator, build_pose_estimator
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 from torch import Tensor, nn
+
+from .compat import why_refused
 
 
 def describe(error: Exception) -> str:
@@ -116,10 +120,13 @@ def model_input_size(model: TopdownPoseEstimator) -> Tuple[int, int]:
 
 
 def load_weights(model: nn.Module, checkpoint: str) -> None:
-    """Load a checkpoint that must fit the model entry for entry.
+    """Load a checkpoint that must fit the model entry for entry, after what
+    MMPose's models do to the names of older versions (``keypoint_head`` of
+    0.x) when they load.
 
     Args:
-        model (nn.Module): The model.
+        model (nn.Module): The model. Where an error is raised, it may have
+            some of the weights already.
         checkpoint (str): Path of the checkpoint.
 
     Raises:
@@ -131,28 +138,35 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
             str(checkpoint), map_location='cpu', logger='silent'
         )
     except Exception as error:  # unpickling raises nearly anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f'checkpoint {checkpoint} cannot be read: {reason}') from error
-    state = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
-    state = {
-        name[len('module.') :] if name.startswith('module.') else name: value
-        for name, value in state.items()
-    }
-    own = model.state_dict()
-    for name in [*own, *state]:
-        if name not in state:
-            problem = f'has no `{name}`'
-        elif name not in own:
-            problem = f'has `{name}`, which the model has not'
-        elif own[name].shape != state[name].shape:
-            problem = (
-                f'has `{name}` of shape {tuple(state[name].shape)}, '
-                f'the model {tuple(own[name].shape)}'
-            )
-        else:
-            continue
-        raise ValueError(f'checkpoint {checkpoint} is of another model: it {problem}')
-    model.load_state_dict(state)
+        raise ValueError(f'checkpoint {checkpoint} cannot be read: {why_refused(error)}') from error
+    loaded = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
+    state = OrderedDict(
+        (name[len('module.') :] if name.startswith('module.') else name, value)
+        for name, value in loaded.items()
+    )
+    # versions of the modules that wrote it, by which they tell older names
+    state._metadata = getattr(loaded, '_metadata', OrderedDict())
+    try:
+        model.load_state_dict(state)
+    except Exception as error:  # a module's conversion of names may fail as well
+        raise ValueError(
+            f'checkpoint {checkpoint} is of another model: it {_difference(error)}'
+        ) from error
+
+
+def _difference(error: Exception) -> str:
+    """The first difference that torch lists between a model and weights."""
+    text = str(error)
+    missing = re.search(r'Missing key\(s\) in state_dict: "(.+?)"', text)
+    if missing:
+        return f'has no `{missing[1]}`'
+    unexpected = re.search(r'Unexpected key\(s\) in state_dict: "(.+?)"', text)
+    if unexpected:
+        return f'has `{unexpected[1]}`, which the model has not'
+    shape = re.search(r'size mismatch for (\S+): .*?Size\(\[(.*?)\].*?Size\(\[(.*?)\]', text)
+    if shape:
+        return f'has `{shape[1]}` of shape ({shape[2]}), the model ({shape[3]})'
+    return f'cannot be loaded: {describe(error)}'
 
 
 @contextmanager
