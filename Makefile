@@ -1,7 +1,11 @@
 # The whole workflow. Each target installs what it needs, once.
 #   make compare            compare heads and decoders on toy data
 #   make compare DATA=...   the same on COCO (a folder in COCO's layout)
-#   make test               the whole test suite
+#   make test               the tests that start no process, train and build nothing
+#   make test-slow          the other tests
+#   make benchmark          codecs against stock: at least a third of the aimed ratios
+#   make coverage           all tests, and the lines of the package that they miss
+#   make lint               ruff
 #   make test-dist          the suite against the built wheel and sdist
 #   make test-matrix        the suite with old, new and compiled dependencies
 #   make docs               the documentation, in docs/_build/html
@@ -11,23 +15,40 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.8
+NOX := $(BIN)/uv tool run nox==2026.10.20
 DATA ?=
 
-.PHONY: compare test test-dist test-matrix docs lint venv
+# A run ends at a crash, where it might wait for the lost worker for ever.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --max-worker-restart 0
+
+.PHONY: compare test test-slow test-dist test-matrix benchmark coverage docs lint venv
 
 compare: venv
 	$(BIN)/python tools/compare.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: venv
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --max-worker-restart 0 $(ARGS)
+	$(PYTEST) -m 'not slow' $(ARGS)
 
-# Both run outside the repository, in environments of their own in .matrix;
+test-slow: venv
+	$(PYTEST) -m slow $(ARGS)
+
+# Both run outside the repository, in environments of their own in .nox;
 # ARGS go to pytest.
 test-dist: venv
-	$(BIN)/python .ci/matrix.py reference sdist -- $(ARGS)
+	$(NOX) --session reference sdist -- $(ARGS)
 
 test-matrix: venv
-	$(BIN)/python .ci/matrix.py -- $(ARGS)
+	$(NOX) --session oldest reference newest compiled -- $(ARGS)
+
+# Alone on the machine: beside other work its ratios mean nothing.
+benchmark: venv
+	$(BIN)/python tools/benchmark_codecs.py --check
+
+coverage: venv
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n auto --max-worker-restart 0 $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
 
 docs: venv
 	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html

@@ -1,10 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""The benchmark itself, and the ratios it must keep."""
+"""The benchmark itself. `make benchmark` checks the ratios, undisturbed."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 
 import benchmark
@@ -90,19 +87,6 @@ def test_files(tmp_path):
     assert len(rows['results'][0]['seconds']['ours']) == 2
     benchmark.plot_benchmark(results, tmp_path / 'b.png')
     assert (tmp_path / 'b.png').stat().st_size > 5000
-
-
-@pytest.mark.slow
-def test_ratios_hold_with_a_wide_margin(repo_root):
-    """The command that CI runs: a third of the aims, never a time."""
-    done = subprocess.run(
-        [sys.executable, 'tools/benchmark_codecs.py', '--check'],
-        cwd=repo_root,
-        env={**os.environ, 'PYTHONPATH': str(repo_root)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_label_bytes_from_worker_to_trainer():

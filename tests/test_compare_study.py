@@ -248,6 +248,7 @@ class TestReport:
         assert all(source.startswith('data:image/') for source in sources)
         assert 'Heatmap &amp; SimCC' in page and '&lt;none&gt;' in page
 
+    @pytest.mark.slow
     def test_page_in_a_browser(self, report, tmp_path):
         browser = shutil.which('chromium') or shutil.which('google-chrome')
         if browser is None:

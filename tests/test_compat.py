@@ -69,6 +69,7 @@ class TestOpsStandIn:
         assert 'mmcv.ops' not in sys.modules
         assert getattr(mmcv, 'ops', None) is before
 
+    @pytest.mark.slow
     def test_says_once_what_it_did(self):
         result = run_python("""
             import mmpose_simcc

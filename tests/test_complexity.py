@@ -1,14 +1,11 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 import json
-import os
-import runpy
-import subprocess
-import sys
 import time
 
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import run_tool
 from mmengine.analysis import ActivationAnalyzer, FlopAnalyzer
 from torch import nn
 
@@ -359,13 +356,10 @@ class TestPapers:
             assert row.gflops > 1.5 * (layers + products)
 
     @pytest.mark.slow
-    def test_every_row_agrees_or_says_why(self, repo_root, monkeypatch, capsys):
-        tool = str(repo_root / 'tools/model_size.py')
-        monkeypatch.setattr(sys, 'argv', [tool, '--papers'])
-        with pytest.raises(SystemExit) as done:
-            runpy.run_path(tool, run_name='__main__')
-        text = capsys.readouterr().out
-        assert done.value.code == 0, text
+    def test_every_row_agrees_or_says_why(self):
+        done = run_tool('model_size.py', '--papers')
+        text = done.stdout
+        assert done.returncode == 0, text
         assert text.count('\n') > len(PAPER_SIZES)
         assert max(map(len, text.splitlines())) <= 120
 
@@ -412,23 +406,7 @@ class TestTables:
 
 
 class TestTool:
-    @pytest.fixture
-    def run(self, repo_root, monkeypatch, capsys):
-
-        def run(*args):
-            """Exit status, standard output and standard error."""
-            path = repo_root / 'tools' / 'model_size.py'
-            monkeypatch.setattr(sys, 'argv', [str(path), *args])
-            status = 0
-            try:
-                runpy.run_path(str(path), run_name='__main__')
-            except SystemExit as done:
-                status = done.code
-            return (status, *capsys.readouterr())
-
-        return run
-
-    def test_measures(self, run, repo_root):
+    def test_measures(self, repo_root):
         config = str(
             repo_root
             / 'configs'
@@ -437,26 +415,19 @@ class TestTool:
             / 'coco'
             / 'simcc_res50_8xb64-210e_coco-64x64.py'
         )
-        status, out, _ = run(config, '--format', 'json', '--device', 'cpu')
-        assert status == 0
-        (record,) = json.loads(out)
+        done = run_tool('model_size.py', config, '--format', 'json', '--device', 'cpu')
+        assert done.returncode == 0
+        (record,) = json.loads(done.stdout)
         assert record['config'] == config
         assert record['input_size'] == [64, 64]
         assert record['time_ms'] > 0
         assert record['num_runs'] >= 5
 
-    def test_bad_config(self, repo_root):
-        done = subprocess.run(
-            [sys.executable, 'tools/model_size.py', 'missing.py'],
-            cwd=repo_root,
-            env=dict(os.environ, PYTHONPATH=str(repo_root)),
-            capture_output=True,
-            text=True,
-        )
+    def test_bad_config(self):
+        done = run_tool('model_size.py', 'missing.py')
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1].startswith('model_size: config missing.py')
-        assert 'Traceback' not in done.stderr
 
     @pytest.mark.parametrize('args', [(), ('--papers', 'a.py'), ('a.py', '--device', 'nowhere')])
-    def test_usage(self, run, args):
-        assert run(*args)[0] == 2
+    def test_usage(self, args):
+        assert run_tool('model_size.py', *args).returncode == 2

@@ -98,7 +98,8 @@ def of_type(node, type_name):
 @functools.cache
 def _build(model):
     init_default_scope('mmpose')
-    return MODELS.build(json.loads(model)).eval().to('meta')
+    with torch.device('meta'):
+        return MODELS.build(json.loads(model)).eval()
 
 
 def build(name):

@@ -14,6 +14,8 @@ from conftest import BESIDE_TESTS, IN_CHECKOUT
 
 from mmpose_simcc import environment
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def fails_with(tmp_path):

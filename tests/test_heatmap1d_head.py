@@ -170,6 +170,7 @@ def test_targets_have_height_1():
     assert float(head.loss(None, samples)['loss_kpt']) == pytest.approx(2 / NUM_KEYPOINTS, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_learns_and_predicts():
     """Two images are learned by heart, features and all."""
     head = build()

@@ -6,7 +6,9 @@ import re
 
 import mmpose.registry
 import pytest
-from conftest import ROOT, run
+from click.testing import CliRunner
+from conftest import ROOT, run, run_tool
+from mim.cli import cli
 from mmengine.config import Config
 from mmengine.registry import Registry
 from mmpose.utils import register_all_modules
@@ -88,12 +90,6 @@ def losses(out):
 
 
 class TestMim:
-    def test_run(self, tmp_path):
-        # `--`: mim answers --help itself, and for its own packages alone
-        out = run('mim', 'run', 'mmpose_simcc', 'compare', '--', '--help', cwd=tmp_path)
-        assert 'CONFIG[=CHECKPOINT]' in out
-        assert '.mim/tools/compare.py' in out
-
     def test_train(self, trained, folder):
         assert 'Training finished successfully' in trained
         assert len(losses(trained)) > 1
@@ -117,20 +113,10 @@ class TestMim:
         (after,) = re.findall(r'coco/AP: (\S+)', out)
         assert float(after) == pytest.approx(float(before), abs=1e-6)
 
-    def test_search(self, tmp_path):
-        run(
-            'mim',
-            'search',
-            'mmpose_simcc',
-            '--model',
-            'TokenPose',
-            '--field',
-            'parameters',
-            '--json',
-            tmp_path / 'found.json',
-            cwd=tmp_path,
-        )
-        found = json.loads((tmp_path / 'found.json').read_text())
+    def test_search(self, folder):
+        words = 'mim search mmpose_simcc --model TokenPose --field parameters --json found.json'
+        run(*words.split(), cwd=folder)
+        found = json.loads((folder / 'found.json').read_text())
         index = load(str(ROOT / 'model-index.yml'))
         expected = {
             model.name: model.metadata.data['Parameters']
@@ -140,20 +126,18 @@ class TestMim:
         assert len(expected) > 1
         assert found['parameters'] == expected
 
-    def test_search_by_config(self, tmp_path):
-        out = run(
-            'mim',
-            'search',
-            'mmpose_simcc',
-            '--config',
-            'td-hm_res50_8xb64-210e_mpii-256x256',
-            cwd=tmp_path,
-        )
-        assert 'simplebaseline2d' in out and '33999440' in out
+    def test_search_by_config(self):
+        found = self.search('--config', 'td-hm_res50_8xb64-210e_mpii-256x256')
+        assert 'simplebaseline2d' in found.output and '33999440' in found.output
 
-    def test_search_of_nothing(self, tmp_path):
-        out = run('mim', 'search', 'mmpose_simcc', '--model', 'nothing', cwd=tmp_path, fails=True)
-        assert 'Expected models' in out and 'tokenpose' in out
+    def test_search_of_nothing(self):
+        error = self.search('--model', 'nothing').exception
+        assert 'Expected models' in str(error) and 'tokenpose' in str(error)
+
+    @staticmethod
+    def search(*words):
+        """mim in this process."""
+        return CliRunner().invoke(cli, ['search', 'mmpose_simcc', *words])
 
 
 class TestPurePython:
@@ -165,19 +149,9 @@ class TestPurePython:
         return path
 
     def test_trains_to_the_same_losses(self, pure, folder, trained):
-        out = run(
-            'mim',
-            'train',
-            'mmpose_simcc',
-            pure,
-            '--gpus',
-            0,
-            '--work-dir',
-            folder / 'pure',
-            *QUICK,
-            cwd=folder,
-        )
-        assert losses(out) == losses(trained)
+        done = run_tool('train.py', pure, '--work-dir', folder / 'pure', *QUICK, cwd=folder)
+        assert done.returncode == 0, done.stderr
+        assert losses(done.stdout) == losses(trained)
 
     def test_tools_read_it_as_the_text_config(self, pure):
         ours = load_config(str(pure))
@@ -201,4 +175,5 @@ class TestPurePython:
             f'{pure}={folder / "text" / "epoch_1.pth"}',
             cwd=folder,
         )
+        assert '.mim/tools/compare.py' in out
         assert 'pure' in out and 'argmax' in out

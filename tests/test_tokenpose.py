@@ -269,6 +269,7 @@ HEADS = dict(
 
 
 class TestEstimator:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         'scheme, steps, tolerance', [('heatmap', 100, 3.0), ('simcc', 40, 2.0)]
     )

@@ -1,12 +1,11 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 import hashlib
 import json
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
+from conftest import run_tool
 from mmpose.datasets import CocoDataset
 from mmpose.evaluation import CocoMetric
 from xtcocotools.coco import COCO
@@ -225,7 +224,7 @@ class TestCoco:
     @pytest.fixture(scope='class')
     def data(self, tmp_path_factory):
         out = tmp_path_factory.mktemp('toy')
-        assert make_toy_coco(out, train=9, val=4, seed=3, workers=2)
+        assert make_toy_coco(out, train=9, val=4, seed=3, workers=1)
         return out
 
     def test_same_seed_same_bytes(self, data, tmp_path):
@@ -234,6 +233,11 @@ class TestCoco:
         assert digest(again) == digest(data)
         make_toy_coco(other, train=9, val=4, seed=4, workers=1)
         assert not set(digest(other).values()) & set(digest(data).values())
+
+    @pytest.mark.slow
+    def test_processes_draw_the_same_bytes(self, data, tmp_path):
+        make_toy_coco(tmp_path, train=9, val=4, seed=3, workers=2)
+        assert digest(tmp_path) == digest(data)
 
     def test_image_depends_on_its_number_alone(self, data, tmp_path):
         entry = write_image(tmp_path, 'train', 3, 5)
@@ -325,21 +329,10 @@ class TestCoco:
 
 
 class TestCommandLine:
-    @staticmethod
-    def run(repo_root, *args):
-        return subprocess.run(
-            [sys.executable, repo_root / 'tools/make_toy_coco.py', *args],
-            capture_output=True,
-            text=True,
-            cwd=repo_root,
-            env=dict(PYTHONPATH=str(repo_root)),
-        )
-
-    def test_errors_are_one_clear_line(self, repo_root, tmp_path):
+    @pytest.mark.parametrize('args, status', [(('--train', '0'), 2), ((), 1)])
+    def test_errors_are_one_clear_line(self, tmp_path, args, status):
         (tmp_path / 'other').write_text('')
-        for args, status in ((('--train', '0'), 2), ((), 1)):
-            done = self.run(repo_root, tmp_path, *args)
-            assert done.returncode == status
-            assert 'Traceback' not in done.stderr
-            assert done.stderr.splitlines()[-1].startswith('make_toy_coco: ')
-            assert done.stdout == ''
+        done = run_tool('make_toy_coco.py', tmp_path, *args)
+        assert done.returncode == status
+        assert done.stderr.splitlines()[-1].startswith('make_toy_coco: ')
+        assert done.stdout == ''

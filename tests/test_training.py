@@ -354,6 +354,7 @@ class Epochs:
 
 
 class TestEpochSeedHook:
+    @pytest.mark.slow
     @pytest.mark.parametrize('workers', [(0,), (1, False), (1, True), (2, True)])
     def test_draws_follow_from_seed_and_epoch(self, workers):
         whole = Epochs(*workers).run(EpochSeedHook(), 3)

@@ -3,14 +3,12 @@
 
 import json
 import re
-import runpy
-import sys
 import zlib
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, run_tool
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import MODELS
@@ -498,24 +496,8 @@ class TestErrors:
 # ---- the command line ----
 
 
-@pytest.fixture
-def run_tool(repo_root, monkeypatch, capsys):
-
-    def run(*args):
-        tool = str(repo_root / 'tools' / 'convert_official.py')
-        monkeypatch.setattr(sys, 'argv', [tool, *map(str, args)])
-        try:
-            runpy.run_path(tool, run_name='__main__')
-            status = 0
-        except SystemExit as error:
-            status = error.code
-        return (status, *capsys.readouterr())
-
-    return run
-
-
 class TestTool:
-    def test_converts_and_checks_a_config(self, run_tool, tmp_path):
+    def test_converts_and_checks_a_config(self, tmp_path):
         weights = small_weights()
         src, dst, cfg = (tmp_path / n for n in ('a.pth', 'b.pth', 'c.py'))
         torch.save(
@@ -531,8 +513,9 @@ class TestTool:
             '    head=dict(type="HeatmapHead", in_channels=512,\n'
             '        out_channels=17))\n'
         )
-        status, out, _ = run_tool(src, dst, '--config', cfg)
-        assert status == 0
+        done = run_tool('convert_official.py', src, dst, '--config', cfg)
+        assert done.returncode == 0
+        out = done.stdout
         assert 'ResNet-18, heatmap' in out
         assert "'bgr_to_rgb': False" in out
         assert 'all weights fit' in out
@@ -543,15 +526,16 @@ class TestTool:
             assert torch.equal(checkpoint['state_dict'][name], value)
 
         cfg.write_text(cfg.read_text().replace('17', '16'))
-        status, _, err = run_tool(src, tmp_path / 'd.pth', '--config', cfg)
-        assert status == 1
-        assert re.fullmatch(r'convert_official: .*no match for head.final_layer.weight.*\n', err)
+        done = run_tool('convert_official.py', src, tmp_path / 'd.pth', '--config', cfg)
+        assert done.returncode == 1
+        message = r'convert_official: .*no match for head.final_layer.weight.*\n'
+        assert re.fullmatch(message, done.stderr)
         assert not (tmp_path / 'd.pth').exists()
 
-    def test_no_such_file(self, run_tool, tmp_path):
-        status, _, err = run_tool(tmp_path / 'none.pth', tmp_path / 'b.pth')
-        assert status == 1
-        assert re.fullmatch(r'convert_official: .*none\.pth.*\n', err)
+    def test_no_such_file(self, tmp_path):
+        done = run_tool('convert_official.py', tmp_path / 'none.pth', tmp_path / 'b.pth')
+        assert done.returncode == 1
+        assert re.fullmatch(r'convert_official: .*none\.pth.*\n', done.stderr)
 
 
 class Malicious:

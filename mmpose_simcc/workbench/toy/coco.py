@@ -3,10 +3,10 @@
 
 import json
 import os
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import Pool
 from pathlib import Path
-from typing import Optional
+from typing import Callable, List, Optional
 
 import cv2
 import numpy as np
@@ -81,7 +81,6 @@ def write_image(folder: Path, split: str, seed: int, index: int) -> dict:
     Returns:
         dict: COCO's ``image`` entry and its list of ``annotations``.
     """
-    cv2.setNumThreads(0)  # one process a core already
     offset = SPLITS.index(split)
     scene = draw_scene(np.random.default_rng((seed, offset, index)))
     image_id = 2 * index + offset + 1  # unique over both splits
@@ -95,17 +94,26 @@ def write_image(folder: Path, split: str, seed: int, index: int) -> dict:
     )
 
 
+def _draw(number: int, workers: int, draw: Callable[[int], dict], title: str) -> List[dict]:
+    """``draw(0)`` to ``draw(number - 1)``, in this process or in others."""
+    show = partial(track, total=number, description=title)
+    if workers == 1:
+        return list(show(map(draw, range(number))))
+    # An executor ends its processes by a message. multiprocessing.Pool sends
+    # SIGTERM, and a handler inherited from this process may hang there.
+    # Images are the parallel part already: no threads within one.
+    with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(0,)) as executor:
+        try:
+            return list(show(executor.map(draw, range(number), chunksize=8)))
+        except BaseException:
+            executor.shutdown(cancel_futures=True)  # what is not begun is left
+            raise
+
+
 def _write_split(out: Path, split: str, number: int, seed: int, workers: int) -> None:
     folder = out / f'{split}2017'
     folder.mkdir(parents=True, exist_ok=True)
-    with Pool(workers) as pool:
-        entries = list(
-            track(
-                pool.imap(partial(write_image, folder, split, seed), range(number), chunksize=8),
-                total=number,
-                description=f'Drawing {folder}',
-            )
-        )
+    entries = _draw(number, workers, partial(write_image, folder, split, seed), f'Drawing {folder}')
     content = dict(
         info=dict(description='Drawn people in the format of COCO keypoints', version=str(VERSION)),
         licenses=[dict(id=1, name='Apache License 2.0', url='')],
