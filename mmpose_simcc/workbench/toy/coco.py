@@ -10,8 +10,8 @@ from typing import Optional
 
 import cv2
 import numpy as np
-from rich.progress import track
 
+from ...utils.console import track
 from ...utils.files import whole_file
 from .figure import KEYPOINTS
 from .scene import Person, draw_scene
@@ -103,7 +103,7 @@ def _write_split(out: Path, split: str, number: int, seed: int, workers: int) ->
             track(
                 pool.imap(partial(write_image, folder, split, seed), range(number), chunksize=8),
                 total=number,
-                description=f'Drawing {folder}',
+                description=f'draw {folder}',
             )
         )
     content = dict(
