@@ -171,8 +171,9 @@ def draw_toy_data():
 
 def main():
     args = parse_args()
-    # a killed comparison takes its training with it
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # a comparison that is ended takes its trainings with it
+    for number in {signal.SIGTERM, getattr(signal, 'SIGHUP', signal.SIGTERM)}:
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
         study, runs, folder = read_study(args)
         if (

@@ -22,32 +22,15 @@ from mmengine.dist import all_gather_object, barrier, get_dist_info
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
 from ...utils.checks import invalid
-from ...utils.console import quiet
+from ...utils.console import Progress, Task, quiet, track
 from ...utils.files import file_sha256, save_arrays
 from ...utils.inference import build_model, load_weights, network_outputs
 from .records import Arrays, reference_keypoints
 
 SHARD_PEOPLE = 256
-
-
-def progress_bar() -> Progress:
-    """A bar with the time left; the first process shows it."""
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn('{task.description}'),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn('time left'),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=get_dist_info()[0] != 0 or not console.is_terminal,
-    )
 
 
 def distributed_map(function: Callable, items: Iterable, description: str) -> List:
@@ -56,18 +39,14 @@ def distributed_map(function: Callable, items: Iterable, description: str) -> Li
     Args:
         function (callable): Of one item.
         items (iterable): The same in every process.
-        description (str): For the progress bar.
+        description (str): What is done, for its progress.
 
     Returns:
         list: The results in the order of the items, in every process.
     """
     rank, world_size = get_dist_info()
     items = list(items)
-    with progress_bar() as progress:
-        own = [
-            function(item)
-            for item in progress.track(items[rank::world_size], description=description)
-        ]
+    own = [function(item) for item in track(items[rank::world_size], description)]
     if world_size == 1:
         return own
     shares = all_gather_object(own)
@@ -305,16 +284,16 @@ def _run(model, dataset, shards: List[tuple], batch_size: int, num_workers: int,
         dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=pseudo_collate
     )
     outputs = network_outputs(model, loader)
-    with progress_bar() as progress:
-        task = progress.add_task('forward pass: people', total=sum(map(len, batches)))
+    with Progress() as progress:
+        task = progress.add('forward pass', total=sum(map(len, batches)))
         for path, indices in shards:
-            parts = list(_record(outputs, len(indices), records, progress, task))
+            parts = list(_record(outputs, len(indices), records, task))
             save_arrays(
                 path, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             )
 
 
-def _record(outputs: Iterator, number: int, records, progress: Progress, task) -> Iterator[Arrays]:
+def _record(outputs: Iterator, number: int, records, task: Task) -> Iterator[Arrays]:
     """Records of the next people, batch by batch."""
     while number > 0:
         tensors, samples = next(outputs)
@@ -324,4 +303,4 @@ def _record(outputs: Iterator, number: int, records, progress: Progress, task) -
             **_people_arrays(samples),
         }
         number -= len(samples)
-        progress.advance(task, len(samples))
+        task.advance(len(samples))

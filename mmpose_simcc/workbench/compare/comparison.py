@@ -75,6 +75,13 @@ def compare(
     for run, missing in zip(runs, todo):
         if missing and run.checkpoint:  # before hours of training
             load_model(run, run.checkpoint)
+    launched = {
+        training_identity(run): run
+        for run, missing in zip(runs, todo)
+        if missing and not run.checkpoint and not find_training(run, work_dir)
+    }
+    if launched:
+        train(list(launched.values()), work_dir, launcher or Launcher())
     for run, of_run, of_prefix in zip(runs, todo, prefixes):
         # an earlier run may have computed the same rows
         missing = {
@@ -83,7 +90,7 @@ def compare(
             if not _result_file(of_prefix[name]).is_file()
         }
         if missing:
-            _compute(run, missing, of_prefix, work_dir, launcher or Launcher())
+            _compute(run, missing, of_prefix, work_dir)
     return _collect(runs, codecs, prefixes, work_dir)
 
 
@@ -104,9 +111,8 @@ def _compute(
     decoders: Dict[str, dict],
     prefixes: Dict[str, Path],
     work_dir: Path,
-    launcher: Launcher,
 ) -> None:
-    checkpoint = run.checkpoint or find_training(run, work_dir) or train(run, work_dir, launcher)
+    checkpoint = run.checkpoint or find_training(run, work_dir)
     metrics = evaluate(run, str(checkpoint), decoders, prefixes)
     for name, decoder in decoders.items():
         with whole_file(_result_file(prefixes[name])) as unfinished:

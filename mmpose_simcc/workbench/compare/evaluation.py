@@ -13,9 +13,8 @@ from mmengine.runner import Runner
 from mmpose.evaluation.metrics import MpiiPCKAccuracy, PCKAccuracy
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS
-from rich.progress import track
 
-from ...utils.console import quiet
+from ...utils.console import quiet, track
 from ...utils.files import save_arrays
 from ...utils.inference import build_model, load_weights, network_outputs
 from .errors import CompareError

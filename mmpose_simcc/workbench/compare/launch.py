@@ -1,21 +1,28 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Trains the runs that have no checkpoint, each in a process of its own."""
 
+import contextlib
 import copy
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, List, Optional, Sequence
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.runner import find_latest_checkpoint
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from ...utils.console import Progress
 from .errors import CompareError
 from .runs import Run, training_identity
+
+SECONDS_TO_END = 30  # that a training has to end when it is told to
 
 # "Epoch(train) [1][10/72] lr: 1e-03 eta: 0:01:00 ... loss: 0.0012 ..."
 _LOG_LINE = re.compile(
@@ -106,81 +113,136 @@ def _training_config(run: Run, folder: Path) -> Config:
     return cfg
 
 
-def train(run: Run, work_dir: Path, launcher: Launcher) -> Path:
-    """Train a run, or finish its interrupted training.
+def train(runs: Sequence[Run], work_dir: Path, launcher: Launcher) -> None:
+    """Train runs, or finish their interrupted trainings.
+
+    Without a GPU as many train at once as there are cores, each with its
+    share of them: networks of a size that CPUs can train use one core better
+    than several. All trainings end with this process.
+
+    Args:
+        runs (list[Run]): Runs of different trainings.
+        work_dir (Path): The comparison's folder, in which
+            :func:`find_training` finds their checkpoints.
+        launcher (Launcher): How to start a training.
+
+    Raises:
+        CompareError: A training failed; the message names its log.
+    """
+    env = dict(os.environ)
+    at_once = 1
+    if launcher.name == 'none' and get_device() == 'cpu':
+        at_once = max(1, min(len(runs), _num_cores()))
+        env.setdefault('OMP_NUM_THREADS', str(_num_cores() // at_once))
+    waiting, running = list(runs), []
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(Progress())
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                training = _Training(waiting.pop(0), work_dir, launcher, env, progress)
+                stack.callback(training.end)
+                running.append(training)
+            time.sleep(0.2)
+            running = [training for training in running if not training.is_finished()]
+
+
+def _num_cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, 'sched_getaffinity'):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Training:
+    """A training in a process group of its own, whose log is read as it
+    grows.
 
     Args:
         run (Run): The run.
         work_dir (Path): The comparison's folder.
-        launcher (Launcher): How to start the training.
-
-    Returns:
-        Path: The last checkpoint.
-
-    Raises:
-        CompareError: The training failed; the message names its log.
+        launcher (Launcher): How to start it.
+        env (dict): Its environment.
+        progress (Progress): Shows how far it is.
     """
-    folder = training_dir(run, work_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    config = folder / 'config.py'
-    cfg = _training_config(run, folder)
-    cfg.dump(config)
-    command = launcher.command(config)
-    log_file = folder / 'train.log'
-    reason = ''
-    try:
-        with (
-            open(log_file, 'a') as log,
-            subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors='replace',
-            ) as process,
-            _progress() as progress,
-        ):
-            epochs = cfg.train_cfg.get('max_epochs', 1)
-            task = progress.add_task(f'train {run.name}', total=1, state='starting')
+
+    def __init__(
+        self,
+        run: Run,
+        work_dir: Path,
+        launcher: Launcher,
+        env: Dict[str, str],
+        progress: Progress,
+    ) -> None:
+        self.run = run
+        self.folder = training_dir(run, work_dir)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / 'config.py'
+        cfg = _training_config(run, self.folder)
+        cfg.dump(config)
+        self.log_file = self.folder / 'train.log'
+        self._epochs = cfg.train_cfg.get('max_epochs', 1)
+        self._reason = ''
+        self._task = progress.add(f'train {run.name}')
+        command = launcher.command(config)
+        with open(self.log_file, 'ab') as log:
+            self._read = log.tell()
             try:
-                for line in process.stdout:
-                    log.write(line)
-                    log.flush()
-                    if re.match(r'\w+(Error|Exception)\b', line):
-                        reason = line.strip()
-                    found = _LOG_LINE.search(line)
-                    if found:
-                        epoch = int(found['epoch'] or 1)
-                        part = int(found['iter']) / int(found['iters'])
-                        progress.update(
-                            task,
-                            completed=(epoch - 1 + part) / epochs,
-                            state=f'epoch {epoch}/{epochs}, '
-                            f'loss {found["loss"]}, {found["eta"]} left',
-                        )
-                code = process.wait()
-            except BaseException:
-                process.terminate()
-                raise
-            if code == 0:
-                progress.update(task, completed=1, state='done')
-    except FileNotFoundError as error:
-        raise CompareError(f'cannot start {command[0]}: {error}') from error
-    if code:
-        raise CompareError(
-            f'training {run.name} failed with exit status {code}: '
-            f'{reason or "no reason given"} (log: {log_file})'
-        )
-    checkpoint = Path(find_latest_checkpoint(str(folder)))
-    (folder / 'finished.txt').write_text(checkpoint.name + '\n')
-    return checkpoint
+                self._process = subprocess.Popen(
+                    command,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=env,
+                    start_new_session=True,
+                )
+            except FileNotFoundError as error:
+                raise CompareError(f'cannot start {command[0]}: {error}') from error
 
+    def is_finished(self) -> bool:
+        """Read what is new in the log.
 
-def _progress() -> Progress:
-    return Progress(
-        TextColumn('{task.description}'),
-        BarColumn(bar_width=20),
-        TaskProgressColumn(),
-        TextColumn('{task.fields[state]}'),
-        TimeElapsedColumn(),
-    )
+        Raises:
+            CompareError: The training failed.
+        """
+        code = self._process.poll()
+        for line in self._new_lines():
+            if re.match(r'\w+(Error|Exception)\b', line):
+                self._reason = line.strip()
+            found = _LOG_LINE.search(line)
+            if found:
+                epoch = int(found['epoch'] or 1)
+                part = int(found['iter']) / int(found['iters'])
+                self._task.update(
+                    (epoch - 1 + part) / self._epochs,
+                    f'epoch {epoch}/{self._epochs}, loss {found["loss"]}',
+                )
+        if code:
+            raise CompareError(
+                f'training {self.run.name} failed with exit status {code}: '
+                f'{self._reason or "no reason given"} (log: {self.log_file})'
+            )
+        if code is None:
+            return False
+        self._task.update(1)
+        checkpoint = Path(find_latest_checkpoint(str(self.folder)))
+        (self.folder / 'finished.txt').write_text(checkpoint.name + '\n')
+        return True
+
+    def _new_lines(self) -> List[str]:
+        with open(self.log_file, 'rb') as log:
+            log.seek(self._read)
+            content = log.read()
+        whole = content[: content.rfind(b'\n') + 1]
+        self._read += len(whole)
+        return whole.decode(errors='replace').splitlines()
+
+    def end(self) -> None:
+        """End what still runs of it: the process, its data workers and those
+        of its launcher."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(SECONDS_TO_END)
+        # a data worker whose training is gone may wait for it for ever
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

@@ -15,8 +15,8 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 import torch
 from jinja2 import Environment, FileSystemLoader
-from rich.progress import track
 
+from ...utils.console import track
 from ...utils.files import whole_file
 from ...version import __version__
 from .bootstrap import REPEATS, bootstrap, interval

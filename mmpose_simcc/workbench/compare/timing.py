@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from mmengine.device import get_device
 from mmpose.registry import KEYPOINT_CODECS
-from rich.progress import track
 
+from ...utils.console import track
 from ...utils.inference import build_model, model_input_size
 from .runs import Run, network_identity
 

@@ -5,11 +5,15 @@
 """
 
 import argparse
+import contextlib
+import inspect
 import os
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.runner import Runner
+from mmpose.registry import OPTIMIZERS
 
 
 def main():
@@ -22,9 +26,25 @@ def main():
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
-    if args.launcher == 'pytorch' and not torch.cuda.is_available():
-        _use_gloo(cfg)
+    if get_device() == 'cpu':
+        _use_fused_optimizer(cfg)
+        if args.launcher == 'pytorch':
+            _use_gloo(cfg)
     Runner.from_cfg(cfg).train()
+
+
+def _use_fused_optimizer(cfg: Config) -> None:
+    """The optimizer in one pass over the weights, where torch has it for
+    CPUs (Adam, AdamW and SGD since 2.4): a third of a step's time."""
+    optimizer = cfg.optim_wrapper.get('optimizer')
+    if not isinstance(optimizer, dict):  # several, by an optimizer constructor
+        return
+    kind = OPTIMIZERS.get(optimizer['type'])
+    if 'fused' in optimizer or 'fused' not in inspect.signature(kind).parameters:
+        return
+    with contextlib.suppress(RuntimeError):  # of older torch
+        kind([torch.zeros(1, requires_grad=True)], lr=0.1, fused=True)
+        optimizer['fused'] = True
 
 
 def _use_gloo(cfg: Config) -> None:

@@ -10,8 +10,8 @@ from typing import Callable, List, Optional
 
 import cv2
 import numpy as np
-from rich.progress import track
 
+from ...utils.console import track
 from ...utils.files import whole_file
 from .figure import KEYPOINTS
 from .scene import Person, draw_scene
@@ -113,7 +113,7 @@ def _draw(number: int, workers: int, draw: Callable[[int], dict], title: str) ->
 def _write_split(out: Path, split: str, number: int, seed: int, workers: int) -> None:
     folder = out / f'{split}2017'
     folder.mkdir(parents=True, exist_ok=True)
-    entries = _draw(number, workers, partial(write_image, folder, split, seed), f'Drawing {folder}')
+    entries = _draw(number, workers, partial(write_image, folder, split, seed), f'draw {folder}')
     content = dict(
         info=dict(description='Drawn people in the format of COCO keypoints', version=str(VERSION)),
         licenses=[dict(id=1, name='Apache License 2.0', url='')],
