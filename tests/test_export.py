@@ -59,6 +59,7 @@ CODECS = dict(
     dark=dict(type='DARKCodec', **CELLS),
     daec=dict(type='DAECCodec', **CELLS),
     daec_smooth=dict(type='DAECCodec', smooth=True, **CELLS),
+    udp=dict(type='DARKCodec', use_udp=True, **CELLS),
     simcc=SIMCC,
     simcc_logit=dict(score='maximum', **SIMCC),
     simcc_dark=dict(refine='dark', **SIMCC),
@@ -363,6 +364,7 @@ class TestDecodeInTheGraph:
         'dark',
         'daec',
         'simcc',
+        'udp',
         'simcc_daec',
         'simcc_k3',
         'heatmap1d',
@@ -455,12 +457,12 @@ class TestChecks:
         with pytest.raises(ValueError, match='decoder.*UDPHeatmap'):
             DeployModel(build(cfg))
 
-    def test_udp_crops(self, tmp_path):
+    def test_udp_of_the_pipeline_alone(self, tmp_path):
         cfg = config_of('quarter')
         for step in cfg.test_dataloader.dataset.pipeline:
             if step.type == 'TopdownAffine':
                 step.use_udp = True
-        with pytest.raises(ValueError, match='use_udp'):
+        with pytest.raises(ValueError, match=r'contradict each other.*use_udp=True'):
             export_onnx(build(cfg), cfg, tmp_path / 'a.onnx')
 
 

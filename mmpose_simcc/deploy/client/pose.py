@@ -23,6 +23,7 @@ METADATA = (
     'mean',
     'std',
     'flip_channels',
+    'use_udp',
     'bbox_padding',
     'keypoint_names',
     'skeleton',
@@ -72,6 +73,7 @@ def _parse_metadata(text: dict) -> Tuple[dict, List[str]]:
         mean=_numbers(values['mean'], 3),
         std=_numbers(values['std'], 3) and min(values['std']) > 1e-6,
         flip_channels=isinstance(values['flip_channels'], bool),
+        use_udp=isinstance(values['use_udp'], bool),
         bbox_padding=_numbers([padding], 1) and padding > 0,
         keypoint_names=K > 0 and all(isinstance(n, str) for n in names),
         skeleton=_rows(links, 2, 0, K),
@@ -238,8 +240,13 @@ class PoseSession:
         return keypoints * factors[:, None] + corners[:, None], scores
 
     def _crop(self, image: np.ndarray, corner: np.ndarray, factor: float) -> np.ndarray:
-        """The crop whose pixel (0, 0) lies at ``corner``."""
-        to_image = np.array([[factor, 0, corner[0]], [0, factor, corner[1]]])
+        """The crop whose pixel (0, 0) lies at ``corner``. With UDP its last pixel lies at the end
+        of the box, which is ``factor`` times as large as the crop."""
+        width, height = self.input_size
+        x_step = y_step = factor
+        if self.metadata['use_udp']:
+            x_step, y_step = factor * width / (width - 1), factor * height / (height - 1)
+        to_image = np.array([[x_step, 0, corner[0]], [0, y_step, corner[1]]])
         return cv2.warpAffine(
             image, to_image, self.input_size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         )

@@ -85,14 +85,16 @@ def export_onnx(
         size = os.path.getsize(written) / 2**20
         os.replace(written, path)
     report(f'{path}: {size:.1f} MiB')
-    report(_how_to_run(path, deployed))
+    report(_how_to_run(path, deployed, description['use_udp']))
 
 
-def _how_to_run(path: Path, model: DeployModel) -> str:
+def _how_to_run(path: Path, model: DeployModel, use_udp: bool) -> str:
     """The call of rtmlib that fits the file, or the client's."""
     own = f'python tools/infer_onnx.py {path} IMAGE'
     if model.decode.output != 'simcc' or model.input.kind != 'bgr':
         return own
+    if use_udp:
+        return f'{own}\n(not rtmlib: it cuts people out without UDP, as this model needs it)'
     ratio = model.decode.codec.simcc_split_ratio
     if ratio != 2:
         return f'{own}\n(not rtmlib: it decodes 2 bins a pixel, this model has {ratio})'

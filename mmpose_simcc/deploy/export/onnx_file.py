@@ -15,6 +15,7 @@ from mmengine.config import Config
 from mmpose.apis.inference import dataset_meta_from_config
 from torch import nn
 
+from ...config import check_frames
 from ...utils.checks import invalid
 from ...version import __version__
 from .graph import OUTPUTS, DeployModel
@@ -40,10 +41,9 @@ def describe(cfg: Config, model: DeployModel) -> Dict[str, Any]:
 
     Raises:
         ValueError: The config's data have other keypoints than the head, or
-            crops are cut in a way that the client does not know.
+            its codec and its pipelines place heatmap cells differently.
     """
-    if _pipeline_step(cfg, 'TopdownAffine').get('use_udp'):
-        raise invalid('TopdownAffine.use_udp', True, 'False')
+    use_udp = check_frames(cfg)
     meta = dataset_meta_from_config(cfg, 'test')
     if meta is None:
         raise ValueError(
@@ -65,6 +65,7 @@ def describe(cfg: Config, model: DeployModel) -> Dict[str, Any]:
         mean=model.input.mean,
         std=model.input.std,
         flip_channels=model.input.flip_channels,
+        use_udp=use_udp,
         bbox_padding=_pipeline_step(cfg, 'GetBBoxCenterScale').get('padding', 1.25),
         codec=dict(cfg.model.head.decoder),
         dataset_name=meta['dataset_name'],
