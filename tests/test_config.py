@@ -9,6 +9,9 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.utils import register_all_modules
 
 from mmpose_simcc.config import STRIDE_32, _dicts_of_type, check_frames, set_representation
+from mmpose_simcc.workbench.calibration import calibrate
+from mmpose_simcc.workbench.compare import CompareError
+from mmpose_simcc.workbench.compare.runs import read_config
 
 register_all_modules()
 COCO = 'mmpose::body_2d_keypoint/{}/coco/{}.py'
@@ -395,6 +398,15 @@ class TestCheckFrames:
             affine['use_udp'] = False
         with pytest.raises(ValueError, match='the pipelines contradict each other'):
             check_frames(cfg)
+
+    def test_tools_stop(self, tmp_path):
+        """compare and export_onnx read their configs by the first."""
+        named = r'UDPHeatmap and TopdownAffine\(use_udp=False\)'
+        with pytest.raises(CompareError, match=named) as error:
+            read_config(HALF_UDP)
+        assert str(error.value).startswith(f'config {HALF_UDP}: ')
+        with pytest.raises(ValueError, match=named):
+            calibrate(stock(HALF_UDP), 'none.pth', tmp_path)
 
     def test_the_right_decoder(self):
         cfg = stock(UDP)

@@ -12,6 +12,7 @@ import numpy as np
 from mmengine.config import Config
 
 from ...codecs.learned import save_learned_delta
+from ...config import check_frames
 from ...utils.checks import check_choice, check_int, check_number, invalid
 from ...utils.files import file_sha256
 from .capture import People, capture, distributed_map
@@ -479,6 +480,7 @@ def calibrate(
         check_number('low', low, high=0)
     if subset is not None:
         check_int('subset', subset, 1)
+    check_frames(cfg)
     records = build_records(cfg.model.head.decoder, low, cfg.model.head.get('loss'))
     high = records.high if high is None else high
     check_number('high', high, low=1, high=records.high)

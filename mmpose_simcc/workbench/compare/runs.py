@@ -14,6 +14,7 @@ from mmpose.registry import KEYPOINT_CODECS
 
 from ...codecs import SimCCCodec
 from ...codecs.heatmap import BaseHeatmapCodec
+from ...config import check_frames
 from ...utils.files import file_sha256
 from ...utils.inference import load_config
 from ...version import __version__
@@ -64,7 +65,8 @@ def read_config(name: str) -> Config:
     """Read a top-down config with one codec.
 
     Raises:
-        CompareError: It is none.
+        CompareError: It is none, or its codec and its pipelines contradict
+            each other.
     """
     try:
         cfg = load_config(name)
@@ -73,6 +75,10 @@ def read_config(name: str) -> Config:
     decoder = cfg.model.get('head', {}).get('decoder')
     if not isinstance(decoder, dict):
         raise CompareError(f'config {name}: the head has no codec as `decoder`')
+    try:
+        check_frames(cfg)
+    except ValueError as error:
+        raise CompareError(f'config {name}: {error}') from error
     for part in ('train_dataloader', 'test_dataloader', 'test_evaluator'):
         if not cfg.get(part):
             raise CompareError(f'config {name} has no `{part}`')
