@@ -1,7 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What is kept of network outputs, and how it is decoded at any factor."""
 
-import inspect
+import copy
 from typing import Dict, NamedTuple, Optional, Tuple
 
 import numpy as np
@@ -189,13 +189,10 @@ class SimCCRecords:
     unit = 'bins'
 
     def __init__(self, codec: SimCCCodec, low: Optional[float] = None) -> None:
-        arguments = {
-            name: getattr(codec, name) for name in inspect.signature(SimCCCodec).parameters
-        }
-        self.references = {
-            name: SimCCCodec(**{**arguments, 'refine': refine, 'delta': 0.0})
-            for name, refine in (('argmax', 'none'), ('dark', 'dark'))
-        }
+        self.references = {}
+        for name, refine in (('argmax', 'none'), ('dark', 'dark')):
+            self.references[name] = copy.copy(codec)
+            self.references[name].refine = refine
         self.codec = self.references['argmax']
         self.high = min(daec_radius(sigma) for sigma in self.codec.sigma)
         self.low = -max(self.codec.sigma) if low is None else low
