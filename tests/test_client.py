@@ -54,7 +54,7 @@ def test_distribution_pulls_neither_torch_nor_mmpose(alone):
     )
     versions = {
         name.lower().replace('-', '_'): version
-        for name, version in json.loads(run(alone, '-c', code))
+        for name, version in json.loads(run(alone, '-I', '-c', code))
     }
     assert versions['mmpose_simcc_client'] == mmpose_simcc.__version__
     assert {'numpy', 'onnxruntime', 'opencv_python_headless'} <= set(versions)
