@@ -15,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.8
-NOX := $(BIN)/uv tool run nox==2026.10.20
+NOX := $(BIN)/uv tool run --with uv==$(UV_VERSION) nox==2026.10.20
 DATA ?=
 
 # A run ends at a crash, where it might wait for the lost worker for ever.

@@ -77,8 +77,6 @@ def _restored():
         ):
             yield
     finally:
-        # infer_onnx.py keeps the package itself from being imported
-        sys.modules['mmpose_simcc'] = mmpose_simcc
         os.chdir(folder)
         signal.signal(signal.SIGTERM, handler)
         torch.set_num_threads(threads)
