@@ -15,11 +15,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 UV_VERSION := 0.13.8
-NOX := $(BIN)/uv tool run nox==2026.10.20
+NOX := $(BIN)/uv tool run --with uv==$(UV_VERSION) nox==2026.10.20
 DATA ?=
 
+# glibc keeps memory that is freed, unless it was mapped: gigabytes of weights.
+ENV := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4194304
 # A run ends at a crash, where it might wait for the lost worker for ever.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --max-worker-restart 0
+PYTEST := pytest -n auto --max-worker-restart 0
 
 .PHONY: compare test test-slow test-dist test-matrix benchmark coverage docs lint venv
 
@@ -27,10 +29,10 @@ compare: venv
 	$(BIN)/python tools/compare.py $(if $(DATA),--data $(DATA)) $(ARGS)
 
 test: venv
-	$(PYTEST) -m 'not slow' $(ARGS)
+	$(ENV) $(BIN)/python -m $(PYTEST) -m 'not slow' $(ARGS)
 
 test-slow: venv
-	$(PYTEST) -m slow $(ARGS)
+	$(ENV) $(BIN)/python -m $(PYTEST) -m slow $(ARGS)
 
 # Both run outside the repository, in environments of their own in .nox;
 # ARGS go to pytest.
@@ -46,7 +48,7 @@ benchmark: venv
 
 coverage: venv
 	$(BIN)/coverage erase
-	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n auto --max-worker-restart 0 $(ARGS)
+	$(ENV) $(BIN)/coverage run -m $(PYTEST) $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
 

@@ -7,6 +7,7 @@
 Environments are kept in .nox.
 """
 
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -19,6 +20,10 @@ nox.options.reuse_venv = 'yes'
 nox.options.sessions = ['oldest', 'reference', 'newest', 'compiled']
 
 ROOT = Path(__file__).parent
+# pyenv shows only the interpreters that are chosen: all of them
+PYENV = Path(os.environ.get('PYENV_ROOT', Path.home() / '.pyenv')) / 'versions'
+if PYENV.is_dir():
+    os.environ.setdefault('PYENV_VERSION', ':'.join(path.name for path in PYENV.iterdir()))
 # MMPose asks for opencv-python, which needs libGL, where the headless build
 # of the same module needs nothing; mmengine imports what setuptools 81 lost.
 OVERRIDES = """\

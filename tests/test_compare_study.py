@@ -79,7 +79,8 @@ class TestReadyStudies:
     def test_deconvolutions_are_where_the_study_says(self, full):
         path = next(p for p in STUDIES if 'deconvolution' in p.stem)
         for run in study_runs(load_study(str(path), full)):
-            model = build_model(run.cfg)
+            with torch.device('meta'):
+                model = build_model(run.cfg)
             has = any(
                 isinstance(module, torch.nn.ConvTranspose2d) for module in model.head.modules()
             )
