@@ -35,7 +35,8 @@ def equivalent_codec(codec: BaseKeypointCodec, loss: Optional[nn.Module] = None)
     """
     if isinstance(codec, TensorCodec):
         return codec
-    input_size = tuple(map(int, codec.input_size))
+    # MMPose's codec of integral regression has none
+    input_size = tuple(map(int, getattr(codec, 'input_size', ())))
     if isinstance(codec, MSRAHeatmap):
         heatmap_size = tuple(map(int, codec.heatmap_size))
         if codec.unbiased:

@@ -137,9 +137,9 @@ def _collect(
         network = network_identity(run)
         if network not in complexities:
             model = build_model(run.cfg)
-            complexities[network] = count_complexity(model, model_input_size(model))
-        cost = complexities[network]
-        codec = run.build_codec()
+            size = model_input_size(model)
+            complexities[network] = count_complexity(model, size), size
+        cost, size = complexities[network]
         for name, prefix in of_prefix.items():
             result = json.loads(_result_file(prefix).read_text())
             rows.append(
@@ -147,7 +147,7 @@ def _collect(
                     config=run.name,
                     scheme=run.scheme,
                     decoder=name,
-                    input_size=tuple(map(int, codec.input_size)),
+                    input_size=size,
                     params=cost.params / 1e6,
                     paper_gflops=cost.paper_gflops,
                     gflops=cost.gflops,

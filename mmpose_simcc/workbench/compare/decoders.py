@@ -4,11 +4,10 @@
 import inspect
 from typing import Dict, List, Optional, Sequence, Union
 
-from mmpose.codecs import MSRAHeatmap
 from mmpose.registry import KEYPOINT_CODECS
 
 from ...codecs import SimCCCodec
-from ...codecs.heatmap import BaseHeatmapCodec
+from ...codecs.base import TensorCodec
 from .errors import CompareError
 from .runs import Run
 
@@ -24,14 +23,33 @@ SIMCC_DECODERS = dict(
     dark=dict(type='SimCCCodec', refine='dark'),
     daec=dict(type='SimCCCodec', refine='daec'),
 )
-DEFAULT = (*HEATMAP_DECODERS,)
-DEFAULT_SIMCC = ('argmax',)
+# A stock codec decodes as it stands: the row against which ours are read.
+STOCK = 'stock'
+DEFAULT = (STOCK, *HEATMAP_DECODERS)
+DEFAULT_SIMCC = (STOCK, 'argmax')
+
+# What of a codec says what outputs are, not how they are decoded.
+OUTPUT_ARGUMENTS = (
+    'input_size',
+    'heatmap_size',
+    'sigma',
+    'unbiased',
+    'blur_kernel_size',
+    'use_udp',
+    'simcc_split_ratio',
+    'label_smoothing',
+    'smoothing',
+    'normalize',
+    'beta',
+    'label_softmax',
+    'label_beta',
+)
 
 Decoder = Union[str, dict]
 
 
 def decoder_names() -> List[str]:
-    return list(dict.fromkeys((*HEATMAP_DECODERS, *SIMCC_DECODERS)))
+    return list(dict.fromkeys((STOCK, *HEATMAP_DECODERS, *SIMCC_DECODERS)))
 
 
 def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[str, dict]:
@@ -41,23 +59,25 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
         run (Run): The run.
         wanted (list[str | dict], optional): Decoders by name, or codecs with
             a ``name`` and the arguments in which they differ from the run's
-            own; those for the other representation are left out. By default
-            all decoders of a heatmap and argmax for SimCC.
+            own; those for the other representation are left out. ``stock``
+            is the run's own codec where it is not of this package. By
+            default ``stock``, all decoders of a heatmap and argmax for SimCC.
 
     Returns:
-        dict: Names and codec configs; ``own`` is the run's own codec, and the
-        only one of a codec that is not known here.
+        dict: Names and codec configs. Outputs that no codec of this package
+        reads (regression, Megvii's heatmaps, UDP's offset maps) have
+        ``stock`` alone.
 
     Raises:
         CompareError: A name is unknown, or an argument is out of its range.
     """
-    codec = run.build_codec()
-    if isinstance(codec, SimCCCodec):
-        known, default = SIMCC_DECODERS, DEFAULT_SIMCC
-    elif isinstance(codec, (BaseHeatmapCodec, MSRAHeatmap)):
-        known, default = HEATMAP_DECODERS, DEFAULT
-    else:
-        return dict(own=dict(run.cfg.model.head.decoder))
+    codec = run.equivalent_codec()
+    stock = dict(run.cfg.model.head.decoder)
+    if codec is None:
+        return {STOCK: stock}
+    is_simcc = isinstance(codec, SimCCCodec)
+    known, default = (SIMCC_DECODERS, DEFAULT_SIMCC) if is_simcc else (HEATMAP_DECODERS, DEFAULT)
+    is_stock = not isinstance(run.build_codec(), TensorCodec)
     chosen = {}
     for decoder in default if wanted is None else wanted:
         if isinstance(decoder, str):
@@ -65,12 +85,14 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
                 raise CompareError(
                     f'there is no decoder {decoder!r}; there are {", ".join(decoder_names())}'
                 )
-            if decoder in known:
+            if decoder == STOCK and is_stock:
+                chosen[decoder] = stock
+            elif decoder in known:
                 chosen[decoder] = _complete(run, codec, known[decoder])
         else:
             change = dict(decoder)
             name = change.pop('name')
-            if (change['type'] == 'SimCCCodec') == isinstance(codec, SimCCCodec):
+            if (change['type'] == 'SimCCCodec') == is_simcc:
                 chosen[name] = _complete(run, codec, change)
     if not chosen:
         raise CompareError(
@@ -91,9 +113,5 @@ def _complete(run: Run, codec, change: dict) -> dict:
     own.pop('_scope_', None)
     if change['type'] != own['type']:
         names = inspect.signature(KEYPOINT_CODECS.get(change['type'])).parameters
-        own = {
-            name: getattr(codec, name)
-            for name in ('input_size', 'heatmap_size', 'sigma', 'unbiased', 'blur_kernel_size')
-            if name in names
-        }
+        own = {name: getattr(codec, name) for name in OUTPUT_ARGUMENTS if name in names}
     return {**own, **change}

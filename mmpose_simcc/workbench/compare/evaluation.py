@@ -75,7 +75,9 @@ def evaluate(
     for outputs, samples in network_outputs(model, batches):
         for name, codec in codecs.items():
             head.decoder = codec
-            model.add_pred_to_datasample(head.decode(outputs), None, samples)
+            # MMPose tells one tensor from several by their type
+            decoded = head.decode(outputs if len(outputs) > 1 else outputs[0])
+            model.add_pred_to_datasample(decoded, None, samples)
             evaluators[name].process(samples)
             predictions[name] += [_prediction(sample) for sample in samples]
 

@@ -10,9 +10,10 @@ from typing import Any, Dict, Iterator, List, Optional
 import mmpose
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmpose.registry import KEYPOINT_CODECS
+from mmpose.registry import KEYPOINT_CODECS, MODELS
 
-from ...codecs import SimCCCodec
+from ...codecs import SimCCCodec, equivalent_codec
+from ...codecs.base import TensorCodec
 from ...codecs.heatmap import BaseHeatmapCodec
 from ...config import check_frames
 from ...utils.files import file_sha256
@@ -49,15 +50,24 @@ class Run:
         init_default_scope(self.cfg.get('default_scope', 'mmpose'))
         return KEYPOINT_CODECS.build(self.cfg.model.head.decoder)
 
+    def equivalent_codec(self) -> Optional[TensorCodec]:
+        """The codec of this package that reads the head's outputs: its own,
+        or the one that corresponds to a stock codec. None: there is none."""
+        loss = self.cfg.model.head.get('loss')
+        try:
+            return equivalent_codec(self.build_codec(), loss and MODELS.build(loss))
+        except ValueError:
+            return None
+
     @property
     def scheme(self) -> str:
         """The representation in words."""
-        codec = self.build_codec()
+        codec = self.equivalent_codec()
         if isinstance(codec, SimCCCodec):
             return f'SimCC, {codec.label_smoothing}, k={codec.simcc_split_ratio:g}'
-        if hasattr(codec, 'heatmap_size'):
-            biased = 'unbiased' if getattr(codec, 'unbiased', True) else 'biased'
-            return f'heatmap, {biased}'
+        if isinstance(codec, BaseHeatmapCodec):
+            biased = 'unbiased' if codec.unbiased else 'biased'
+            return f'heatmap, {biased}' + (', UDP' if codec.use_udp else '')
         return self.cfg.model.head.decoder.type
 
 

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Union
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import KEYPOINT_CODECS
@@ -214,10 +215,14 @@ def _vary(name: str, cfg: Config, change: dict, study: Study) -> Run:
     )
     run = Run(f'{name}, {varied}' if varied else name, cfg)
     codec = run.build_codec()
-    run.factors = {
+    own = {
         key: getattr(codec, key)
         for key in ('unbiased', 'sigma', 'label_smoothing', 'simcc_split_ratio', 'input_size')
         if hasattr(codec, key)
+    }
+    run.factors = {
+        key: value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in own.items()
     }
     run.factors.update(change)
     return run

@@ -3,15 +3,20 @@
 
 import time
 from collections import defaultdict
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 import numpy as np
 import torch
 from mmengine.device import get_device
+from mmpose.codecs.base import BaseKeypointCodec
+from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS
+from mmpose.structures import PoseDataSample
+from mmpose.utils.tensor_utils import to_numpy
+from torch import Tensor
 
 from ...utils.console import track
-from ...utils.inference import build_model, model_input_size
+from ...utils.inference import build_model, model_input_size, recorded_outputs
 from .runs import Run, network_identity
 
 WARM_UP = 3  # rounds that are not counted
@@ -39,8 +44,8 @@ def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str
 
     Returns:
         list[dict]: For each run, the medians in seconds of the forward pass
-        (backbone, neck, head), as ``forward``, and of ``batch_decode``, by
-        the decoder's name.
+        (backbone, neck, head), as ``forward``, and of decoding, by the
+        decoder's name.
     """
     device = get_device()
     networks, outputs, images = {}, {}, {}
@@ -50,6 +55,7 @@ def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str
             networks[user] = build_model(run.cfg).to(device)
             width, height = model_input_size(networks[user])
             images[user] = torch.randn(1, 3, height, width, device=device)
+            outputs[user] = _decoder_inputs(networks[user], images[user])
     codecs = [
         {name: KEYPOINT_CODECS.build(decoder) for name, decoder in of_run.items()}
         for of_run in decoders
@@ -64,9 +70,8 @@ def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str
             times.clear()
         for user, network in networks.items():
             before = _now()
-            output = network(images[user], None)
+            network(images[user], None)
             times[user].append(_now() - before)
-            outputs[user] = output if isinstance(output, tuple) else (output,)
         for number, (user, of_run) in enumerate(zip(users, codecs)):
             for name, codec in of_run.items():
                 _decode(codec, outputs[user])  # fills the caches
@@ -80,8 +85,19 @@ def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str
     ]
 
 
-def _decode(codec, outputs) -> None:
+def _decoder_inputs(model: TopdownPoseEstimator, image: Tensor) -> Tuple[Tensor, ...]:
+    """What the head decodes of an image: not in all heads what the network
+    gives."""
+    with recorded_outputs(model.head) as outputs:
+        model.head.predict(model.extract_feat(image), [PoseDataSample()], test_cfg={})
+    return outputs[0]
+
+
+def _decode(codec: BaseKeypointCodec, outputs: Tuple[Tensor, ...]) -> None:
+    """As a head calls a codec."""
     if codec.support_batch_decoding:
         codec.batch_decode(*outputs)
+    elif len(outputs) > 1:
+        codec.decode(*to_numpy(outputs, unzip=True)[0])
     else:
-        codec.decode(*(output[0].cpu().numpy() for output in outputs))
+        codec.decode(to_numpy(outputs[0])[0])

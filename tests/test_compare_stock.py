@@ -1,0 +1,63 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Stock models compare as they stand, beside the decoders of this package."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_compare import stock_test, with_random_weights
+
+from mmpose_simcc.workbench.compare import compare, load_study, study_runs
+from mmpose_simcc.workbench.compare.decoders import decoders_of
+from mmpose_simcc.workbench.toy import make_toy_coco
+
+HEATMAP_ROWS = ['stock', 'argmax', 'quarter', 'second_max', 'dark', 'daec']
+FOLDER = 'mmpose::body_2d_keypoint/'
+CONFIGS = {
+    'heatmap': ('topdown_heatmap/coco/td-hm_mobilenetv2_8xb64-210e_coco-256x192', HEATMAP_ROWS),
+    'udp': ('topdown_heatmap/coco/td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192', HEATMAP_ROWS),
+    'udp offsets': (
+        'topdown_heatmap/coco/td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192',
+        ['stock'],
+    ),
+    'megvii': ('topdown_heatmap/coco/td-hm_rsn18_8xb32-210e_coco-256x192', ['stock']),
+    'simcc': (
+        'simcc/coco/simcc_mobilenetv2_wo-deconv-8xb64-210e_coco-256x192',
+        ['stock', 'argmax'],
+    ),
+    'rtmpose': ('rtmpose/coco/rtmpose-t_8xb256-420e_coco-256x192', ['stock', 'argmax']),
+    'regression': ('topdown_regression/coco/td-reg_res50_8xb64-210e_coco-256x192', ['stock']),
+    'rle': (
+        'topdown_regression/coco/td-reg_mobilenetv2_rle-pretrained-8xb64-210e_coco-256x192',
+        ['stock'],
+    ),
+    'integral': ('integral_regression/coco/ipr_res50_8xb64-210e_coco-256x256', ['stock']),
+}
+
+
+@pytest.fixture(scope='module')
+def toy_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('toy') / 'data'
+    make_toy_coco(root, train=1, val=6, seed=1, workers=1)
+    return str(root)
+
+
+@pytest.mark.parametrize('kind', CONFIGS)
+def test_stock_row_equals_stock_test(kind, toy_root, tmp_path):
+    config, names = CONFIGS[kind]
+    run = with_random_weights(f'{FOLDER}{config}.py', toy_root, tmp_path)
+    rows = compare([run], tmp_path / 'work')
+    assert [row.decoder for row in rows] == names
+    assert all(row.decode_ms > 0 for row in rows)
+    row = rows[0]
+    metrics, predictions = stock_test(run, dict(run.cfg.model.head.decoder), tmp_path)
+    assert row.metrics == pytest.approx(metrics, abs=1e-12)
+    own = json.loads(Path(f'{row.predictions}.keypoints.json').read_text())
+    assert len(own) == len(predictions) > 5
+    for mine, stock in zip(own, predictions):
+        np.testing.assert_allclose(mine['keypoints'], stock['keypoints'])
+        assert mine['score'] == pytest.approx(stock['score'])
+    if kind == 'rtmpose':  # the argmax of the same outputs, by another codec
+        first, second = (np.load(f'{row.predictions}.npz')['keypoints'] for row in rows)
+        np.testing.assert_allclose(first, second, atol=1e-3)
