@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from test_compare import stock_test, with_random_weights
 
-from mmpose_simcc.workbench.compare import compare, load_study, study_runs
-from mmpose_simcc.workbench.compare.decoders import decoders_of
+from mmpose_simcc.workbench.compare import compare
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 HEATMAP_ROWS = ['stock', 'argmax', 'quarter', 'second_max', 'dark', 'daec']
