@@ -18,7 +18,7 @@ import torch
 from click.testing import CliRunner
 from conftest import ROOT, run_tool
 from mim.cli import cli as mim_cli
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 from test_weights import made_up_weights
 
 from mmpose_simcc import SimCCClassifierHead
@@ -42,6 +42,7 @@ PLACEHOLDERS = {
     r'\[CONFIG\[=CHECKPOINT\] \.\.\.\]': TOY_CONFIG,
     r' \.\.\.': '',
     r'\bCONFIG\b(?!\.py)': 'CONFIG.py',
+    r'\bRTMPOSE_CONFIG\b': 'RTMPOSE_CONFIG.py',
     r'\bCHECKPOINT\b(?!\.pth)': 'CHECKPOINT.pth',
     r'\bOUT\.onnx\b': 'MODEL.onnx',
     r'\bSRC\.pth\b': 'pose_resnet_50_simcc.pth',
@@ -117,6 +118,11 @@ def clone(tmp_path_factory):
         'loader = dict(num_workers=0, persistent_workers=False)\n'
         'train_dataloader = val_dataloader = test_dataloader = loader\n'
     )
+    (folder / 'RTMPOSE_CONFIG.py').write_text(
+        "_base_ = ['mmpose::body_2d_keypoint/rtmpose/coco/"
+        "rtmpose-t_8xb256-420e_coco-256x192.py']\n"
+        "model = dict(backbone=dict(_delete_=True, type='ResNet', depth=50))\n"
+    )
     torch.manual_seed(0)
     model = build_model(Config.fromfile(folder / 'CONFIG.py'))
     torch.save(model.state_dict(), folder / 'CHECKPOINT.pth')
@@ -162,9 +168,11 @@ def mim(command, package, *words):
         options = words[words.index('--cfg-options') + 1 :] if '--cfg-options' in words else []
         done = run_tool(f'{command}.py', *words, *([] if options else ['--cfg-options']), *QUICK)
         assert done.returncode == 0 and 'coco/AP: ' in done.stdout, done.stderr
+        dumped = re.sub(r'\s', '', done.stdout).replace(',]', ']')
         for option in options:
             name, value = option.split('=')
-            assert re.search(rf"{name.split('.')[-1]}='{value}'", done.stdout), option
+            value = DictAction._parse_iterable(value)
+            assert f'{name.split(".")[-1]}={value!r}'.replace(' ', '') in dumped, option
     elif command == 'run':
         assert package == 'mmpose_simcc' and words[1] == '--'
         assert run_tool(f'{words[0]}.py', *words[2:]).returncode == 0
