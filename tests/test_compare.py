@@ -28,7 +28,9 @@ from mmpose_simcc.workbench.compare import (
     study_runs,
 )
 from mmpose_simcc.workbench.compare.decoders import decoders_of
+from mmpose_simcc.workbench.compare.report import remarks
 from mmpose_simcc.workbench.compare.runs import (
+    check_data,
     forward_identity,
     read_config,
     training_identity,
@@ -147,7 +149,7 @@ class TestCompare:
         _, rows = compared
         markdown, comma, whole = write_tables(rows, tmp_path)
         header, cells = flat_table(rows)
-        assert header[9:] == ['AP', 'AP50', 'AP75', 'AP(M)', 'AP(L)', 'AR', 'PCK']
+        assert header[10:] == ['AP', 'AP50', 'AP75', 'AP(M)', 'AP(L)', 'AR', 'PCK']
         lines = markdown.read_text().splitlines()
         assert [c.strip() for c in lines[2].split('|')[1:-1]] == cells[0]
         assert len(lines) == 2 + len(rows)
@@ -277,19 +279,56 @@ class TestErrors:
         assert done.stderr.splitlines()[-1].startswith('compare: config ')
 
 
-def test_detections_are_used_where_they_exist(toy_root, tmp_path):
-    cfg = read_config(
-        'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py'
-    )
-    use_data(cfg, toy_root)
-    assert cfg.test_dataloader.dataset.bbox_file == ''
-    assert cfg.test_dataloader.dataset.data_root == toy_root + '/'
-    assert cfg.test_evaluator.ann_file.startswith(toy_root)
-    file = tmp_path / ('person_detection_results/COCO_val2017_detections_AP_H_56_person.json')
-    file.parent.mkdir()
-    file.write_text('[]')
-    use_data(cfg, str(tmp_path))
-    assert cfg.test_dataloader.dataset.bbox_file == str(file)
+class TestBoxes:
+    RES50 = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py'
+    FILE = 'person_detection_results/COCO_val2017_detections_AP_H_56_person.json'
+
+    def test_other_data_keep_the_boxes_of_the_config(self, tmp_path):
+        run = load_run(self.RES50, str(tmp_path))
+        assert run.cfg.test_dataloader.dataset.bbox_file == f'{tmp_path}/{self.FILE}'
+        assert run.cfg.test_dataloader.dataset.data_root == f'{tmp_path}/'
+        assert run.cfg.test_evaluator.ann_file.startswith(f'{tmp_path}/')
+        assert run.boxes == 'COCO_val2017_detections_AP_H_56_person.json (detector AP 56)'
+
+    def test_boxes_elsewhere_stay_there(self, tmp_path):
+        cfg = read_config(self.RES50)
+        cfg.test_dataloader.dataset.bbox_file = '/elsewhere/boxes.json'
+        use_data(cfg, str(tmp_path))
+        assert cfg.test_dataloader.dataset.bbox_file == '/elsewhere/boxes.json'
+        assert Run('a', cfg).boxes == 'boxes.json'
+
+    def test_missing_boxes_stop(self, toy_root, tmp_path):
+        run = load_run(self.RES50, toy_root)
+        with pytest.raises(CompareError, match=f'no {toy_root}/{self.FILE}.*--gt-boxes') as info:
+            compare([run], tmp_path)
+        assert '\n' not in str(info.value)
+
+    def test_annotated_boxes_on_request(self, toy_root):
+        (run,) = study_runs(Study([self.RES50]), toy_root, gt_boxes=True)
+        check_data(run, 'test')
+        assert run.boxes == 'annotated'
+
+    def test_rows_say_by_which_boxes(self, heatmap_run, toy_root, tmp_path):
+        """Detected boxes: fewer people and other centres than annotated."""
+        truth = json.loads(Path(toy_root, 'annotations/person_keypoints_val2017.json').read_text())
+        boxes = tmp_path / 'toy_detections_AP_H_73_person.json'
+        detections = [
+            dict(image_id=a['image_id'], category_id=1, bbox=a['bbox'], score=0.9)
+            for a in truth['annotations']
+        ]
+        boxes.write_text(json.dumps(detections[:5]))
+        cfg = copy.deepcopy(heatmap_run.cfg)
+        cfg.test_dataloader.dataset.bbox_file = str(boxes)
+        detected = Run('detected', cfg, heatmap_run.checkpoint)
+        annotated = Run('annotated', heatmap_run.cfg, heatmap_run.checkpoint)
+        (row,) = compare([detected], tmp_path, ['argmax'])
+        assert row.boxes == 'toy_detections_AP_H_73_person.json (detector AP 73)'
+        header, (cells,) = flat_table([row])
+        assert cells[header.index('Boxes')] == row.boxes
+        with np.load(f'{row.predictions}.npz') as stored:
+            assert len(stored['ids']) == 5
+        (line,) = remarks(Study([]), [detected, annotated])
+        assert 'detected by toy_detections' in line and 'annotated by annotated' in line
 
 
 def test_launchers_start_the_training_program(tmp_path):

@@ -25,7 +25,7 @@ from mmpose_simcc.workbench.compare import (  # noqa: E402
     study_runs,
 )
 from mmpose_simcc.workbench.compare.decoders import decoder_names  # noqa: E402
-from mmpose_simcc.workbench.compare.report import write_report  # noqa: E402
+from mmpose_simcc.workbench.compare.report import remarks, write_report  # noqa: E402
 from mmpose_simcc.workbench.compare.tables import print_table  # noqa: E402
 from mmpose_simcc.workbench.toy import make_toy_coco  # noqa: E402
 
@@ -98,6 +98,17 @@ def parse_args():
         'heatmaps, argmax for SimCC, which knows dark and daec as well)',
     )
     parser.add_argument(
+        '--metric',
+        metavar='NAME',
+        help='the metric that plots, intervals and verdicts are of, as tables name it (default: '
+        'AP, else PCK, NME or EPE)',
+    )
+    parser.add_argument(
+        '--gt-boxes',
+        action='store_true',
+        help='cut people out by annotated boxes, not by the detected ones that configs name',
+    )
+    parser.add_argument(
         '--disagree',
         nargs=2,
         metavar='NAME',
@@ -154,7 +165,9 @@ def read_study(args):
         folder = args.work_dir
     if args.disagree:
         study.disagree = args.disagree
-    runs = study_runs(study, args.data)
+    if args.metric:
+        study.value = args.metric
+    runs = study_runs(study, args.data, args.gt_boxes)
     schemes = {run.scheme for run in runs}
     if not args.study and len(schemes) == len(runs):
         # shorter than the names of configs
@@ -181,6 +194,8 @@ def main():
             and not args.data
         ):
             draw_toy_data()
+        for line in remarks(study, runs):
+            print(f'compare: {line}', file=sys.stderr)
         rows = run_study(
             study, runs, args.work_dir, Launcher(args.launcher, args.gpus, args.srun_args)
         )

@@ -8,17 +8,19 @@ others; a resample only weights the images.
 """
 
 from pathlib import Path
-from typing import NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmengine.dataset import BaseDataset
-from mmengine.registry import init_default_scope
-from mmpose.evaluation.metrics import CocoMetric, MpiiPCKAccuracy
-from mmpose.registry import METRICS
+from mmengine.evaluator import BaseMetric
+from mmpose.evaluation.metrics import CocoMetric, MpiiPCKAccuracy, PCKAccuracy
+from mmpose.registry import DATASETS
 from xtcocotools.cocoeval import COCOeval
 
 from ...utils.console import quiet
 from ...utils.files import whole_file
+from ..metrics import short_name
+from .evaluation import build_metrics, distance_names, result_key
 from .runs import Run
 from .tables import Row
 
@@ -50,17 +52,26 @@ class CocoMatches(NamedTuple):
 RECALLS = np.linspace(0, 1, 101)  # COCO's
 
 
-def match_coco(evaluation: COCOeval) -> CocoMatches:
-    """Collect the matches of people of all sizes.
+def match_coco(evaluation: COCOeval) -> List[CocoMatches]:
+    """Collect the matches of people of all sizes, for each category.
 
     Args:
         evaluation (COCOeval): After ``evaluate()``.
     """
-    images = evaluation.params.imgIds
-    found = [(i, e) for i, e in enumerate(evaluation.evalImgs[: len(images)]) if e is not None]
-    annotated = np.zeros(len(images))
+    params = evaluation.params
+    images, step = len(params.imgIds), len(params.imgIds) * len(params.areaRng)
+    starts = range(0, len(evaluation.evalImgs), step)
+    return [_match_category(evaluation.evalImgs[start : start + images]) for start in starts]
+
+
+def _match_category(by_image: List[Optional[dict]]) -> CocoMatches:
+    found = [(i, e) for i, e in enumerate(by_image) if e is not None]
+    annotated = np.zeros(len(by_image))
     for i, e in found:
         annotated[i] = np.count_nonzero(np.asarray(e['gtIgnore']) == 0)
+    if not found:
+        nobody = np.zeros((1, 0), bool)
+        return CocoMatches(np.zeros(0, int), nobody, nobody, annotated)
     scores = np.concatenate([e['dtScores'] for _, e in found])
     order = np.argsort(-scores, kind='mergesort')
     index = np.concatenate([[i] * len(e['dtScores']) for i, e in found])
@@ -72,23 +83,30 @@ def match_coco(evaluation: COCOeval) -> CocoMatches:
     return CocoMatches(index[order].astype(int), correct[:, order], wrong[:, order], annotated)
 
 
-def average_precision(matches: CocoMatches, weights: np.ndarray) -> float:
-    """COCO's AP, the mean over the thresholds, of weighted images.
+def average_precision(categories: Sequence[CocoMatches], weights: np.ndarray) -> float:
+    """COCO's AP, the mean over thresholds and categories, of weighted images.
 
     Counting an image several times at once gives what COCO gives for copies
     of it: between the copies of a detection recall does not reach a level
     that it does not reach at the last one with a better precision.
 
     Args:
-        matches (CocoMatches): The matches.
+        categories (sequence[CocoMatches]): The matches of each category; one
+            of which the weighted images show nobody does not count.
         weights (np.ndarray): How often each image counts, shape (I,).
 
     Returns:
         float: In [0, 1]; NaN without annotations.
     """
+    values = [_category_precision(matches, weights) for matches in categories]
+    values = [value for value in values if value is not None]
+    return float(np.mean(values)) if values else float('nan')
+
+
+def _category_precision(matches: CocoMatches, weights: np.ndarray) -> Optional[float]:
     people = weights @ matches.annotated
     if people == 0:
-        return float('nan')
+        return None
     times = weights[matches.images]
     correct = np.cumsum(matches.correct * times, axis=1, dtype=float)
     wrong = np.cumsum(matches.wrong * times, axis=1, dtype=float)
@@ -134,44 +152,63 @@ def resample(images: int, repeats: int = REPEATS) -> np.ndarray:
     )
 
 
-def bootstrap(row: Row, run: Run, metric: str) -> np.ndarray:
+def resampled_names(metric: BaseMetric) -> List[str]:
+    """The values of a metric that can be computed on resampled images."""
+    if type(metric) is CocoMetric:  # not whole bodies', with an AP of each part
+        return ['AP']
+    names = [*distance_names(metric)]
+    return [*names, 'PCK@0.1'] if names and isinstance(metric, MpiiPCKAccuracy) else names
+
+
+def find_source(run: Run, key: str) -> Optional[BaseMetric]:
+    """The metric of a run's config whose value can be computed on resampled
+    images; None: there is none.
+
+    Args:
+        run (Run): The run.
+        key (str): MMPose's name of the value.
+    """
+    for metric in build_metrics(run):
+        if key in [result_key(metric, name) for name in resampled_names(metric)]:
+            return metric
+    return None
+
+
+def bootstrap(row: Row, run: Run, key: str) -> Optional[np.ndarray]:
     """A metric on resampled images; kept beside the row's predictions.
 
     Args:
         row (Row): The row.
         run (Run): Its run.
-        metric (str): ``'coco/AP'``, ``'crowdpose/AP'``, ``'PCK'``,
-            ``'PCKh'`` or ``'PCK@0.1'``.
+        key (str): MMPose's name of the value: ``'coco/AP'``, ``'PCK'``,
+            ``'PCKh'``, ``'PCK@0.1'``, ``'NME'``, ``'EPE'``.
 
     Returns:
-        np.ndarray: Shape (REPEATS,), in the metric's own unit. Rows of the
-        same test data have the same resamples.
+        np.ndarray: Shape (REPEATS,), in the metric's own unit; None where
+        there is no way. Rows of the same test data have the same resamples.
     """
-    path = Path(f'{row.predictions}.{metric.replace("/", "-")}.npy')
+    path = Path(f'{row.predictions}.{key.replace("/", "-")}.npy')
     if not path.is_file():
-        metrics = run.cfg.test_evaluator
-        metrics = metrics if isinstance(metrics, list) else [metrics]
-        init_default_scope(run.cfg.get('default_scope', 'mmpose'))
-        with quiet():
-            built = [METRICS.build(cfg) for cfg in metrics]
-            if metric.endswith('/AP'):
-                coco = next(m for m in built if isinstance(m, CocoMetric))
-                samples = _bootstrap_ap(row, run, coco)
-            else:
-                pck = next(m for m in built if hasattr(m, 'norm_item'))
-                samples = _bootstrap_pck(row, pck, metric)
+        metric = find_source(run, key)
+        if metric is None:
+            return None
+        if isinstance(metric, CocoMetric):
+            with quiet():
+                samples = _bootstrap_ap(row, run, metric)
+        else:
+            samples = _bootstrap_distances(row, metric, key)
         with whole_file(path) as unfinished:
             np.save(unfinished, samples)
     return np.load(path)
 
 
 def _bootstrap_ap(row: Row, run: Run, metric: CocoMetric) -> np.ndarray:
-    matches = match_row(row, run, metric)
-    weights = resample(len(matches.annotated))
-    return np.array([average_precision(matches, w) for w in weights])
+    categories = match_row(row, run, metric)
+    weights = resample(len(categories[0].annotated))
+    return np.array([average_precision(categories, w) for w in weights])
 
 
-def match_row(row: Row, run: Run, metric: CocoMetric) -> CocoMatches:
+def match_row(row: Row, run: Run, metric: CocoMetric) -> List[CocoMatches]:
     """Match a row's stored predictions as the metric does."""
     predictions = metric.coco.loadRes(f'{row.predictions}.keypoints.json')
     evaluation = COCOeval(
@@ -185,28 +222,37 @@ def match_row(row: Row, run: Run, metric: CocoMetric) -> CocoMatches:
 
 
 def _sigmas(run: Run) -> Sequence[float]:
-    from mmpose.registry import DATASETS
-
     cfg = run.cfg.test_dataloader.dataset.copy()
     cfg.update(lazy_init=True, pipeline=[])
     dataset: BaseDataset = DATASETS.build(cfg)
     return dataset.metainfo['sigmas']
 
 
-def _bootstrap_pck(row: Row, metric, name: str) -> np.ndarray:
+def _bootstrap_distances(row: Row, metric: BaseMetric, key: str) -> np.ndarray:
+    is_fine = short_name(key) == 'PCK@0.1'
     with np.load(f'{row.predictions}.npz') as stored:
-        distances, img_ids = stored['distances'], stored['img_ids']
-    threshold = 0.1 if name == 'PCK@0.1' else metric.thr
-    pooled = isinstance(metric, MpiiPCKAccuracy)
-    if pooled:
+        distances = stored[f'distances/{result_key(metric, "PCK") if is_fine else key}']
+        img_ids = stored['img_ids']
+    if isinstance(metric, MpiiPCKAccuracy):
         distances = np.delete(distances, MPII_LEFT_OUT, axis=1)
     images, index = np.unique(img_ids, return_inverse=True)
-    hits = np.zeros((len(images), distances.shape[1]))
-    labelled = np.zeros_like(hits)
-    np.add.at(hits, index, distances < threshold)  # NaN is below nothing
-    np.add.at(labelled, index, ~np.isnan(distances))
-    pck = weighted_pck(hits, labelled, resample(len(images)), pooled)
-    return 100 * pck if pooled else pck
+    weights = resample(len(images))
+    labelled = _sum_by_image(index, ~np.isnan(distances))
+    if not isinstance(metric, PCKAccuracy):  # a mean distance
+        return (weights @ _sum_by_image(index, np.nan_to_num(distances)).sum(1)) / (
+            weights @ labelled.sum(1)
+        )
+    hits = _sum_by_image(index, distances < (0.1 if is_fine else metric.thr))  # NaN is not
+    if isinstance(metric, MpiiPCKAccuracy):
+        return 100 * weighted_pck(hits, labelled, weights, pooled=True)
+    return weighted_pck(hits, labelled, weights, pooled=False)
+
+
+def _sum_by_image(index: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values of people (N, K) summed over those of an image, (I, K)."""
+    sums = np.zeros((index.max() + 1, values.shape[1]))
+    np.add.at(sums, index, values)
+    return sums
 
 
 def interval(samples: np.ndarray) -> Tuple[float, float]:

@@ -15,7 +15,7 @@ from ...utils.inference import build_model, model_input_size
 from ...version import __version__
 from ..complexity import count_complexity
 from .decoders import Decoder, decoders_of
-from .evaluation import evaluate, load_model
+from .evaluation import RESULTS, build_metrics, evaluate, load_model
 from .launch import Launcher, find_training, train
 from .runs import Run, check_data, digest, forward_identity, network_identity, training_identity
 from .tables import Row
@@ -54,13 +54,16 @@ def compare(
     prefixes = []
     for run, of_run in zip(runs, codecs):
         check_data(run, 'test')
+        build_metrics(run)  # before hours of training
         if not run.checkpoint:
             check_data(run, 'train')
         weights = file_sha256(run.checkpoint) if run.checkpoint else training_identity(run)
         forward = forward_identity(run, weights)
         prefixes.append(
             {
-                name: work_dir / 'results' / digest([__version__, forward, _by_content(codec)])
+                name: work_dir
+                / 'results'
+                / digest([__version__, RESULTS, forward, _by_content(codec)])
                 for name, codec in of_run.items()
             }
         )
@@ -73,7 +76,7 @@ def compare(
         for of_run, of_prefix in zip(codecs, prefixes)
     ]
     for run, missing in zip(runs, todo):
-        if missing and run.checkpoint:  # before hours of training
+        if missing and run.checkpoint:
             load_model(run, run.checkpoint)
     launched = {
         training_identity(run): run
@@ -156,6 +159,8 @@ def _collect(
                     metrics=result['metrics'],
                     checkpoint=result['checkpoint'],
                     predictions=str(prefix),
+                    boxes=run.boxes,
+                    test_data=run.test_data,
                     factors=run.factors,
                 )
             )

@@ -6,19 +6,21 @@ from typing import Any, Dict, List, Tuple
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.evaluator import Evaluator
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmpose.evaluation.metrics import MpiiPCKAccuracy, PCKAccuracy
+from mmpose.evaluation.metrics import EPE, NME, MpiiPCKAccuracy, PCKAccuracy
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS
 
 from ...utils.console import quiet, track
 from ...utils.files import save_arrays
-from ...utils.inference import build_model, load_weights, network_outputs
+from ...utils.inference import build_model, describe, load_weights, network_outputs
 from .errors import CompareError
 from .runs import Run
+
+RESULTS = 2  # raise when a row's files hold something else
 
 
 def load_model(run: Run, checkpoint: str) -> TopdownPoseEstimator:
@@ -51,8 +53,9 @@ def evaluate(
         prefixes (dict): For each name, where its predictions go:
             ``PREFIX.npz`` has ``ids``, ``img_ids`` (N,), ``keypoints`` (N, K,
             2) in image pixels and ``scores`` (N, K) in the order of the data
-            set, and with a PCK metric ``distances`` (N, K), normalised; a
-            COCO metric adds ``PREFIX.keypoints.json`` in COCO's format.
+            set, and for each value of PCK, NME and EPE, by its name,
+            ``distances/NAME`` (N, K), normalised; a COCO metric adds
+            ``PREFIX.keypoints.json`` in COCO's format.
 
     Returns:
         dict: For each name, the values of the config's metrics.
@@ -67,7 +70,7 @@ def evaluate(
     with quiet():
         loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
         evaluators = {
-            name: _build_evaluator(cfg, prefixes[name], loader.dataset.metainfo) for name in codecs
+            name: _build_evaluator(run, prefixes[name], loader.dataset.metainfo) for name in codecs
         }
     predictions = {name: [] for name in codecs}
 
@@ -83,7 +86,7 @@ def evaluate(
 
     metrics = {}
     for name, evaluator in evaluators.items():
-        _save_predictions(prefixes[name], predictions.pop(name), _pck_distances(evaluator))
+        _save_predictions(prefixes[name], predictions.pop(name), _distances(evaluator))
         with quiet():
             metrics[name] = {
                 key: float(value) for key, value in evaluator.evaluate(len(loader.dataset)).items()
@@ -91,8 +94,28 @@ def evaluate(
     return metrics
 
 
-def _build_evaluator(cfg: Config, prefix: Path, metainfo: dict) -> Evaluator:
-    evaluator = Evaluator(cfg.test_evaluator)
+def build_metrics(run: Run) -> List[BaseMetric]:
+    """A run's metrics.
+
+    Raises:
+        CompareError: They cannot be built, or belong to several data sets.
+    """
+    evaluator = run.cfg.test_evaluator
+    if isinstance(evaluator, dict) and evaluator.get('type') == 'MultiDatasetEvaluator':
+        raise CompareError(
+            f'{run.name}: `test_evaluator` is a MultiDatasetEvaluator: compare on one data set '
+            'at a time, with `test_evaluator` a metric or a list of metrics'
+        )
+    init_default_scope(run.cfg.get('default_scope', 'mmpose'))
+    try:
+        with quiet():
+            return Evaluator(evaluator).metrics
+    except Exception as error:  # metrics are built by anybody's code
+        raise CompareError(f'{run.name}: `test_evaluator`: {describe(error)}') from error
+
+
+def _build_evaluator(run: Run, prefix: Path, metainfo: dict) -> Evaluator:
+    evaluator = Evaluator(build_metrics(run))
     evaluator.dataset_meta = metainfo
     for metric in evaluator.metrics:
         if hasattr(metric, 'outfile_prefix'):
@@ -105,28 +128,57 @@ def _prediction(sample) -> Tuple[Any, Any, np.ndarray, np.ndarray]:
     return (sample.id, sample.img_id, instances.keypoints[0], instances.keypoint_scores[0])
 
 
-def _pck_distances(evaluator: Evaluator) -> Dict[str, np.ndarray]:
-    """What a PCK metric compares with its threshold: ``distances`` (N, K),
-    NaN where a keypoint is not labelled."""
+def result_key(metric: BaseMetric, name: str) -> str:
+    """MMPose's name of a metric's value."""
+    return f'{metric.prefix}/{name}' if metric.prefix else name
+
+
+def distance_names(metric: BaseMetric) -> Dict[str, str]:
+    """The values of a metric that come from the normalised distance of each
+    keypoint, and what that is divided by: an item of the sample, a pair of
+    keypoints, or nothing.
+
+    JHMDB's, whose PCK has two sizes, has none, nor has any that is not known
+    here.
+    """
+    if type(metric) is PCKAccuracy:
+        names = dict(bbox='PCK', head='PCKh', torso='tPCK')
+        return {names[item]: f'{item}_size' for item in metric.norm_item}
+    if type(metric) is MpiiPCKAccuracy:
+        return {'PCK': 'head_size'} if 'head' in metric.norm_item else {}
+    if type(metric) is NME:
+        return {'NME': metric.norm_item or 'keypoints'}
+    return {'EPE': ''} if type(metric) is EPE else {}
+
+
+def _distances(evaluator: Evaluator) -> Dict[str, np.ndarray]:
+    """For each value of a metric that comes from them, the normalised
+    distances (N, K), NaN where a keypoint does not count."""
+    found = {}
     for metric in evaluator.metrics:
-        # not JHMDB's, which has two sizes
-        if type(metric) in (PCKAccuracy, MpiiPCKAccuracy):
-            size = f'{metric.norm_item[0]}_size'
-            # MPII counts pixels from 1
-            first = isinstance(metric, MpiiPCKAccuracy)
-            distances = [
-                np.where(
-                    sample['mask'][0],
-                    np.linalg.norm(
-                        (sample['pred_coords'][0] + first - sample['gt_coords'][0]) / sample[size],
-                        axis=-1,
-                    ),
-                    np.nan,
-                )
-                for sample in metric.results
-            ]
-            return dict(distances=np.array(distances, np.float32))
-    return {}
+        for name, divisor in distance_names(metric).items():
+            found[f'distances/{result_key(metric, name)}'] = np.array(
+                [_sample_distances(metric, sample, divisor) for sample in metric.results],
+                np.float32,
+            )
+    return found
+
+
+def _sample_distances(metric: BaseMetric, sample: dict, divisor: str) -> np.ndarray:
+    """Of one person, shape (K,)."""
+    truth = sample['gt_coords'][0]
+    # MPII counts pixels from 1
+    offset = sample['pred_coords'][0] + isinstance(metric, MpiiPCKAccuracy) - truth
+    if divisor == 'keypoints':
+        pair = metric.keypoint_indices
+        if pair is None:
+            pair = metric.DEFAULT_KEYPOINT_INDICES[metric.dataset_meta['dataset_name']]
+        size = np.linalg.norm(truth[pair[0]] - truth[pair[1]])
+    else:
+        size = sample[divisor] if divisor else 1.0
+    counts = sample['mask'][0] & (np.min(size) > 0)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.where(counts, np.linalg.norm(offset / size, axis=-1), np.nan)
 
 
 def _save_predictions(

@@ -16,7 +16,7 @@ from mmpose.registry import DATASETS
 from ...utils.console import quiet
 from .plots import save
 from .runs import Run
-from .tables import Row
+from .tables import Row, best_row
 
 TRUTH = '#39FF14'
 PREDICTIONS = ('#FF2D55', '#00C2FF')
@@ -177,24 +177,28 @@ def plot_samples(
         path (Path): The image.
         number (int): People.
     """
-    data = load_people(runs[0])
-    chosen = _choose(data.people, number)
-    figure = Figure(figsize=(2 * len(chosen), 2 * len(runs)))
+    best = {run.name: best_row([r for r in rows if r.config == run.name], key) for run in runs}
+    people = {row.test_data: load_people(run) for run, row in zip(runs, best.values())}
+    chosen = {name: _choose(data.people, number) for name, data in people.items()}
+    columns = max(map(len, chosen.values()))
+    figure = Figure(figsize=(2 * columns, 2 * len(runs)))
     grid = figure.subplots(
         len(runs),
-        len(chosen),
+        columns,
         squeeze=False,
         gridspec_kw=dict(wspace=0.03, hspace=0.03, left=0, right=1, bottom=0, top=0.98),
     )
     for axes_row, run in zip(grid, runs):
-        row = max((row for row in rows if row.config == run.name), key=lambda row: row.metrics[key])
-        predictions = Predictions(row, run)
-        for axes, person in zip(axes_row, chosen):
+        row = best[run.name]
+        predictions, links = Predictions(row, run), people[row.test_data].links
+        for axes in axes_row[len(chosen[row.test_data]) :]:
+            axes.axis('off')
+        for axes, person in zip(axes_row, chosen[row.test_data]):
             _show(axes, person, _center(person), 0.65 * person.size)
-            _draw(axes, person.keypoints, person.labelled, data.links, TRUTH, 2.4)
+            _draw(axes, person.keypoints, person.labelled, links, TRUTH, 2.4)
             keypoints = predictions.of(person)
             if keypoints is not None:
-                _draw(axes, keypoints, person.labelled, data.links, PREDICTIONS[0], 1.1)
+                _draw(axes, keypoints, person.labelled, links, PREDICTIONS[0], 1.1)
         axes_row[0].set_ylabel(f'{row.scheme}\n{row.size_text}, {row.decoder}', fontsize=8)
     _legend(figure, ['annotated', 'predicted'])
     return save(figure, path)

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ...utils.files import whole_file
+from ..metrics import lower_is_better, title
 from .bootstrap import interval
 from .study import Study
-from .tables import Row, metric_key, percent
+from .tables import Row, metric_key, shown_value
 
 # distinct also for colour-blind readers (Okabe and Ito)
 COLORS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#B8A900', '#000000')
@@ -34,14 +35,14 @@ def plot_study(
         study (Study): Its ``plot`` names the kind, x and series.
         rows (list[Row]): The rows.
         samples (list[np.ndarray], optional): For each row, the metric on
-            resampled images, in percent.
+            resampled images, in the unit of tables.
         path (Path): The image.
     """
     form = dict(dict(kind='bars', x='model', series='decoder'), **study.plot)
     key = metric_key(rows, study.value)
     series: Dict[str, list] = {}
     for i, row in enumerate(rows):
-        value = percent(row, key)
+        value = shown_value(row, key)
         reach = (0, 0) if samples is None else np.abs(np.array(interval(samples[i])) - value)
         name = study.label(form['series'], row.factors.get(form['series']))
         series.setdefault(name, []).append((row.factors.get(form['x']), value, reach))
@@ -51,7 +52,7 @@ def plot_study(
     axes = figure.subplots()
     draw = _bars if form['kind'] == 'bars' else _lines
     draw(axes, study, form, series, colors)
-    axes.set_ylabel(f'{study.value} (%)')
+    axes.set_ylabel(title(key) if lower_is_better(key) else f'{study.value} (%)')
     axes.spines[['top', 'right']].set_visible(False)
     axes.legend(
         [Line2D([], [], color=c, linewidth=6) for c in colors.values()],
@@ -81,7 +82,7 @@ def _bars(axes: Axes, study: Study, form: dict, series: dict, colors: dict) -> N
                 place, value, np.reshape(reach, (2, 1)), color='#333333', linewidth=1, capsize=2
             )
             axes.annotate(
-                f'{value:.1f}',
+                f'{value:.3g}',
                 (place, value + reach[1]),
                 (0, 2),
                 textcoords='offset points',

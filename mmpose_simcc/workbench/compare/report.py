@@ -19,27 +19,31 @@ from jinja2 import Environment, FileSystemLoader
 from ...utils.console import track
 from ...utils.files import whole_file
 from ...version import __version__
-from .bootstrap import REPEATS, bootstrap, interval
+from ..metrics import goodness, lower_is_better, title
+from .bootstrap import REPEATS, bootstrap, interval, resampled_names
+from .evaluation import build_metrics
 from .pictures import plot_disagreement, plot_samples
 from .plots import plot_study
-from .runs import Run
+from .runs import Run, check_data
 from .study import Study
 from .tables import (
     Row,
+    best_row,
     flat_table,
     main_metric,
     markdown_table,
     metric_key,
-    percent,
+    shown_value,
     study_table,
+    unit_factor,
     write_tables,
 )
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A row's metric and its difference to a baseline, in percent, each with
-    its 95% interval over resampled images.
+    """A row's metric and its difference to a baseline, in percent or pixels,
+    each with its 95% interval over resampled images.
 
     Attributes:
         row (Row): The row.
@@ -49,6 +53,7 @@ class Difference:
             baseline itself.
         difference (float): Metric minus the baseline's.
         difference_range (tuple): Paired interval of the difference.
+        lower_is_better (bool): Whether the metric is an error.
     """
 
     row: Row
@@ -57,19 +62,23 @@ class Difference:
     baseline: Optional[Row] = None
     difference: float = 0.0
     difference_range: Tuple[float, float] = (0.0, 0.0)
+    lower_is_better: bool = False
 
     @property
     def verdict(self) -> str:
         """Whether the data tell the two apart."""
         low, high = self.difference_range
-        if low > 0:
-            return 'better'
-        return 'worse' if high < 0 else 'not told apart'
+        if low <= 0 <= high:
+            return 'not told apart'
+        return 'better' if (low > 0) != self.lower_is_better else 'worse'
 
 
 def _find_baseline(study: Study, row: Row, rows: List[Row], key: str) -> Optional[Row]:
+    """What a row is compared with: of the same test data, whose resamples
+    are the same."""
+    rows = [other for other in rows if other.test_data == row.test_data]
     if not study.baseline:
-        found = max(rows, key=lambda other: other.metrics[key])
+        found = best_row(rows, key)
         return None if found is row else found
     target = {**row.factors, **study.baseline}
     names = {*_row_factors(study, rows), *study.baseline}
@@ -96,22 +105,30 @@ def differences(study: Study, rows: List[Row], samples: Sequence[np.ndarray]) ->
 
     Args:
         study (Study): Its ``baseline`` and ``value``.
-        rows (list[Row]): The rows.
+        rows (list[Row]): Rows that have the metric.
         samples (list[np.ndarray]): For each row, the metric on resampled
-            images, in percent.
+            images, in the unit of tables.
     """
     key = metric_key(rows, study.value)
     places = {id(row): i for i, row in enumerate(rows)}
     found = []
     for i, row in enumerate(rows):
-        value, reach = percent(row, key), interval(samples[i])
+        value, reach = shown_value(row, key), interval(samples[i])
         base = _find_baseline(study, row, rows, key)
         if base is None:
             found.append(Difference(row, value, reach))
         else:
             paired = samples[i] - samples[places[id(base)]]
             found.append(
-                Difference(row, value, reach, base, value - percent(base, key), interval(paired))
+                Difference(
+                    row,
+                    value,
+                    reach,
+                    base,
+                    value - shown_value(base, key),
+                    interval(paired),
+                    lower_is_better(key),
+                )
             )
     return found
 
@@ -129,7 +146,7 @@ def _name(study: Study, row: Row, rows: List[Row]) -> str:
 
 def difference_table(study: Study, found: List[Difference]) -> Tuple[List[str], List[List[str]]]:
     """Header and cells."""
-    header = ['Row', f'{study.value} [95%]', 'Compared with', 'Difference [95%]', 'Verdict']
+    header = ['Row', f'{title(study.value)} [95%]', 'Compared with', 'Difference [95%]', 'Verdict']
     rows = [item.row for item in found]
     cells = []
     for item in found:
@@ -150,20 +167,22 @@ def difference_table(study: Study, found: List[Difference]) -> Tuple[List[str], 
     return header, cells
 
 
-def _samples(study: Study, rows: List[Row], runs: Dict[str, Run]) -> Optional[List[np.ndarray]]:
-    key = metric_key(rows, study.value)
-    if key.split('/')[-1] not in ('AP', 'PCK', 'PCKh', 'PCK@0.1'):
-        return None
-    in_percent = 'PCK@0.1' in rows[0].metrics
-    return [
-        bootstrap(row, runs[row.config], key) * (1 if in_percent else 100)
-        for row in track(rows, 'resample images')
-    ]
+def _samples(rows: List[Row], runs: Dict[str, Run], key: str) -> Optional[List[np.ndarray]]:
+    """For each row, the metric on resampled images, in the unit of tables;
+    None: there is no way to compute it for all."""
+    samples = []
+    for row in track(rows, 'resample images'):
+        values = bootstrap(row, runs[row.config], key)
+        if values is None:
+            return None
+        samples.append(unit_factor(row, key) * values)
+    return samples
 
 
 def _disagreeing(study: Study, rows: List[Row], key: str) -> Optional[Tuple[Row, Row]]:
     """The two rows whose pictures are shown: those that the study names, or
-    the best and the worst."""
+    the best and the worst on the test data of the first row."""
+    rows = [row for row in rows if row.test_data == rows[0].test_data]
     if study.disagree:
         pair = []
         for wanted in study.disagree:
@@ -172,9 +191,49 @@ def _disagreeing(study: Study, rows: List[Row], key: str) -> Optional[Tuple[Row,
                 row for row in rows if all(row.factors.get(k) == v for k, v in wanted.items())
             ][:1]
     else:
-        order = sorted(rows, key=lambda row: row.metrics[key])
+        order = sorted(rows, key=lambda row: goodness(row.metrics[key], key))
         pair = [order[0], order[-1]]
     return tuple(pair) if len(pair) == 2 and pair[0] is not pair[1] else None
+
+
+def remarks(study: Study, runs: Sequence[Run]) -> List[str]:
+    """What a reader has to know of the data and metrics of a study, a line
+    each. It can be said before anything is computed.
+
+    Args:
+        study (Study): The study.
+        runs (list[Run]): Its models.
+
+    Raises:
+        CompareError: Data are not there, or metrics cannot be built.
+    """
+    for run in runs:
+        check_data(run, 'test')
+    lines = []
+    by_data: Dict[str, List[Run]] = {}
+    for run in runs:
+        by_data.setdefault(run.test_data, []).append(run)
+    if len(by_data) > 1:
+        groups = [
+            f'{", ".join(run.name for run in group)} on '
+            f'{", ".join(path.name for path in group[0].annotation_files)}'
+            for group in by_data.values()
+        ]
+        lines.append(
+            'rows of different test data are not compared with each other: ' + '; '.join(groups)
+        )
+    if len({run.boxes for run in runs}) > 1:
+        lines.append(
+            'people are cut out by different boxes: '
+            + '; '.join(f'{run.name} by {run.boxes}' for run in runs)
+        )
+    for run in runs:
+        metrics = build_metrics(run)
+        names = [name for metric in metrics for name in resampled_names(metric)]
+        if not names or (study.value or names[0]) not in names:
+            kinds = ', '.join(type(metric).__name__ for metric in metrics)
+            lines.append(f'{run.name}: {study.value or kinds} has no intervals and no verdicts')
+    return lines
 
 
 def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Path) -> List[Path]:
@@ -197,18 +256,23 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
     key = metric_key(rows, study.value)
     by_name = {run.name: run for run in runs}
     paths = write_tables(rows, folder)
-    samples = _samples(study, rows, by_name)
-    tables = dict(study=study_table(study, rows))
+    tables = dict(study=study_table(study, rows), all=flat_table(rows))
+    rows = [row for row in rows if key in row.metrics]
+    with_rows = [run for run in runs if any(row.config == run.name for row in rows)]
+    samples = _samples(rows, by_name, key)
     if samples is not None:
         tables['differences'] = difference_table(study, differences(study, rows, samples))
-    for name, table in tables.items():
+    for name in ('study', 'differences'):
+        if name not in tables:
+            continue
+        table = tables[name]
         paths.append(folder / f'{name}.md')
         with whole_file(paths[-1]) as unfinished:
             unfinished.write_text(markdown_table(*table) + '\n')
     paths.append(plot_study(study, rows, samples, folder / 'plot.png'))
     images = [
         plot_study(study, rows, samples, folder / 'plot.svg'),
-        plot_samples(rows, runs, key, folder / 'samples.png'),
+        plot_samples(rows, with_rows, key, folder / 'samples.png'),
     ]
     pair = _disagreeing(study, rows, key)
     names = [_name(study, row, rows) for row in pair or ()]
@@ -224,7 +288,10 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
         .get_template('page.html')
         .render(
             study=study,
-            tables={**tables, 'all': flat_table(rows)},
+            tables=tables,
+            remarks=remarks(study, runs),
+            boxes=sorted({run.boxes for run in runs}),
+            metric=title(key),
             images={path.stem: _embed(path) for path in images},
             compared=names,
             command=' '.join(map(shlex.quote, ['python', *sys.argv])),

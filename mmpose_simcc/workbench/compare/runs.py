@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
@@ -21,7 +22,6 @@ from ...utils.inference import load_config
 from ...version import __version__
 from .errors import CompareError
 
-DETECTIONS = 'person_detection_results/COCO_val2017_detections_AP_H_56_person.json'
 HOW_TO_GET_DATA = (
     'draw toy data with `python tools/make_toy_coco.py data/toy_coco`, or '
     'unpack COCO 2017 (https://cocodataset.org/#download) as '
@@ -70,6 +70,27 @@ class Run:
             return f'heatmap, {biased}' + (', UDP' if codec.use_udp else '')
         return self.cfg.model.head.decoder.type
 
+    @property
+    def boxes(self) -> str:
+        """What people are cut out by: annotated boxes, or those of which
+        file, with the detector's AP where its name has it."""
+        files = {d['bbox_file'] for d in _datasets(self.cfg, 'test') if d.get('bbox_file')}
+        words = []
+        for name in sorted(Path(file).name for file in files):
+            ap = re.search(r'_AP_H_(\d+)', name)
+            words.append(f'{name} (detector AP {ap[1]})' if ap else name)
+        return ', '.join(words) or 'annotated'
+
+    @property
+    def annotation_files(self) -> List[Path]:
+        """Those of the test data."""
+        return [_path(d, d['ann_file']) for d in _datasets(self.cfg, 'test')]
+
+    @property
+    def test_data(self) -> str:
+        """Equal for runs that are tested on the same annotations."""
+        return digest([file_sha256(path) for path in self.annotation_files])
+
 
 def read_config(name: str) -> Config:
     """Read a top-down config with one codec.
@@ -117,12 +138,10 @@ def _path(dataset: dict, name: str) -> Path:
 def use_data(cfg: Config, root: str) -> None:
     """Point a config at other data of the same layout, in place.
 
-    The detected boxes of COCO val2017 are used where ``root`` has their
-    file, else the annotated ones.
-
     Args:
         cfg (Config): The config.
-        root (str): Folder in place of every ``data_root``.
+        root (str): Folder in place of every ``data_root``; annotations and
+            detected boxes that lie in one are found there.
     """
     root = root.rstrip('/') + '/'
     old = {
@@ -132,17 +151,26 @@ def use_data(cfg: Config, root: str) -> None:
         for dataset in _datasets(cfg, split)
         if dataset.get('data_root')
     }
+
+    def move(node: dict, name: str) -> None:
+        for folder in old:
+            if (node.get(name) or '').startswith(folder):
+                node[name] = root + node[name][len(folder) :]
+                return
+
     for node in _dicts(cfg._cfg_dict):
-        ann_file = node.get('ann_file')
-        if 'data_root' in node and ann_file is not None:
+        if 'data_root' in node and node.get('ann_file') is not None:
             node['data_root'] = root
-            if 'bbox_file' in node or node.get('test_mode'):
-                detections = Path(root, DETECTIONS)
-                node['bbox_file'] = str(detections) if detections.is_file() else ''
-        elif isinstance(ann_file, str):
-            for folder in old:
-                if ann_file.startswith(folder):
-                    node['ann_file'] = root + ann_file[len(folder) :]
+        elif isinstance(node.get('ann_file'), str):
+            move(node, 'ann_file')
+        move(node, 'bbox_file')
+
+
+def use_annotated_boxes(cfg: Config) -> None:
+    """Test on annotated boxes, in place of detected ones, in place."""
+    for node in _dicts(cfg._cfg_dict):
+        if node.get('bbox_file'):
+            node['bbox_file'] = ''
 
 
 def use_split(cfg: Config) -> None:
@@ -159,8 +187,7 @@ def use_split(cfg: Config) -> None:
 
 
 def check_data(run: Run, split: str) -> None:
-    """See that a run's data are there; annotated boxes stand in for a
-    missing file of detected ones.
+    """See that a run's data are there, detected boxes among them.
 
     Raises:
         CompareError: They are not; the message says how to get them.
@@ -168,7 +195,10 @@ def check_data(run: Run, split: str) -> None:
     for dataset in _datasets(run.cfg, split):
         bbox_file = dataset.get('bbox_file')
         if bbox_file and not Path(bbox_file).is_file():
-            dataset['bbox_file'] = ''
+            raise CompareError(
+                f'{run.name}: there is no {bbox_file}, the detected boxes that the config '
+                'names: get them, or take the annotated boxes with --gt-boxes'
+            )
         folders = (dataset.get('data_prefix') or {}).values()
         for name in (dataset['ann_file'], *folders):
             if not _path(dataset, name).exists():

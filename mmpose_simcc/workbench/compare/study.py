@@ -18,7 +18,7 @@ from .comparison import compare
 from .decoders import Decoder
 from .errors import CompareError
 from .launch import Launcher
-from .runs import Run, read_config, use_data, use_split
+from .runs import Run, read_config, use_annotated_boxes, use_data, use_split
 from .tables import Row
 
 
@@ -47,7 +47,7 @@ class Study:
         title (str): What is studied.
         claim (str): What the paper finds.
         value (str, optional): Metric of plots and of tables with factors in
-            columns. By default AP, or PCK where there is none.
+            columns. By default AP, else PCK, NME or EPE.
         rows (list[str]): Factors that make the table's rows.
         columns (str | list[str]): Factor whose values are the columns, or
             names of metrics and costs. All metrics by default.
@@ -157,8 +157,14 @@ def load_study(path: str, full: bool = False) -> Study:
     return Study(folder=Path(path).parent, **content)
 
 
-def study_runs(study: Study, data_root: Optional[str] = None) -> List[Run]:
+def study_runs(study: Study, data_root: Optional[str] = None, gt_boxes: bool = False) -> List[Run]:
     """The models of a study, one for each combination that it varies.
+
+    Args:
+        study (Study): The study.
+        data_root (str, optional): Folder in place of the configs'
+            ``data_root``.
+        gt_boxes (bool): Whether annotated boxes replace detected ones.
 
     Raises:
         CompareError: A config cannot be read or cannot be varied so.
@@ -171,6 +177,8 @@ def study_runs(study: Study, data_root: Optional[str] = None) -> List[Run]:
         cfg.merge_from_dict(model.get('options', {}))
         if data_root:
             use_data(cfg, data_root)
+        if gt_boxes:
+            use_annotated_boxes(cfg)
         if study.split == 'train':
             use_split(cfg)
         if study.evaluator:

@@ -6,12 +6,13 @@ import json
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from rich.console import Console
 from tabulate import tabulate
 
 from ...utils.files import whole_file
+from ..metrics import UNITS, goodness, lower_is_better, short_name, title
 from .errors import CompareError
 
 # MMPose's names of COCO's metrics and the papers'
@@ -23,6 +24,10 @@ COCO_METRICS = {
     'coco/AP (L)': 'AP(L)',
     'coco/AR': 'AR',
 }
+
+
+# the first of these that there is tells the best row
+MAIN_METRICS = ('AP', 'PCK', 'PCKh', 'tPCK', 'NME', 'EPE', 'AUC')
 
 
 @dataclass
@@ -42,6 +47,8 @@ class Row:
         metrics (dict): Values by MMPose's names.
         checkpoint (str): The weights.
         predictions (str): Path of the predictions without suffix.
+        boxes (str): By which people are cut out.
+        test_data (str): Equal for rows that are tested on the same data.
         factors (dict): What a study varies.
     """
 
@@ -57,6 +64,8 @@ class Row:
     metrics: Dict[str, float]
     checkpoint: str
     predictions: str
+    boxes: str = 'annotated'
+    test_data: str = ''
     factors: Dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -69,13 +78,18 @@ def shown_metrics(rows: List[Row]) -> Dict[str, str]:
     """The metrics that tables show: their keys and short names."""
     found = dict.fromkeys(key for row in rows for key in row.metrics)
     shown = {key: name for key, name in COCO_METRICS.items() if key in found}
-    shown.update({key: key.split('/')[-1] for key in found if not key.startswith('coco/')})
+    shown.update({key: short_name(key) for key in found if not key.startswith('coco/')})
     return shown
 
 
 def _number(value: Optional[float], digits: int) -> str:
     # -1 is COCO's "there are none"
     return '-' if value is None or value == -1 else f'{value:.{digits}f}'
+
+
+def _metric_cell(row: Row, key: str) -> str:
+    """As MMPose prints it, but errors in their unit."""
+    return _number(shown_value(row, key) if lower_is_better(key) else row.metrics.get(key), 3)
 
 
 def flat_table(rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
@@ -86,12 +100,13 @@ def flat_table(rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
         'Scheme',
         'Decoder',
         'Input size',
+        'Boxes',
         'Params (M)',
         'GFLOPs (paper)',
         'GFLOPs (true)',
         'Forward (ms)',
         'Decode (ms)',
-        *metrics.values(),
+        *(title(key) if lower_is_better(key) else name for key, name in metrics.items()),
     ]
     cells = [
         [
@@ -99,12 +114,13 @@ def flat_table(rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
             row.scheme,
             row.decoder,
             row.size_text,
+            row.boxes,
             _number(row.params, 2),
             _number(row.paper_gflops, 2),
             _number(row.gflops, 2),
             _number(row.forward_ms, 2),
             _number(row.decode_ms, 3),
-            *(_number(row.metrics.get(key), 3) for key in metrics),
+            *(_metric_cell(row, key) for key in metrics),
         ]
         for row in rows
     ]
@@ -135,8 +151,9 @@ def write_tables(rows: List[Row], folder: Path) -> List[Path]:
 
 
 def main_metric(rows: List[Row]) -> str:
-    """The metric that tells the best: AP, or PCK where there is none."""
-    return 'AP' if 'AP' in shown_metrics(rows).values() else 'PCK'
+    """The metric that tells the best, by its short name."""
+    names = list(shown_metrics(rows).values())
+    return next((name for name in MAIN_METRICS if name in names), names[0])
 
 
 def metric_key(rows: List[Row], name: Optional[str] = None) -> str:
@@ -152,11 +169,21 @@ def metric_key(rows: List[Row], name: Optional[str] = None) -> str:
     return names[name]
 
 
-def percent(row: Row, key: str) -> Optional[float]:
-    """A metric in percent, as papers give it."""
-    value = row.metrics.get(key)
+def unit_factor(row: Row, key: str) -> float:
+    """What turns a metric into percent, as papers give it, or pixels."""
     in_percent = 'PCK@0.1' in row.metrics  # MPII's metric
-    return value if value in (None, -1) or in_percent else 100 * value
+    return 1.0 if in_percent or short_name(key) == 'EPE' else 100.0
+
+
+def shown_value(row: Row, key: str) -> Optional[float]:
+    """A metric in percent, EPE in pixels."""
+    value = row.metrics.get(key)
+    return value if value in (None, -1) else unit_factor(row, key) * value
+
+
+def best_row(rows: Sequence[Row], key: str) -> Row:
+    """The best of rows that have a metric."""
+    return max(rows, key=lambda row: goodness(row.metrics[key], key))
 
 
 COSTS = {
@@ -166,8 +193,8 @@ COSTS = {
 
 
 def study_table(study, rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
-    """The table in the paper's form: metrics in percent, the best of each
-    column bold.
+    """The table in the paper's form: metrics in percent or pixels, the best
+    of each column bold where all rows have the same test data.
 
     Args:
         study (Study): Its ``rows`` and ``columns``.
@@ -191,7 +218,7 @@ def study_table(study, rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
             [
                 next(
                     (
-                        percent(row, key)
+                        shown_value(row, key)
                         for row in group
                         if study.label(study.columns, row.factors.get(study.columns)) == name
                     ),
@@ -207,32 +234,44 @@ def study_table(study, rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
             [
                 COSTS[name](group[0])
                 if name in COSTS
-                else percent(group[0], metric_key(rows, name))
+                else shown_value(group[0], metric_key(rows, name))
                 for name in names
             ]
             for group in groups.values()
         ]
-    header = [study.title_of(factor) for factor in study.rows] + names
+    header = [study.title_of(factor) for factor in study.rows] + [
+        title(name) if name in UNITS else name for name in names
+    ]
     cells = [[*labels] for labels in groups]
-    for column in zip(*values):
-        numbers = [v for v in column if isinstance(v, float)]
+    metrics = [key] * len(names) if isinstance(study.columns, str) else names
+    comparable = len({row.test_data for row in rows}) == 1
+    for metric, column in zip(metrics, zip(*values)):
+        numbers = {v for v in column if isinstance(v, float)}
+        best = max(numbers, key=lambda v: goodness(v, metric), default=None)
         for line, value in zip(cells, column):
             text = value if isinstance(value, str) else _number(value, 2)
-            best = isinstance(value, float) and value == max(numbers)
-            line.append(f'**{text}**' if best and len({*numbers}) > 1 else text)
+            bold = comparable and len(numbers) > 1 and value == best
+            line.append(f'**{text}**' if bold else text)
     return header, cells
 
 
 def print_table(rows: List[Row], console: Console) -> None:
     """Print the rows in less than 100 columns: a line for each decoder, under
-    two for its model. The best value of each metric is marked."""
+    two for its model. The best value of each metric is marked where all rows
+    have the same test data."""
     metrics = shown_metrics(rows)
-    best = {key: max(row.metrics.get(key, -1) for row in rows) for key in metrics}
+    best = {}
+    if len({row.test_data for row in rows}) == 1:
+        best = {
+            key: best_row([row for row in rows if key in row.metrics], key).metrics[key]
+            for key in metrics
+        }
+    names = {key: title(key) if lower_is_better(key) else name for key, name in metrics.items()}
     width = max(len(row.decoder) for row in rows) + 2
-    widths = [max(len(name) + 2, 7) for name in metrics.values()]
+    widths = [max(len(name) + 2, 7) for name in names.values()]
     console.print(
         f'[bold]{"decoder":{width}}{"decode ms":>12}'
-        + ''.join(f'{name:>{size}}' for name, size in zip(metrics.values(), widths))
+        + ''.join(f'{name:>{size}}' for name, size in zip(names.values(), widths))
     )
     for _, group in groupby(rows, key=lambda row: row.config):
         group = list(group)
@@ -241,14 +280,14 @@ def print_table(rows: List[Row], console: Console) -> None:
         console.print(
             f'[dim]{row.scheme}; {row.size_text}; {row.params:.2f} M; GFLOPs '
             f'{row.paper_gflops:.2f} (paper) {row.gflops:.2f} (true); forward '
-            f'{row.forward_ms:.1f} ms[/]',
+            f'{row.forward_ms:.1f} ms; boxes: {row.boxes}[/]',
             highlight=False,
             soft_wrap=True,
         )
         for row in group:
             line = f'  {row.decoder:{width - 2}}{_number(row.decode_ms, 3):>12}'
-            for (key, _), size in zip(metrics.items(), widths):
-                value = row.metrics.get(key)
-                text = f'{_number(value, 3):>{size}}'
-                line += f'[bold green]{text}[/]' if value == best[key] else text
+            for key, size in zip(metrics, widths):
+                text = f'{_metric_cell(row, key):>{size}}'
+                is_best = key in best and row.metrics.get(key) == best[key]
+                line += f'[bold green]{text}[/]' if is_best else text
             console.print(line, highlight=False)
