@@ -1,5 +1,8 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import io
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +10,8 @@ import torch
 from conftest import run, run_tool
 from mmengine.config import Config
 from mmpose.registry import DATASETS
+from rich.console import Console
+from test_compare_metrics import face_run, run_stock, write_faces
 
 from mmpose_simcc import DAECCodec, SimCCCodec
 from mmpose_simcc.codecs.learned import save_learned_delta
@@ -32,7 +37,7 @@ from mmpose_simcc.workbench.calibration.records import (
     SimCCRecords,
     build_records,
 )
-from mmpose_simcc.workbench.calibration.report import plot_calibration
+from mmpose_simcc.workbench.calibration.report import plot_calibration, print_report
 from mmpose_simcc.workbench.calibration.scoring import Scorer, keypoint_similarity
 from mmpose_simcc.workbench.calibration.search import (
     Gain,
@@ -400,6 +405,34 @@ class TestLearn:
         whole = calibration.choices[1]
         assert whole.delta == range(-2, 8)[int(np.argmax(pck))]
 
+    @pytest.mark.parametrize('without_sigmas', [False, True])
+    def test_an_error_chooses_the_lowest(self, biased, without_sigmas, tmp_path):
+        """EPE, and data that have no constants for the similarity, as faces have none."""
+        _, people, maps, truth = biased
+        if without_sigmas:
+            people = replace(people, metainfo=dict(people.metainfo, sigmas=np.array([])))
+        records = HeatmapRecords(DAECCodec((96, 96), (24, 24), sigma=2), low=-2)
+        cfg = Config(dict(test_evaluator=dict(type='EPE')))
+        calibration = learn(cfg, people, records, Setting(), candidate_deltas(-2, 7, 0.5))
+        fit = ~hold_out(people.arrays['img_id'], 0.2)
+        epe = []
+        for delta in range(-2, 8):
+            codec = DAECCodec((96, 96), (24, 24), sigma=2, delta=delta)
+            found = np.concatenate(codec.batch_decode(maps)[0])
+            epe.append(np.linalg.norm(found - truth, axis=-1)[fit].mean())
+        np.testing.assert_allclose(calibration.curves[0].metrics, epe, atol=2e-3)
+        whole = calibration.choices[1]
+        assert whole.delta == range(-2, 8)[int(np.argmin(epe))]
+        errors = [choice.held_out.metrics['EPE'] for choice in calibration.choices]
+        assert calibration.chosen.name.startswith('keypoint')
+        assert calibration.chosen.held_out.metrics['EPE'] <= errors[0]
+        console = Console(file=io.StringIO(), width=140)
+        calibration.source['data'] = dict(people=len(people))
+        print_report(calibration, console)
+        (best,) = re.findall(r'^ +(-?\d+) +[\d.]+(?: e)? \*', console.file.getvalue(), re.M)[:1]
+        assert int(best) == whole.delta
+        assert plot_calibration(calibration, tmp_path / 'plot.png').stat().st_size > 10_000
+
     def test_noise_supports_nothing_finer(self, tmp_path, metainfo):
         """Truth scattered evenly around a symmetric map: no factor of its
         own is real for a keypoint."""
@@ -526,6 +559,28 @@ def make_toy(folder, repo_root, train):
     torch.manual_seed(0)
     torch.save(build_model(cfg).state_dict(), folder / 'weights.pth')
     return cfg, str(folder / 'config.py'), str(folder / 'weights.pth')
+
+
+def test_faces(tmp_path):
+    """300W: errors between the eyes, no constants, two faces in some pictures."""
+    face = face_run('faces', write_faces(tmp_path / 'data', 12, 0), tmp_path)
+    face.cfg.model.head.decoder = dict(face.cfg.model.head.decoder, type='DAECCodec')
+    calibration = calibrate(face.cfg, face.checkpoint, tmp_path, split='test', step=1)
+    assert calibration.metric == 'NME'
+    assert calibration.source['data']['people'] == 18
+    values = calibration.curves[0].metrics
+    assert (values > 0).all() and len(set(values)) > 1
+    # the metric by MMPose's own test of the chosen whole factor, on all people
+    whole = calibration.choices[1]
+    codec = dict(face.cfg.model.head.decoder, delta=whole.delta)
+    metrics = run_stock(face, codec, tmp_path / 'stock')
+    held = hold_out(np.repeat(np.arange(12), [1, 2] * 6), 0.2)
+    # NME is a mean over labelled points: of both parts by their number of points
+    truth = json.loads(face.annotation_files[0].read_text())['annotations']
+    points = np.array([np.reshape(a['keypoints'], (-1, 3))[:, 2].sum() for a in truth])
+    parts = [points[~held].sum(), points[held].sum()]
+    mean = np.average([whole.fit.metrics['NME'], whole.held_out.metrics['NME']], weights=parts)
+    assert mean == pytest.approx(metrics['NME'], rel=1e-3)
 
 
 @pytest.fixture(scope='module')

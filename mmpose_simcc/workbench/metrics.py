@@ -1,6 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What the values of MMPose's metrics mean."""
 
+from typing import TypeVar
+
+Number = TypeVar('Number')
+
 LOWER_IS_BETTER = ('EPE', 'NME')
 # those whose tables name the unit; the others are parts of one
 UNITS = dict(EPE='px', NME='%')
@@ -16,8 +20,8 @@ def lower_is_better(key: str) -> bool:
     return short_name(key) in LOWER_IS_BETTER
 
 
-def goodness(value: float, key: str) -> float:
-    """A metric's value such that larger is better."""
+def goodness(value: Number, key: str) -> Number:
+    """A metric's value, or an array of them, such that larger is better."""
     return -value if lower_is_better(key) else value
 
 

@@ -15,6 +15,7 @@ from ...codecs.learned import save_learned_delta
 from ...config import check_frames
 from ...utils.checks import check_choice, check_int, check_number, invalid
 from ...utils.files import file_sha256
+from ..metrics import goodness
 from .capture import People, capture, distributed_map
 from .records import Setting, build_records
 from .scoring import Scorer, keypoint_similarity, primary_metric
@@ -296,7 +297,7 @@ class _Calibrator:
         far = np.abs(candidates - empirical).sum(-1)
         candidates = candidates[np.argsort(far, kind='stable')]
         metrics = self.metrics('fit', [_daec(setting, [pair]) for pair in candidates])
-        values = [values[self.metric] for values in metrics]
+        values = [goodness(values[self.metric], self.metric) for values in metrics]
         return candidates[np.argmax(values)]
 
     def ladder(self, curve: Curve) -> List[_Decoder]:
@@ -310,7 +311,7 @@ class _Calibrator:
         def best(values, factors, number):
             return best_candidates(values, factors, empirical, number)
 
-        whole = best(curve.metrics, curve.metric_deltas, 1)[0]
+        whole = best(goodness(curve.metrics, self.metric), curve.metric_deltas, 1)[0]
         number = self._fit_number(
             setting, np.vstack([whole, best(sums.sum(-1), deltas, FINALISTS)]), empirical
         )
@@ -399,7 +400,7 @@ def learn(
         choice.gain = calibrator.gain(decoder, references[0])
     index, steps = climb(
         lambda i, j: calibrator.gain(ladder[i], ladder[j]),
-        [choice.held_out.metrics[metric] for choice in choices],
+        [goodness(choice.held_out.metrics[metric], metric) for choice in choices],
     )
     for choice, step in zip(choices[1:], steps):
         choice.against = choices[step.against].name

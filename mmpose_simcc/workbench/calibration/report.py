@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...utils.files import whole_file
+from ..metrics import goodness
 from .calibrate import Calibration, Choice
 
 ALSO_SHOWN = ('AP', 'AP .75', 'PCK', 'PCK@0.1')
@@ -89,7 +90,7 @@ def print_report(calibration: Calibration, console: Console) -> None:
             mark = ''
             if delta == calibration.empirical[curve.setting]:
                 mark += ' e'
-            if row == curve.metrics.argmax():
+            if row == goodness(curve.metrics, calibration.metric).argmax():
                 mark += ' *'
             cells.append(f'{curve.metrics[row]:.4f}{mark:<4}')
         table.add_row(f'{delta:g}', *cells)
@@ -159,7 +160,7 @@ def plot_calibration(calibration: Calibration, path: Path) -> Path:
     for curve, color in zip(curves, COLORS):
         name = ('smoothed' if curve.setting.smooth else 'unsmoothed') if is_heatmap else 'DAEC'
         left.plot(curve.metric_deltas, curve.metrics, '.-', color=color, label=name)
-        best = curve.metrics.argmax()
+        best = goodness(curve.metrics, calibration.metric).argmax()
         left.plot(curve.metric_deltas[best], curve.metrics[best], '*', color=color, markersize=13)
         empirical = calibration.empirical[curve.setting]
         _mark(left, empirical, color, f'{rule} D = {empirical:g}')

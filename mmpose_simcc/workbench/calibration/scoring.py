@@ -15,13 +15,16 @@ from ...utils.checks import invalid
 from ...utils.console import quiet
 from .capture import People
 
+# of data without COCO's constants, such as faces: COCO's for eyes
+DEFAULT_SIGMA = 0.025
 HEAD_KEYPOINTS = ('upper_neck', 'head_top')
 
 
 def keypoint_similarity(people: People, keypoints: np.ndarray, rows: slice) -> np.ndarray:
     r"""COCO's keypoint similarity :math:`\exp(-d^2 / (2 s^2 k^2))` of each
     keypoint: the proxy for the metric. It is fast and, unlike a metric with
-    thresholds, feels the smallest change.
+    thresholds, feels the smallest change. Data without COCO's constants k
+    have one for all keypoints.
 
     Args:
         people (People): The truth.
@@ -35,7 +38,10 @@ def keypoint_similarity(people: People, keypoints: np.ndarray, rows: slice) -> n
     between = [1] * (keypoints.ndim - 3)
     P, K = keypoints.shape[0], keypoints.shape[-2]
     truth = arrays['gt_keypoints'][rows].reshape(P, *between, K, 2)
-    variance = (2 * np.asarray(people.metainfo['sigmas'])) ** 2
+    sigmas = people.metainfo.get('sigmas')
+    if sigmas is None or len(sigmas) == 0:
+        sigmas = np.full(K, DEFAULT_SIGMA)
+    variance = (2 * np.asarray(sigmas)) ** 2
     scale = 2 * arrays['area'][rows, None] * variance + np.spacing(1)
     distance = np.square(keypoints - truth).sum(-1)
     similarity = np.exp(-distance / scale.reshape(P, *between, K))

@@ -136,7 +136,8 @@ def climb(gain: Callable[[int, int], Gain], metrics: Sequence[float]) -> Tuple[i
 
     Args:
         gain (callable): ``gain(i, j)`` is that of choice i over choice j.
-        metrics (Sequence[float]): Of each choice on the held-out data.
+        metrics (Sequence[float]): Of each choice on the held-out data, larger
+            is better.
 
     Returns:
         tuple: Index of the finest supported choice, and a step for each

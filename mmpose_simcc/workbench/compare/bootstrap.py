@@ -155,7 +155,7 @@ def resample(images: int, repeats: int = REPEATS) -> np.ndarray:
 def resampled_names(metric: BaseMetric) -> List[str]:
     """The values of a metric that can be computed on resampled images."""
     if type(metric) is CocoMetric:  # not whole bodies', with an AP of each part
-        return ['AP']
+        return [] if metric.coco is None else ['AP']
     names = [*distance_names(metric)]
     return [*names, 'PCK@0.1'] if names and isinstance(metric, MpiiPCKAccuracy) else names
 

@@ -271,7 +271,8 @@ def print_table(rows: List[Row], console: Console) -> None:
     widths = [max(len(name) + 2, 7) for name in names.values()]
     console.print(
         f'[bold]{"decoder":{width}}{"decode ms":>12}'
-        + ''.join(f'{name:>{size}}' for name, size in zip(names.values(), widths))
+        + ''.join(f'{name:>{size}}' for name, size in zip(names.values(), widths)),
+        highlight=False,
     )
     for _, group in groupby(rows, key=lambda row: row.config):
         group = list(group)

@@ -1,0 +1,359 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Comparisons by errors, over categories and on different test data."""
+
+import copy
+import io
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import save_checkpoint
+from mmpose.datasets.datasets import AP10KDataset
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.evaluation.metrics import EPE, NME
+from rich.console import Console
+from test_compare import HEATMAP, load_run, with_random_weights
+
+from mmpose_simcc.utils.inference import build_model
+from mmpose_simcc.workbench.compare import CompareError, Run, Study, compare, run_study
+from mmpose_simcc.workbench.compare.bootstrap import (
+    average_precision,
+    bootstrap,
+    find_source,
+    match_row,
+    resample,
+)
+from mmpose_simcc.workbench.compare.report import Difference, remarks, write_report
+from mmpose_simcc.workbench.compare.tables import (
+    Row,
+    best_row,
+    flat_table,
+    main_metric,
+    metric_key,
+    print_table,
+    study_table,
+)
+from mmpose_simcc.workbench.toy import make_toy_coco
+
+FACES = 'mmpose::face_2d_keypoint/topdown_heatmap/300w/td-hm_hrnetv2-w18_8xb64-60e_300w-256x256.py'
+FACE_CONFIG = f"""
+_base_ = ['{FACES}']
+from mmpose_simcc.config import set_representation
+set_representation(_base_, codec=dict(type='DARKCodec', input_size=(64, 64), sigma=1.5))
+model = dict(
+    backbone=dict(_delete_=True, type='ResNet', depth=18),
+    neck=None,
+    head=dict(_delete_=True, type='HeatmapHead', in_channels=512, out_channels=68,
+              loss=dict(type='KeypointMSELoss', use_target_weight=True),
+              decoder=_base_.model.head.decoder))
+"""
+
+
+def write_faces(root, number, seed):
+    """Data in 300W's layout: noise with 68 points, two faces in some pictures, some points
+    not labelled."""
+    rng = np.random.default_rng(seed)
+    (root / 'images').mkdir(parents=True)
+    images, annotations = [], []
+    for image in range(number):
+        name = f'{image}.png'
+        cv2.imwrite(str(root / 'images' / name), rng.integers(0, 256, (120, 120, 3), np.uint8))
+        images.append(dict(id=image, file_name=name, width=120, height=120))
+        for _ in range(1 + image % 2):
+            keypoints = np.column_stack([rng.uniform(20, 100, (68, 2)), rng.random(68) < 0.9])
+            annotations.append(
+                dict(
+                    id=len(annotations) + 1,
+                    image_id=image,
+                    category_id=1,
+                    iscrowd=0,
+                    keypoints=keypoints.ravel().tolist(),
+                    num_keypoints=68,
+                    center=[60.0, 60.0],
+                    scale=0.5,
+                    bbox=[10, 10, 100, 100],
+                    area=8000.0,
+                )
+            )
+    (root / 'annotations').mkdir()
+    content = dict(images=images, annotations=annotations, categories=[dict(id=1, name='face')])
+    for split in ('train', 'valid'):
+        path = root / 'annotations' / f'face_landmarks_300w_{split}.json'
+        path.write_text(json.dumps(content))
+    return str(root)
+
+
+def face_run(name, root, folder, seed=0):
+    """A model of faces with made-up weights."""
+    config = folder / f'{name}.py'
+    config.write_text(FACE_CONFIG)
+    run = load_run(str(config), root)
+    run.cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
+    torch.manual_seed(seed)
+    model = build_model(run.cfg)
+    torch.nn.init.normal_(model.head.final_layer.weight, std=0.1)
+    run.checkpoint = str(folder / f'{name}.pth')
+    save_checkpoint(dict(state_dict=model.state_dict()), run.checkpoint)
+    return run
+
+
+@pytest.fixture(scope='module')
+def faces(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('faces')
+    run = face_run('faces', write_faces(folder / 'data', 12, 0), folder)
+    run.cfg.test_evaluator = [run.cfg.test_evaluator, dict(type='EPE')]
+    rows = compare([run], folder / 'work', ['argmax', 'dark'])
+    return run, rows
+
+
+class TestErrors:
+    def test_rows_equal_stock_test(self, faces, tmp_path):
+        run, rows = faces
+        cfg = copy.deepcopy(run.cfg)
+        stock = Run(run.name, cfg, run.checkpoint)
+        for row in rows:
+            codec = dict(cfg.model.head.decoder)
+            if row.decoder == 'argmax':
+                codec = dict(type='HeatmapCodec', refine='none', sigma=1.5)
+                codec.update(input_size=(64, 64), heatmap_size=(16, 16))
+            metrics = run_stock(stock, codec, tmp_path / row.decoder)
+            assert row.metrics == pytest.approx(metrics, rel=1e-6)
+
+    @pytest.mark.parametrize('key, kind', [('EPE', EPE), ('NME', NME)])
+    def test_intervals_equal_the_metric_on_resampled_images(self, faces, key, kind):
+        run, rows = faces
+        row = rows[1]
+        samples = bootstrap(row, run, key)
+        with np.load(f'{row.predictions}.npz') as stored:
+            keypoints, img_ids = stored['keypoints'], stored['img_ids']
+        annotations = json.loads(run.annotation_files[0].read_text())['annotations']
+        truth = np.array([a['keypoints'] for a in annotations]).reshape(-1, 68, 3)
+        weights = resample(12)
+        for number in range(5):
+            metric = kind(norm_mode='keypoint_distance') if kind is NME else kind()
+            metric.dataset_meta = dict(dataset_name='300w')
+            # an image that is drawn twice counts twice, with all its people
+            for person in np.repeat(np.arange(len(img_ids)), weights[number][img_ids]):
+                gt = dict(
+                    keypoints=truth[person, None, :, :2],
+                    keypoints_visible=truth[person, None, :, 2],
+                )
+                pred = dict(keypoints=keypoints[person, None])
+                metric.process([], [dict(pred_instances=pred, gt_instances=gt)])
+            expected = metric.compute_metrics(metric.results)[key]
+            assert samples[number] == pytest.approx(expected, rel=1e-5)
+
+    def test_lower_is_better(self):
+        rows = [
+            make_row(dict(NME=n, EPE=e), model=m) for n, e, m in ((0.04, 3, 'a'), (0.05, 2, 'b'))
+        ]
+        assert main_metric(rows) == 'NME'
+        assert best_row(rows, 'NME') is rows[0] and best_row(rows, 'EPE') is rows[1]
+        header, cells = study_table(Study([], rows=['model']), rows)
+        assert header == ['Model', 'NME (%)', 'EPE (px)']
+        assert cells == [['a', '**4.00**', '3.00'], ['b', '5.00', '**2.00**']]
+        header, cells = flat_table(rows)
+        assert header[-2:] == ['NME (%)', 'EPE (px)']
+        assert cells[0][-2:] == ['4.000', '3.000']
+        for low, high, verdict in ((-2, -1, 'better'), (1, 2, 'worse'), (-1, 1, 'not told apart')):
+            found = Difference(rows[0], 4, (3, 5), rows[1], 0, (low, high), lower_is_better=True)
+            assert found.verdict == verdict
+
+    def test_terminal_marks_the_lowest(self):
+        rows = [make_row(dict(EPE=3.0), model='a'), make_row(dict(EPE=2.0), model='b')]
+        text = io.StringIO()
+        print_table(
+            rows, Console(file=text, force_terminal=True, width=100, color_system='standard')
+        )
+        (marked,) = [line for line in text.getvalue().splitlines() if '\x1b[1;32m' in line]
+        assert '2.000' in marked and 'EPE (px)' in text.getvalue()
+
+    def test_full_report(self, faces, tmp_path):
+        run, _ = faces
+        study = Study([], decoders=['argmax', 'dark'], rows=['decoder'])
+        rows = run_study(study, [run], Path(run.checkpoint).parent / 'work')
+        paths = write_report(study, [run], rows, tmp_path)
+        assert [path.name for path in paths if path.suffix != '.svg'] == [
+            'index.html',
+            'table.md',
+            'table.csv',
+            'table.json',
+            'study.md',
+            'differences.md',
+            'plot.png',
+            'samples.png',
+            'disagreement.png',
+        ]
+        table = (tmp_path / 'differences.md').read_text()
+        assert '| NME (%) [95%]' in table
+        best = min(rows, key=lambda row: row.metrics['NME'])
+        line = next(line for line in table.splitlines() if f'| {best.decoder} ' in line)
+        assert f'{100 * best.metrics["NME"]:.2f} [' in line and line.count('| -') == 3
+        assert 'NME (%) with 95% intervals' in paths[0].read_text()
+
+    def test_metric_of_choice(self, faces, tmp_path):
+        run, rows = faces
+        study = Study([], value='EPE', rows=['decoder'])
+        write_report(study, [run], rows, tmp_path)
+        assert '| EPE (px) [95%]' in (tmp_path / 'differences.md').read_text()
+        with pytest.raises(CompareError, match='no metric AP; there are NME, EPE'):
+            metric_key(rows, 'AP')
+
+    def test_real_faces(self, shared_dir, tmp_path):
+        root = shared_dir / 'data' / 'faces'
+        if not root.is_dir():
+            pytest.skip('the faces are not here')
+        run = face_run('real', str(root), tmp_path)
+        run.cfg.test_dataloader.dataset.indices = 40
+        study = Study([], decoders=['argmax', 'dark'])
+        rows = run_study(study, [run], tmp_path)
+        assert all(0 < row.metrics['NME'] < 2 for row in rows)
+        paths = write_report(study, [run], rows, tmp_path / 'out')
+        assert all(path.stat().st_size > 100 for path in paths)
+
+
+def run_stock(run, decoder, work_dir):
+    """What MMEngine's Runner gives with a decoder in the config."""
+    cfg = copy.deepcopy(run.cfg)
+    cfg.model.head.decoder = decoder
+    cfg.work_dir = str(work_dir)
+    cfg.load_from = run.checkpoint
+    cfg.experiment_name = work_dir.name
+    return Runner.from_cfg(cfg).test()
+
+
+def make_row(metrics, test_data='', **factors):
+    return Row(
+        config=str(factors),
+        scheme='heatmap',
+        decoder='argmax',
+        input_size=(64, 64),
+        params=1.0,
+        paper_gflops=1.0,
+        gflops=1.0,
+        forward_ms=1.0,
+        decode_ms=1.0,
+        metrics=metrics,
+        checkpoint='',
+        predictions='',
+        test_data=test_data,
+        factors=factors,
+    )
+
+
+@pytest.fixture(scope='module')
+def toy_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('toy') / 'data'
+    make_toy_coco(root, train=1, val=10, seed=1, workers=1)
+    return str(root)
+
+
+def test_average_precision_over_categories_equals_the_evaluator(toy_root, tmp_path):
+    """Toy people of three kinds, as AP-10K has animals of 54, found with noise."""
+    path = Path(toy_root, 'annotations/person_keypoints_val2017.json')
+    content = json.loads(path.read_text())
+    rng = np.random.default_rng(0)
+    for annotation in content['annotations']:
+        annotation['category_id'] = int(rng.integers(1, 4))
+    content['categories'] = [
+        dict(content['categories'][0], id=i, name=f'kind {i}') for i in range(1, 5)
+    ]
+    ann_file = tmp_path / 'kinds.json'
+    ann_file.write_text(json.dumps(content))
+    run = load_run(HEATMAP, toy_root)
+    run.cfg.test_dataloader.dataset.update(type='AP10KDataset', ann_file=str(ann_file))
+    run.cfg.test_evaluator.ann_file = str(ann_file)
+    metric = find_source(run, 'coco/AP')
+    metric.outfile_prefix = str(tmp_path / 'row')
+    metric.dataset_meta = parse_pose_metainfo(AP10KDataset.METAINFO)
+    for annotation in content['annotations']:
+        keypoints = np.reshape(annotation['keypoints'], (1, 17, 3)).astype(float)
+        keypoints[..., :2] += rng.normal(0, rng.uniform(2, 12), (1, 17, 2))
+        instances = dict(keypoints=keypoints[..., :2], keypoint_scores=rng.uniform(0.5, 1, (1, 17)))
+        sample = dict(
+            id=annotation['id'],
+            img_id=annotation['image_id'],
+            category_id=annotation['category_id'],
+            pred_instances=instances,
+            gt_instances=dict(bbox_scores=np.ones(1), bbox_scales=np.full((1, 2), 100.0)),
+        )
+        metric.process([], [sample])
+    expected = metric.evaluate(len(content['annotations']))['coco/AP']
+    assert 0.05 < expected < 0.95
+    row = make_row({'coco/AP': expected})
+    row.predictions = str(tmp_path / 'row')
+    categories = match_row(row, run, metric)
+    assert len(categories) == 4
+    ones = np.ones(len(content['images']))
+    assert average_precision(categories, ones) == pytest.approx(expected, abs=1e-12)
+    samples = bootstrap(row, run, 'coco/AP')
+    assert abs(samples.mean() - expected) < 0.1 and samples.std() > 0
+
+
+class TestBeforeTraining:
+    def test_several_data_sets_are_refused(self, toy_root, tmp_path):
+        run = load_run(HEATMAP, toy_root)
+        run.cfg.test_evaluator = dict(
+            type='MultiDatasetEvaluator',
+            metrics=[run.cfg.test_evaluator],
+            datasets=[run.cfg.test_dataloader.dataset],
+        )
+        with pytest.raises(CompareError, match='MultiDatasetEvaluator: compare on one data set'):
+            compare([run], tmp_path)
+        assert not list(tmp_path.glob('trainings/*'))
+
+    def test_metrics_that_cannot_be_built_are_refused(self, toy_root, tmp_path):
+        run = load_run(HEATMAP, toy_root)
+        run.cfg.test_evaluator = dict(type='NME', norm_mode='head')
+        with pytest.raises(CompareError, match='`test_evaluator`: KeyError.*norm_mode'):
+            compare([run], tmp_path)
+        assert not list(tmp_path.glob('trainings/*'))
+
+    @pytest.mark.parametrize('metric', ['JhmdbPCKAccuracy', 'AUC'])
+    def test_metrics_without_intervals(self, metric, toy_root, tmp_path):
+        run = load_run(HEATMAP, toy_root)
+        run.cfg.test_evaluator = dict(type=metric)
+        (line,) = remarks(Study([]), [run])
+        assert line.endswith(f'{metric} has no intervals and no verdicts')
+
+    def test_report_without_intervals(self, toy_root, tmp_path):
+        run = with_random_weights(HEATMAP, toy_root, tmp_path)
+        run.cfg.test_evaluator = dict(type='AUC')
+        study = Study([], decoders=['argmax', 'dark'])
+        rows = run_study(study, [run], tmp_path)
+        paths = write_report(study, [run], rows, tmp_path / 'out')
+        assert 'differences.md' not in [path.name for path in paths]
+        assert 'AUC has no intervals' in paths[0].read_text()
+
+    def test_metric_of_choice_without_intervals(self, toy_root):
+        run = load_run(HEATMAP, toy_root)
+        assert remarks(Study([], value='AP'), [run]) == []
+        (line,) = remarks(Study([], value='AR'), [run])
+        assert line.endswith('AR has no intervals and no verdicts')
+
+
+def test_rows_of_different_data_are_not_compared(toy_root, tmp_path):
+    make_toy_coco(tmp_path / 'other', train=1, val=8, seed=2, workers=1)
+    runs = []
+    for name, root in (('first', toy_root), ('second', str(tmp_path / 'other'))):
+        run = with_random_weights(HEATMAP, root, tmp_path)
+        runs.append(Run(name, run.cfg, run.checkpoint, dict(model=name)))
+    study = Study([], decoders=['argmax', 'dark'], value='PCK')
+    (line,) = remarks(study, runs)
+    assert line.startswith('rows of different test data are not compared with each other: first on')
+    rows = run_study(study, runs, tmp_path / 'work')
+    paths = write_report(study, runs, rows, tmp_path / 'out')
+    assert line in paths[0].read_text()
+    compared = [
+        [cell.strip() for cell in text.split('|')[1:-1]]
+        for text in (tmp_path / 'out/differences.md').read_text().splitlines()[2:]
+    ]
+    assert len(compared) == 4
+    for name, _, baseline, *_ in compared:
+        assert baseline == '-' or baseline.split(',')[0] == name.split(',')[0]
+    assert [cells[2] for cells in compared].count('-') == 2  # the best on each
+    assert '**' not in (tmp_path / 'out/study.md').read_text()
