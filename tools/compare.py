@@ -95,7 +95,8 @@ def parse_args():
         metavar='NAME',
         choices=decoder_names(),
         help=f'some of: {", ".join(decoder_names())} (default: all for '
-        'heatmaps, argmax for SimCC, which knows dark and daec as well)',
+        'heatmaps, argmax for SimCC, which knows dark and daec as well; stock is the codec of a '
+        'config without one of this package)',
     )
     parser.add_argument(
         '--metric',
