@@ -62,6 +62,11 @@ class TestWholeFile:
         assert path.read_text() == 'after'
         assert list(tmp_path.iterdir()) == [path]
 
+    def test_an_error_of_another_file_keeps_its_name(self, tmp_path):
+        with pytest.raises(OSError) as info, whole_file(tmp_path / 'a.txt'):
+            (tmp_path / 'missing.txt').read_text()
+        assert info.value.filename == str(tmp_path / 'missing.txt')
+
     @pytest.mark.parametrize('error', [ValueError, KeyboardInterrupt])
     def test_other_errors_pass(self, tmp_path, error):
         path = tmp_path / 'a.txt'

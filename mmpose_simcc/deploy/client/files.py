@@ -25,6 +25,8 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.replace(path)
     except OSError as error:
+        if error.filename and str(error.filename) != str(unfinished):
+            raise  # it is of another file
         # an error of writing knows no name
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
