@@ -16,6 +16,7 @@ from mmpose_simcc.weights.checkpoint import save_checkpoint
 from mmpose_simcc.weights.official import OfficialModel
 from mmpose_simcc.workbench.compare.plots import save
 from mmpose_simcc.workbench.compare.tables import Row, write_tables
+from mmpose_simcc.workbench.toy import make_toy_coco
 
 
 def fill(folder, left):
@@ -154,7 +155,9 @@ def test_compare_says_where_it_cannot_write(where, request, tmp_path):
         folder.write_text('')
     else:
         folder = request.getfixturevalue('read_only')()
-    done = run_tool('compare.py', '--data', tmp_path, '--work-dir', folder / 'work', cwd=tmp_path)
+    data = tmp_path / 'toy'
+    make_toy_coco(data, train=2, val=2, workers=1)
+    done = run_tool('compare.py', '--data', data, '--work-dir', folder / 'work', cwd=tmp_path)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
     assert last.startswith('compare: ') and str(folder) in last
