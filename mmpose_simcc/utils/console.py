@@ -47,7 +47,7 @@ class Task:
     def __init__(self, description: str, total: float, bars: Optional[RichProgress]) -> None:
         self.description, self.total = description, total
         self.completed, self.state = 0.0, ''
-        self._start = time.monotonic()
+        self._start = self._updated = time.monotonic()
         self._bars = bars
         if bars:
             self._id = bars.add_task(description, total=total, state='')
@@ -56,6 +56,7 @@ class Task:
         """Say how many steps are done."""
         finished = self.completed < self.total <= completed
         self.completed, self.state = completed, state
+        self._updated = time.monotonic()
         if self._bars:
             self._bars.update(self._id, completed=completed, state=state)
         elif finished and time.monotonic() - self._start > 1:
@@ -74,7 +75,9 @@ class Task:
         if self.completed >= self.total:
             words.append(f'took {_seconds(passed)}')
         elif self.completed:
-            words.append(f'{_seconds(passed * (self.total / self.completed - 1))} left')
+            known = self._updated - self._start
+            left = known * self.total / self.completed - passed
+            words.append(f'{_seconds(max(left, 0))} left')
         print(', '.join(words), file=sys.stderr, flush=True)
 
 
