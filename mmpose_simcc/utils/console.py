@@ -47,7 +47,8 @@ class Task:
     def __init__(self, description: str, total: float, bars: Optional[RichProgress]) -> None:
         self.description, self.total = description, total
         self.completed, self.state = 0.0, ''
-        self._start = self._updated = time.monotonic()
+        self._start = time.monotonic()
+        self._first = self._last = (0.0, self._start)  # what was done, and when
         self._bars = bars
         if bars:
             self._id = bars.add_task(description, total=total, state='')
@@ -56,7 +57,9 @@ class Task:
         """Say how many steps are done."""
         finished = self.completed < self.total <= completed
         self.completed, self.state = completed, state
-        self._updated = time.monotonic()
+        self._last = (completed, time.monotonic())
+        if self._first[0] == 0:
+            self._first = self._last
         if self._bars:
             self._bars.update(self._id, completed=completed, state=state)
         elif finished and time.monotonic() - self._start > 1:
@@ -75,10 +78,17 @@ class Task:
         if self.completed >= self.total:
             words.append(f'took {_seconds(passed)}')
         elif self.completed:
-            known = self._updated - self._start
-            left = known * self.total / self.completed - passed
-            words.append(f'{_seconds(max(left, 0))} left')
+            words.append(f'{_seconds(self._seconds_left())} left')
         print(', '.join(words), file=sys.stderr, flush=True)
+
+    def _seconds_left(self) -> float:
+        """By the pace since the first report: interrupted work goes on from
+        where it was."""
+        (first, began), (last, now) = self._first, self._last
+        if first == last:
+            first, began = 0.0, self._start
+        left = (now - began) * (self.total - last) / (last - first)
+        return max(left - (time.monotonic() - now), 0)
 
 
 def _seconds(seconds: float) -> str:
