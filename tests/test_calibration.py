@@ -609,6 +609,12 @@ class TestCapture:
         with pytest.raises(ValueError, match='there is no nowhere/anno'):
             build_dataset(cfg, 'train')
 
+    def test_config_of_a_training_alone(self, toy):
+        cfg = toy[0].copy()
+        cfg.test_dataloader = cfg.val_dataloader = None
+        with pytest.raises(ValueError, match='neither `test_dataloader` nor `val_dataloader`'):
+            build_dataset(cfg, 'train')
+
     def test_interrupted_goes_on(self, toy, tmp_path, monkeypatch):
         cfg, _, checkpoint = toy
         monkeypatch.setattr(capture_module, 'SHARD_PEOPLE', 8)

@@ -52,14 +52,14 @@ def toy_root(tmp_path_factory):
     return str(root)
 
 
-def load_run(spec, data_root=None):
-    (run,) = study_runs(Study(named_models([spec])), data_root)
+def load_run(spec, data_root=None, gt_boxes=False):
+    (run,) = study_runs(Study(named_models([spec])), data_root, gt_boxes)
     return run
 
 
-def with_random_weights(config, toy_root, folder):
+def with_random_weights(config, toy_root, folder, gt_boxes=False):
     """A run with made-up weights, whose loaders work in this process."""
-    run = load_run(config, toy_root)
+    run = load_run(config, toy_root, gt_boxes)
     run.cfg.test_dataloader.num_workers = 0
     run.cfg.test_dataloader.persistent_workers = False
     # beside CocoMetric: made-up weights have an AP of 0
@@ -304,7 +304,7 @@ class TestBoxes:
         assert '\n' not in str(info.value)
 
     def test_annotated_boxes_on_request(self, toy_root):
-        (run,) = study_runs(Study([self.RES50]), toy_root, gt_boxes=True)
+        run = load_run(self.RES50, toy_root, gt_boxes=True)
         check_data(run, 'test')
         assert run.boxes == 'annotated'
 

@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 import io
+import re
 import sys
 import time
 
@@ -24,6 +25,17 @@ class TestProgress:
         assert lines[0].startswith('train a: 25%, loss 0.5, 0:00:0')
         assert lines[0].endswith(' left')
         assert lines[1] == 'train b: 0%'
+
+    def test_time_left_of_work_that_goes_on(self, monkeypatch, capsys):
+        """Half of it was done before."""
+        monkeypatch.setattr(console, 'INTERVAL', 0.7)
+        with console.Progress() as progress:
+            task = progress.add('train', 100)
+            task.update(50)
+            time.sleep(0.5)
+            task.update(51)  # 49 more at 2 a second, less what has passed since
+            time.sleep(0.5)
+        assert re.search(r'train: 51%, 0:00:2[345] left', capsys.readouterr().err)
 
     def test_a_line_at_the_end(self, capsys):
         with console.Progress() as progress:

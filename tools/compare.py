@@ -195,6 +195,7 @@ def main():
             and not args.data
         ):
             draw_toy_data()
+        folder.mkdir(parents=True, exist_ok=True)  # a disk that is full says so first
         for line in remarks(study, runs):
             print(f'compare: {line}', file=sys.stderr)
         rows = run_study(

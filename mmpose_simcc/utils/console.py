@@ -48,6 +48,7 @@ class Task:
         self.description, self.total = description, total
         self.completed, self.state = 0.0, ''
         self._start = time.monotonic()
+        self._first = self._last = (0.0, self._start)  # what was done, and when
         self._bars = bars
         if bars:
             self._id = bars.add_task(description, total=total, state='')
@@ -56,6 +57,9 @@ class Task:
         """Say how many steps are done."""
         finished = self.completed < self.total <= completed
         self.completed, self.state = completed, state
+        self._last = (completed, time.monotonic())
+        if self._first[0] == 0:
+            self._first = self._last
         if self._bars:
             self._bars.update(self._id, completed=completed, state=state)
         elif finished and time.monotonic() - self._start > 1:
@@ -74,8 +78,17 @@ class Task:
         if self.completed >= self.total:
             words.append(f'took {_seconds(passed)}')
         elif self.completed:
-            words.append(f'{_seconds(passed * (self.total / self.completed - 1))} left')
+            words.append(f'{_seconds(self._seconds_left())} left')
         print(', '.join(words), file=sys.stderr, flush=True)
+
+    def _seconds_left(self) -> float:
+        """By the pace since the first report: interrupted work goes on from
+        where it was."""
+        (first, began), (last, now) = self._first, self._last
+        if first == last:
+            first, began = 0.0, self._start
+        left = (now - began) * (self.total - last) / (last - first)
+        return max(left - (time.monotonic() - now), 0)
 
 
 def _seconds(seconds: float) -> str:

@@ -74,7 +74,10 @@ def build_dataset(cfg: Config, split: str):
         raise invalid(
             f'{split}_dataloader.dataset', dataset.get('type'), 'one data set with an `ann_file`'
         )
-    test_pipeline = (cfg.get('test_dataloader') or cfg.val_dataloader).dataset.pipeline
+    tested = cfg.get('test_dataloader') or cfg.get('val_dataloader')
+    if not tested:
+        raise ValueError('the config has neither `test_dataloader` nor `val_dataloader`')
+    test_pipeline = tested.dataset.pipeline
     dataset.pipeline = copy.deepcopy(test_pipeline)
     dataset.test_mode = True
     dataset.pop('bbox_file', None)

@@ -129,16 +129,19 @@ def train(runs: Sequence[Run], work_dir: Path, launcher: Launcher) -> None:
     Raises:
         CompareError: A training failed; the message names its log.
     """
-    env = dict(os.environ)
-    at_once = 1
-    if launcher.name == 'none' and get_device() == 'cpu':
-        at_once = max(1, min(len(runs), _num_cores()))
-        env.setdefault('OMP_NUM_THREADS', str(_num_cores() // at_once))
+    side_by_side = launcher.name == 'none' and get_device() == 'cpu'
+    at_once = min(len(runs), _num_cores()) if side_by_side else 1
     waiting, running = list(runs), []
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress())
         while waiting or running:
             while waiting and len(running) < at_once:
+                env = dict(os.environ)
+                if side_by_side:
+                    threads = _num_cores() // min(at_once, len(waiting))
+                    env.setdefault('OMP_NUM_THREADS', str(threads))
+                    # threads that spin while they wait take the data workers' cores
+                    env.setdefault('OMP_WAIT_POLICY', 'passive')
                 training = _Training(waiting.pop(0), work_dir, launcher, env, progress)
                 stack.callback(training.end)
                 running.append(training)
