@@ -251,17 +251,18 @@ def swaps():
 
 def kinds(name, codec):
     """What a swap has to show in training: the new head with its loss, what
-    the base had, and what features it gets."""
+    the base had, and what features it gets. DAEC differs from DARK only in
+    what it does with the head's outputs."""
     base = stock_configs()[name]
     cfg = outcome(name, codec)[1]
     head = parts(cfg)[0]
     _, base_codec, use_udp = parts(base)
     neck = base.model.get('neck') or {}
-    return {
-        (codec, cfg.model.head.type, head.type, str((head.get('loss') or {}).get('type'))),
-        (codec, base_codec.type, use_udp),
-        (codec, neck.get('type'), isinstance(features(name)[0], list)),
-    }
+    shown = {(codec, cfg.model.head.type, head.type, str((head.get('loss') or {}).get('type')))}
+    if codec != 'DAECCodec':
+        shown.add((codec, base_codec.type, use_udp))
+        shown.add((codec, neck.get('type'), isinstance(features(name)[0], list)))
+    return shown
 
 
 def cases():
