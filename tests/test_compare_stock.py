@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_compare import stock_test, with_random_weights
+from test_compare import load_run, stock_test, with_random_weights
 
-from mmpose_simcc.workbench.compare import compare
+from mmpose_simcc.workbench.compare import CompareError, compare
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.toy import make_toy_coco
 
@@ -41,6 +41,13 @@ def toy_root(tmp_path_factory):
     root = tmp_path_factory.mktemp('toy') / 'data'
     make_toy_coco(root, train=1, val=6, seed=1, workers=1)
     return str(root)
+
+
+def test_loss_that_cannot_be_built(toy_root):
+    run = load_run(f'{FOLDER}{CONFIGS["rtmpose"][0]}.py')
+    run.cfg.model.head.loss.type = 'NoLoss'
+    with pytest.raises(CompareError, match='`model.head.loss`: KeyError.*NoLoss'):
+        decoders_of(run)
 
 
 @pytest.mark.parametrize('kind', CONFIGS)

@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterator, List, Optional
 import mmpose
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmpose.codecs import SimCCLabel
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 
 from ...codecs import SimCCCodec, equivalent_codec
@@ -18,7 +19,7 @@ from ...codecs.base import TensorCodec
 from ...codecs.heatmap import BaseHeatmapCodec
 from ...config import check_frames
 from ...utils.files import file_sha256
-from ...utils.inference import load_config
+from ...utils.inference import describe, load_config
 from ...version import __version__
 from .errors import CompareError
 
@@ -53,9 +54,14 @@ class Run:
     def equivalent_codec(self) -> Optional[TensorCodec]:
         """The codec of this package that reads the head's outputs: its own,
         or the one that corresponds to a stock codec. None: there is none."""
-        loss = self.cfg.model.head.get('loss')
+        codec, loss = self.build_codec(), None
+        if isinstance(codec, SimCCLabel) and self.cfg.model.head.get('loss'):
+            try:  # it says what the outputs mean
+                loss = MODELS.build(self.cfg.model.head.loss)
+            except Exception as error:  # of anybody's code
+                raise CompareError(f'{self.name}: `model.head.loss`: {describe(error)}') from error
         try:
-            return equivalent_codec(self.build_codec(), loss and MODELS.build(loss))
+            return equivalent_codec(codec, loss)
         except ValueError:
             return None
 
