@@ -27,7 +27,16 @@ settings.load_profile('repeatable')
 
 # A worker gets whole files. Those that take minutes are handed out first, so
 # that no worker sits over one of them at the end.
-LONG_FILES = ('test_training.py', 'test_docs.py', 'test_packaging.py', 'test_readme.py')
+LONG_FILES = (
+    'test_training.py',
+    'test_stock_configs.py',
+    'test_packaging.py',
+    'test_readme.py',
+    'test_docs.py',
+    'test_end_to_end.py',
+    'test_calibration.py',
+    'test_compare.py',
+)
 
 
 def pytest_collection_modifyitems(items):

@@ -581,7 +581,8 @@ class TestInferOnnx:
     @pytest.mark.slow
     def test_where_nothing_heavy_can_be_imported(self, simcc_file, repo_root, tmp_path):
         picture(tmp_path / 'a.jpg')
-        identity_detector(tmp_path / 'det.onnx', [[5, 5, 25, 45, 0.9], [30, 5, 50, 40, 0.8]])
+        boxes = [[5, 5, 25, 45, 0.9], [30, 5, 50, 40, 0.8], [2, 2, 20, 20, 0.9]]
+        identity_detector(tmp_path / 'det.onnx', boxes)
         (tmp_path / 'blocked').mkdir()
         (tmp_path / 'blocked/sitecustomize.py').write_text(BLOCK)
         tool = repo_root / 'tools' / 'infer_onnx.py'
