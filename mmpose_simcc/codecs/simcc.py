@@ -268,7 +268,7 @@ class SimCCCodec(TensorCodec):
         logits = self._both_axes(simcc_x, simcc_y)
         xp = namespace(logits)
         margin = self.peak_radius
-        locs, peaks = F.vector_argmax(logits)
+        locs = logits.argmax(-1)
         probabilities = None
         if self.score == 'softmax' or self.refine != 'none':
             probabilities = softmax(logits if self.beta == 1 else logits * self.beta)
@@ -289,7 +289,7 @@ class SimCCCodec(TensorCodec):
             perfect_mass, num_bins = as_array([self.perfect_mass, self.num_bins], like=logits)
             scores = F.simcc_score(probabilities, locs, margin, perfect_mass, num_bins)
         else:
-            scores = peaks
+            _, scores = F.vector_argmax(logits)
         scores = xp.minimum(scores[..., 0], scores[..., 1])
         keypoints = F.bins_to_pixels(bins, self.simcc_split_ratio)
         return keypoints, xp.where(xp.isfinite(scores), scores, 0.0)

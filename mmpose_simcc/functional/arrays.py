@@ -46,10 +46,10 @@ def as_index(values: Array) -> Array:
 
 
 def arange(stop: int, like: Array) -> Array:
-    """The integers 0 to stop - 1, of the kind and on the device of ``like``."""
+    """The numbers 0 to stop - 1, with kind, dtype and device of ``like``."""
     if isinstance(like, Tensor):
-        return torch.arange(stop, device=like.device)
-    return np.arange(stop)
+        return torch.arange(stop, dtype=like.dtype, device=like.device)
+    return np.arange(stop, dtype=like.dtype)
 
 
 def full(shape: Sequence[int], value: float, like: Array) -> Array:

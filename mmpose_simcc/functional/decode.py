@@ -79,26 +79,34 @@ def _window_start(locs: Array, radius: int, size: int) -> Tuple[Array, int]:
 
 
 @lru_cache(maxsize=64)
-def _blur_matrix(
-    size: int, kernel_size: int, dtype: str, device: Union[torch.device, None]
-) -> Array:
-    """The banded matrix that blurs ``size`` cells of an axis, with zeros around them. Entry
-    (i, j) is the weight of cell j in the blurred cell i. Kept, so that a device gets it once."""
+def _blur_blocks(
+    cells: int, width: int, kernel_size: int, dtype: str, device: Union[torch.device, None]
+) -> Tuple[Array, Array]:
+    """The banded matrix that blurs ``cells`` cells of an axis, with zeros around them: entry
+    (i, j) is the weight of cell j in the blurred cell i. Of it, what gives ``width`` blurred
+    cells from the first on, from the second on, and so forth. Kept, so that a device gets it
+    once.
+
+    Returns:
+        tuple[Array, Array]: For products from the left, shape (starts, width, cells), and from
+        the right, shape (starts, cells, width).
+    """
     # OpenCV's Gaussian, whose sigma follows from the size, as in DARK
     kernel = cv2.getGaussianKernel(kernel_size, -1)[:, 0]
-    half = kernel_size // 2
-    taps = np.arange(size) - np.arange(size)[:, None] + half
+    taps = np.arange(cells) - np.arange(cells)[:, None] + kernel_size // 2
     in_kernel = (taps >= 0) & (taps < kernel_size)
     matrix = (kernel[taps.clip(0, kernel_size - 1)] * in_kernel).astype(dtype)
-    return matrix if device is None else torch.from_numpy(matrix).to(device)
+    rows = np.stack([matrix[start : start + width] for start in range(cells - width + 1)])
+    blocks = rows, np.ascontiguousarray(rows.swapaxes(1, 2))
+    if device is None:
+        return blocks
+    return tuple(torch.from_numpy(block).to(device) for block in blocks)
 
 
-def _blur_rows(start: Array, width: int, cells: int, kernel_size: int, like: Array) -> Array:
-    """Rows of the blur matrix for the ``width`` cells from ``start`` on, of ``cells`` around
-    them. Shape (M, width, cells)."""
-    dtype = str(like.dtype).replace('torch.', '')
+def _blur_of(like: Array, cells: int, width: int, kernel_size: int) -> Tuple[Array, Array]:
+    """:func:`_blur_blocks` with kind, dtype and device of ``like``."""
     device = like.device if isinstance(like, Tensor) else None
-    return _blur_matrix(cells, kernel_size, dtype, device)[start[:, None] + arange(width, start)]
+    return _blur_blocks(cells, width, kernel_size, str(like.dtype).replace('torch.', ''), device)
 
 
 def _window(
@@ -127,9 +135,9 @@ def _window(
     first_x, columns = _window_start(x, radius + blur_kernel_size // 2, W)
     first_y, rows = _window_start(y, radius + blur_kernel_size // 2, H)
     cells = as_float(crop(heatmaps, first_x, first_y, (columns, rows)))
-    blur_x = _blur_rows(left - first_x, width, columns, blur_kernel_size, cells)
-    blur_y = _blur_rows(top - first_y, height, rows, blur_kernel_size, cells)
-    return blur_y @ cells @ blur_x.swapaxes(1, 2), left, top
+    blur_y, _ = _blur_of(cells, rows, height, blur_kernel_size)
+    _, blur_x = _blur_of(cells, columns, width, blur_kernel_size)
+    return blur_y[top - first_y] @ cells @ blur_x[left - first_x], left, top
 
 
 def _window_1d(
@@ -141,8 +149,8 @@ def _window_1d(
     first, cells = _window_start(x, radius + blur_kernel_size // 2, L)
     window = as_float(take(vectors, first[:, None] + arange(cells, first)))
     if blur_kernel_size > 1:
-        blur = _blur_rows(left - first, width, cells, blur_kernel_size, window)
-        window = (blur @ window[:, :, None])[:, :, 0]
+        blur, _ = _blur_of(window, cells, width, blur_kernel_size)
+        window = (blur[left - first] @ window[:, :, None])[:, :, 0]
     return window, left
 
 
@@ -223,7 +231,7 @@ def shift_second_max(heatmaps: Array, locs: Array) -> Array:
     xp = namespace(heatmaps)
     H, W = heatmaps.shape[-2:]
     peak = locs[..., 1] * W + locs[..., 0]
-    cells = arange(H * W, heatmaps).reshape(H, W)
+    cells = arange(H * W, peak).reshape(H, W)
     others = xp.where(cells == peak[..., None, None], -math.inf, heatmaps)
     second, _ = heatmap_argmax(others)
     towards = as_array(second - locs, heatmaps)

@@ -20,7 +20,7 @@ CUT = 6.5  # sigma
 
 def _offsets(centers: Array, size: int) -> Array:
     """Distances of ``size`` positions from each centre, shape (..., size)."""
-    return as_array(arange(size, centers), like=centers) - centers[..., None]
+    return arange(size, like=centers) - centers[..., None]
 
 
 def _gaussian(offsets: Array, sigma: float) -> Array:
@@ -178,8 +178,11 @@ def simcc_inside(coords: Array, num_bins: Sequence[int]) -> Array:
         >>> simcc_inside(torch.tensor([[-0.4, 3.0], [2.0, 4.7]]), (4, 5))
         tensor([ True, False])
     """
-    limits = as_array([number - 0.5 for number in num_bins], like=coords)
-    return ((coords >= -0.5) & (coords < limits)).all(-1)
+    inside = True
+    for axis, number in enumerate(num_bins):
+        center = coords[..., axis]
+        inside = inside & (center >= -0.5) & (center < number - 0.5)
+    return inside
 
 
 def simcc_bins(coords: Array, num_bins: int) -> Array:
