@@ -25,10 +25,8 @@ def _offsets(centers: Array, size: int) -> Array:
 
 def _gaussian(offsets: Array, sigma: float) -> Array:
     r""":math:`\exp(-d^2 / 2 \sigma^2)` of distances d."""
-    xp = namespace(offsets)
     exponents = offsets * offsets * (-0.5 / sigma**2)
-    # exp(-inf) is 0 without a subnormal number on the way
-    return xp.exp(xp.where(exponents >= -0.5 * CUT**2, exponents, -math.inf))
+    return namespace(offsets).exp(exponents) * (exponents >= -0.5 * CUT**2)
 
 
 def _centers(coords: Array, drawn: Optional[Array]) -> Array:
@@ -321,5 +319,5 @@ def simcc_laplace(
     for axis, (number, scale) in enumerate(zip(num_bins, sigma)):
         distance = abs(_offsets(centers[..., axis], number)) * (1 / scale)
         # as for the Gaussian, no subnormal number
-        labels.append(xp.exp(xp.where(distance < 78, -distance, -math.inf)) * (0.5 / scale))
+        labels.append(xp.exp(-distance) * (distance < 78) * (0.5 / scale))
     return tuple(labels)
