@@ -147,10 +147,10 @@ def tokenpose_names(tokens, cnn):
     return rules
 
 
-def publish(model, rules, stages=1):
+def publish(state, rules, stages=1):
     """The state dict as the published code would name it."""
     published = {}
-    for name, value in model.state_dict().items():
+    for name, value in state.items():
         match, replacement = next(
             (match, replacement)
             for pattern, replacement in rules
@@ -167,19 +167,20 @@ def publish(model, rules, stages=1):
 
 
 def check_round_trip(model_cfg, rules, prefix='', stages=1, add=None):
-    model = build(model_cfg)
-    published = publish(model, rules, stages)
+    # of convolutions names and shapes are enough: they are handed on as they are
+    with torch.device('cpu' if model_cfg['backbone']['type'] == 'TokenPose' else 'meta'):
+        expected = build(model_cfg).state_dict()
+    published = publish(expected, rules, stages)
     published.update(add or {})
     published = {prefix + name: value for name, value in published.items()}
     official = identify(published)
     converted = convert_official(published)
-    expected = model.state_dict()
     assert converted.keys() == expected.keys()
     for name, value in expected.items():
         if name == 'backbone.patch_embed.weight':  # another layout
             assert torch.equal(converted[name], value)
         else:  # the very same
-            assert converted[name].data_ptr() == value.data_ptr(), name
+            assert converted[name] is value, name
     for part in ('backbone', 'head'):
         for key, value in model_cfg[part].items():
             assert official.model[part][key] == value, (part, key)
@@ -397,7 +398,7 @@ def test_config_takes_published_weights(path):
         pw, ph = model.backbone.patch_embed.kernel_size[::-1]
         stride = 1 if arch == 'T' else 4
         add = {f'{place}.pos_embedding': sine_table(w // stride // pw, h // stride // ph, 192)}
-    published = {**publish(model, rules, stages), **add}
+    published = {**publish(model.state_dict(), rules, stages), **add}
     official = identify(published)
     converted = convert_official(published)
     model.load_state_dict(converted, strict=True, assign=True)
@@ -433,7 +434,7 @@ def small_weights():
                 backbone=dict(type='ResNet', depth=18),
                 head=dict(type='HeatmapHead', in_channels=512, out_channels=17, **DECONV),
             )
-        ),
+        ).state_dict(),
         CNN_NAMES,
     )
 
