@@ -15,7 +15,12 @@ from mmpose_simcc.deploy.client import ClientError
 from mmpose_simcc.deploy.export import INPUTS, OUTPUTS, PRECISIONS, ExportError, export_onnx
 from mmpose_simcc.utils.inference import build_model, load_weights
 from mmpose_simcc.workbench.compare import CompareError, Run
-from mmpose_simcc.workbench.compare.runs import check_data, read_config, use_data
+from mmpose_simcc.workbench.compare.runs import (
+    check_data,
+    read_config,
+    use_annotated_boxes,
+    use_data,
+)
 
 
 def parse_args():
@@ -65,6 +70,7 @@ def main():
         cfg = read_config(args.config)
         if args.data:
             use_data(cfg, args.data)
+        use_annotated_boxes(cfg)  # for the comparison of precisions
         if args.precision != 'fp32':
             check_data(Run(args.config, cfg), 'test')
         if args.precision == 'int8':

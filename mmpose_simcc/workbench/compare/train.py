@@ -31,6 +31,8 @@ def main():
         if args.launcher == 'pytorch':
             _use_gloo(cfg)
     Runner.from_cfg(cfg).train()
+    if torch.distributed.is_initialized():  # its threads may abort the exit
+        torch.distributed.destroy_process_group()
 
 
 def _use_fused_optimizer(cfg: Config) -> None:
