@@ -6,6 +6,7 @@ MMPose, to ``docs/stock_configs.md``.
 """
 
 import copy
+import gc
 import json
 from collections import defaultdict
 from functools import lru_cache
@@ -387,35 +388,40 @@ class TestStockConfigs:
         """A step and a prediction by the smallest models of every kind."""
         assert len(cases()) > 20
         for name, codec in cases():
-            cfg = outcome(name, codec)[1]
-            torch.manual_seed(0)
-            model = MODELS.build(buildable(cfg))
-            model = revert_sync_batchnorm(model)
-            head = parts(cfg)[0]
-            keypoints = head.get('num_joints') or head.out_channels
+            self.train(name, codec)
+            gc.collect()  # models hold cycles
 
-            model.train()
-            data = pseudo_collate([sample(pipelines(cfg)[0], keypoints)] * 2)
-            losses = model(**model.data_preprocessor(data, True), mode='loss')
-            assert losses, name
-            for key, value in losses.items():
-                assert torch.isfinite(torch.as_tensor(value)).all(), (name, codec, key)
-            loss, _ = model.parse_losses(losses)
-            loss.backward()
-            gradients = [p.grad for p in model.parameters() if p.grad is not None]
-            assert gradients and all(torch.isfinite(g).all() for g in gradients), name
-            assert any(p.grad is not None and p.grad.any() for p in model.backbone.parameters())
+    @staticmethod
+    def train(name, codec):
+        cfg = outcome(name, codec)[1]
+        torch.manual_seed(0)
+        model = MODELS.build(buildable(cfg))
+        model = revert_sync_batchnorm(model)
+        head = parts(cfg)[0]
+        keypoints = head.get('num_joints') or head.out_channels
 
-            model.eval()
-            data = pseudo_collate([sample(pipelines(cfg)[1], keypoints)] * 2)
-            with torch.no_grad():
-                results = model(**model.data_preprocessor(data, False), mode='predict')
-            assert len(results) == 2
-            for result in results:
-                predicted = result.pred_instances
-                assert predicted.keypoints.shape == (1, keypoints, 2), name
-                assert np.isfinite(predicted.keypoints).all(), name
-                assert np.isfinite(predicted.keypoint_scores).all(), name
+        model.train()
+        data = pseudo_collate([sample(pipelines(cfg)[0], keypoints)] * 2)
+        losses = model(**model.data_preprocessor(data, True), mode='loss')
+        assert losses, name
+        for key, value in losses.items():
+            assert torch.isfinite(torch.as_tensor(value)).all(), (name, codec, key)
+        loss, _ = model.parse_losses(losses)
+        loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        assert gradients and all(torch.isfinite(g).all() for g in gradients), name
+        assert any(p.grad is not None and p.grad.any() for p in model.backbone.parameters())
+
+        model.eval()
+        data = pseudo_collate([sample(pipelines(cfg)[1], keypoints)] * 2)
+        with torch.no_grad():
+            results = model(**model.data_preprocessor(data, False), mode='predict')
+        assert len(results) == 2
+        for result in results:
+            predicted = result.pred_instances
+            assert predicted.keypoints.shape == (1, keypoints, 2), name
+            assert np.isfinite(predicted.keypoints).all(), name
+            assert np.isfinite(predicted.keypoint_scores).all(), name
 
     @pytest.mark.skipif(not PAGE.is_file(), reason='outside the repository')
     def test_page_is_up_to_date(self):

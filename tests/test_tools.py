@@ -40,7 +40,6 @@ def test_benchmark_codecs(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {'times.json', 'ratios.png'}
 
 
-@pytest.mark.parametrize('what', ['test', 'targets'])
-def test_benchmark_models(what, tmp_path):
-    out = tool(tmp_path, 'benchmark_models.py', what, '--rounds', 1)
-    assert ('labels a sample from worker to trainer' in out) == (what == 'targets')
+def test_benchmark_models(tmp_path):
+    out = tool(tmp_path, 'benchmark_models.py', 'targets', '--rounds', 1)
+    assert 'labels a sample from worker to trainer' in out

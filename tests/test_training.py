@@ -54,6 +54,7 @@ metrics = Runner.from_cfg(cfg).test()
 if torch.distributed.get_rank() == 0:
     with open(sys.argv[2], 'w') as file:
         json.dump(metrics, file)
+torch.distributed.destroy_process_group()
 """
 
 
