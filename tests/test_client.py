@@ -88,6 +88,8 @@ def test_interrupted_video(simcc_file, tmp_path):  # noqa: F811
         cwd=tmp_path,
         text=True,
         stderr=subprocess.PIPE,
+        # a job in the background ignores it, and so would all that it starts
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while process.poll() is None and not list(out.glob('.unfinished*')):
         time.sleep(0.02)
