@@ -81,6 +81,7 @@ AIMS = {
     ('batch decode', 'quarter'): 12,
     ('decode', 'DARK'): 6,
     ('decode', 'SimCC'): 1,
+    ('decode', 'SimCC, raw score'): 1,
     ('encode', 'heatmap, unbiased'): 5,
     ('encode', 'heatmap, biased'): 5,
     ('encode', 'SimCC, Gaussian'): 5,
@@ -299,6 +300,7 @@ def codec_comparisons(
         heatmap, kernel = setting.heatmap, setting.blur_kernel_size
         quarter, dark = HeatmapCodec(**heatmap), DARKCodec(**heatmap)
         simcc = SimCCCodec(**setting.simcc)
+        simcc_raw = SimCCCodec(**setting.simcc, score='maximum')  # stock's
         simcc_dark = SimCCCodec(**setting.simcc, refine='dark')
         stock_quarter = MSRAHeatmap(**heatmap)
         stock_unbiased = MSRAHeatmap(**heatmap, unbiased=True, blur_kernel_size=kernel)
@@ -326,6 +328,7 @@ def codec_comparisons(
             ('DARK', dark, {STOCK: stock_dark, UDP: udp}, dark_loops, maps),
             ('DAEC', daec, {}, daec_loops, maps),
             ('SimCC', simcc, {STOCK: Peer(stock_simcc)}, None, vectors),
+            ('SimCC, raw score', simcc_raw, {STOCK: Peer(stock_simcc)}, None, vectors),
             ('SimCC, DARK', simcc_dark, {STOCK: stock_simcc_dark}, None, vectors),
         ):
             comparisons += _decode(method, setting, ours, peers, loops, responses, device)
