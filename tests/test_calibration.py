@@ -790,8 +790,9 @@ class TestTool:
         one = run_tool('calibrate_daec.py', *arguments, tmp_path / 'one')
         assert one.returncode == 0, one.stderr
         assert 'chosen on' in one.stdout
-        two = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2')
-        run('python', *two, repo_root / 'tools/calibrate_daec.py', *arguments, tmp_path / 'two')
+        two = ('--launcher', 'pytorch', '--gpus', '2')
+        tool = repo_root / 'tools/calibrate_daec.py'
+        run('python', tool, *arguments, tmp_path / 'two', *two)
         shards = [
             sorted(p.name for p in (tmp_path / name).rglob('*.npz')) for name in ('one', 'two')
         ]

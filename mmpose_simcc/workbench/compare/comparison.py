@@ -4,22 +4,24 @@ decoder of a model from one forward pass, and keeps what is done."""
 
 import json
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 import torch
 from mmengine.device import get_device
 
-from ...utils.files import file_sha256, whole_file
+from ...utils.files import file_sha256
 from ...utils.inference import build_model, model_input_size
 from ...version import __version__
 from ..complexity import count_complexity
+from ..launcher import Launcher
 from .decoders import Decoder, decoders_of
-from .evaluation import RESULTS, build_metrics, evaluate, load_model
-from .launch import Launcher, find_training, train
+from .evaluation import RESULTS, build_metrics, evaluate, load_model, result_file
+from .launch import call, find_training, train
 from .runs import Run, check_data, digest, forward_identity, network_identity, training_identity
 from .tables import Row
-from .timing import time_runs
+from .timing import save_times
 
 
 def compare(
@@ -39,8 +41,9 @@ def compare(
             ``results/`` with one JSON file and the predictions of each row.
         decoders (list[str | dict], optional): See
             :func:`~mmpose_simcc.workbench.compare.decoders.decoders_of`.
-        launcher (Launcher, optional): Starts the trainings; by default one
-            process each.
+        launcher (Launcher, optional): Starts the processes of trainings and
+            evaluations; by default a training has one of its own, and an
+            evaluation this one.
 
     Returns:
         list[Row]: A row for each decoder of each run.
@@ -48,7 +51,7 @@ def compare(
     Raises:
         CompareError: A config, checkpoint or data set does not serve.
     """
-    work_dir = Path(work_dir)
+    work_dir, launcher = Path(work_dir), launcher or Launcher()
     (work_dir / 'results').mkdir(parents=True, exist_ok=True)
     codecs = [decoders_of(run, decoders) for run in runs]
     prefixes = []
@@ -71,7 +74,7 @@ def compare(
         {
             name: codec
             for name, codec in of_run.items()
-            if not _result_file(of_prefix[name]).is_file()
+            if not result_file(of_prefix[name]).is_file()
         }
         for of_run, of_prefix in zip(codecs, prefixes)
     ]
@@ -84,17 +87,17 @@ def compare(
         if missing and not run.checkpoint and not find_training(run, work_dir)
     }
     if launched:
-        train(list(launched.values()), work_dir, launcher or Launcher())
+        train(list(launched.values()), work_dir, launcher)
     for run, of_run, of_prefix in zip(runs, todo, prefixes):
         # an earlier run may have computed the same rows
         missing = {
             name: codec
             for name, codec in of_run.items()
-            if not _result_file(of_prefix[name]).is_file()
+            if not result_file(of_prefix[name]).is_file()
         }
         if missing:
-            _compute(run, missing, of_prefix, work_dir)
-    return _collect(runs, codecs, prefixes, work_dir)
+            _evaluate(run, missing, of_prefix, work_dir, launcher)
+    return _collect(runs, codecs, prefixes, work_dir, launcher)
 
 
 def _by_content(codec: dict) -> dict:
@@ -105,26 +108,21 @@ def _by_content(codec: dict) -> dict:
     }
 
 
-def _result_file(prefix: Path) -> Path:
-    return Path(f'{prefix}.json')
-
-
-def _compute(
+def _evaluate(
     run: Run,
     decoders: Dict[str, dict],
     prefixes: Dict[str, Path],
     work_dir: Path,
+    launcher: Launcher,
 ) -> None:
+    """Evaluate in the processes of a launcher, or in this one."""
     checkpoint = run.checkpoint or find_training(run, work_dir)
-    metrics = evaluate(run, str(checkpoint), decoders, prefixes)
-    for name, decoder in decoders.items():
-        with whole_file(_result_file(prefixes[name])) as unfinished:
-            unfinished.write_text(
-                json.dumps(
-                    dict(metrics=metrics[name], decoder=decoder, checkpoint=str(checkpoint)),
-                    default=list,
-                )
-            )
+    arguments = (run, str(checkpoint), decoders, {name: prefixes[name] for name in decoders})
+    if launcher.name == 'none':
+        evaluate(*arguments)
+    else:
+        folder = work_dir / 'calls' / digest([path.name for path in arguments[-1].values()])
+        call(evaluate, arguments, f'evaluate {run.name}', folder, launcher)
 
 
 def _collect(
@@ -132,8 +130,9 @@ def _collect(
     codecs: List[Dict[str, dict]],
     prefixes: List[Dict[str, Path]],
     work_dir: Path,
+    launcher: Launcher,
 ) -> List[Row]:
-    times = _times(runs, codecs, work_dir)
+    times = _times(runs, codecs, work_dir, launcher)
     complexities = {}
     rows = []
     for run, of_prefix, of_times in zip(runs, prefixes, times):
@@ -144,7 +143,7 @@ def _collect(
             complexities[network] = count_complexity(model, size), size
         cost, size = complexities[network]
         for name, prefix in of_prefix.items():
-            result = json.loads(_result_file(prefix).read_text())
+            result = json.loads(result_file(prefix).read_text())
             rows.append(
                 Row(
                     config=run.name,
@@ -168,7 +167,7 @@ def _collect(
 
 
 def _times(
-    runs: Sequence[Run], codecs: List[Dict[str, dict]], work_dir: Path
+    runs: Sequence[Run], codecs: List[Dict[str, dict]], work_dir: Path, launcher: Launcher
 ) -> List[Dict[str, float]]:
     """Times of all runs from one session, so that they compare."""
     session = digest(
@@ -183,6 +182,15 @@ def _times(
     )
     path = work_dir / 'results' / f'times-{session}.json'
     if not path.is_file():
-        with whole_file(path) as unfinished:
-            unfinished.write_text(json.dumps(time_runs(list(runs), codecs)))
+        arguments = (list(runs), codecs, path)
+        if launcher.name == 'slurm':  # the networks run on other machines than this one
+            call(
+                save_times,
+                arguments,
+                'time side by side',
+                work_dir / 'calls' / path.stem,
+                replace(launcher, processes=1),
+            )
+        else:
+            save_times(*arguments)
     return json.loads(path.read_text())

@@ -1,12 +1,14 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Decodes one forward pass by many codecs and evaluates each."""
 
+import json
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Dict, List, Sequence
 
 import numpy as np
 import torch
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -15,7 +17,7 @@ from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS
 
 from ...utils.console import quiet, track
-from ...utils.files import save_arrays
+from ...utils.files import save_arrays, whole_file
 from ...utils.inference import build_model, describe, load_weights, network_outputs
 from .errors import CompareError
 from .runs import Run
@@ -37,28 +39,35 @@ def load_model(run: Run, checkpoint: str) -> TopdownPoseEstimator:
     return model.to(get_device())
 
 
+def result_file(prefix: Path) -> Path:
+    """Where :func:`evaluate` writes what a decoder reached: it appears last of
+    the files of its prefix."""
+    return Path(f'{prefix}.json')
+
+
 @torch.no_grad()
 def evaluate(
     run: Run, checkpoint: str, decoders: Dict[str, dict], prefixes: Dict[str, Path]
-) -> Dict[str, Dict[str, float]]:
+) -> None:
     """Evaluate decoders on one forward pass over the test data.
 
-    Memory stays flat: every batch of network outputs is decoded by all and
-    dropped.
+    Every batch of network outputs is decoded by all and dropped. In a
+    distributed run every process calls it: MMEngine's sampler shares the
+    samples, its metrics collect the predictions in the order of the data set
+    and leave out those by which the sampler padded, and the first process
+    writes the files.
 
     Args:
         run (Run): The run.
         checkpoint (str): Its weights.
         decoders (dict): Codec configs by name.
-        prefixes (dict): For each name, where its predictions go:
+        prefixes (dict): For each name, where its files go: ``PREFIX.json``
+            has the ``metrics``, the ``decoder`` and the ``checkpoint``;
             ``PREFIX.npz`` has ``ids``, ``img_ids`` (N,), ``keypoints`` (N, K,
             2) in image pixels and ``scores`` (N, K) in the order of the data
             set, and for each value of PCK, NME and EPE, by its name,
             ``distances/NAME`` (N, K), normalised; a COCO metric adds
             ``PREFIX.keypoints.json`` in COCO's format.
-
-    Returns:
-        dict: For each name, the values of the config's metrics.
 
     Raises:
         CompareError: The checkpoint does not fit.
@@ -72,7 +81,6 @@ def evaluate(
         evaluators = {
             name: _build_evaluator(run, prefixes[name], loader.dataset.metainfo) for name in codecs
         }
-    predictions = {name: [] for name in codecs}
 
     batches = track(loader, f'evaluate {run.name}')
     for outputs, samples in network_outputs(model, batches):
@@ -82,16 +90,18 @@ def evaluate(
             decoded = head.decode(outputs if len(outputs) > 1 else outputs[0])
             model.add_pred_to_datasample(decoded, None, samples)
             evaluators[name].process(samples)
-            predictions[name] += [_prediction(sample) for sample in samples]
 
-    metrics = {}
-    for name, evaluator in evaluators.items():
-        _save_predictions(prefixes[name], predictions.pop(name), _distances(evaluator))
+    for name in decoders:
         with quiet():
-            metrics[name] = {
-                key: float(value) for key, value in evaluator.evaluate(len(loader.dataset)).items()
-            }
-    return metrics
+            metrics = evaluators.pop(name).evaluate(len(loader.dataset))
+        if is_main_process():
+            result = dict(
+                metrics={key: float(value) for key, value in metrics.items()},
+                decoder=decoders[name],
+                checkpoint=checkpoint,
+            )
+            with whole_file(result_file(prefixes[name])) as unfinished:
+                unfinished.write_text(json.dumps(result, default=list))
 
 
 def build_metrics(run: Run) -> List[BaseMetric]:
@@ -115,17 +125,14 @@ def build_metrics(run: Run) -> List[BaseMetric]:
 
 
 def _build_evaluator(run: Run, prefix: Path, metainfo: dict) -> Evaluator:
-    evaluator = Evaluator(build_metrics(run))
+    metrics = build_metrics(run)
+    evaluator = Evaluator([*metrics, _Predictions(f'{prefix}.npz', metrics)])
     evaluator.dataset_meta = metainfo
     for metric in evaluator.metrics:
+        metric.collect_dir = f'{prefix}.parts'  # on the disk that all processes see
         if hasattr(metric, 'outfile_prefix'):
             metric.outfile_prefix = str(prefix)
     return evaluator
-
-
-def _prediction(sample) -> Tuple[Any, Any, np.ndarray, np.ndarray]:
-    instances = sample.pred_instances
-    return (sample.id, sample.img_id, instances.keypoints[0], instances.keypoint_scores[0])
 
 
 def result_key(metric: BaseMetric, name: str) -> str:
@@ -151,19 +158,6 @@ def distance_names(metric: BaseMetric) -> Dict[str, str]:
     return {'EPE': ''} if type(metric) is EPE else {}
 
 
-def _distances(evaluator: Evaluator) -> Dict[str, np.ndarray]:
-    """For each value of a metric that comes from them, the normalised
-    distances (N, K), NaN where a keypoint does not count."""
-    found = {}
-    for metric in evaluator.metrics:
-        for name, divisor in distance_names(metric).items():
-            found[f'distances/{result_key(metric, name)}'] = np.array(
-                [_sample_distances(metric, sample, divisor) for sample in metric.results],
-                np.float32,
-            )
-    return found
-
-
 def _sample_distances(metric: BaseMetric, sample: dict, divisor: str) -> np.ndarray:
     """Of one person, shape (K,)."""
     truth = sample['gt_coords'][0]
@@ -181,15 +175,44 @@ def _sample_distances(metric: BaseMetric, sample: dict, divisor: str) -> np.ndar
         return np.where(counts, np.linalg.norm(offset / size, axis=-1), np.nan)
 
 
-def _save_predictions(
-    prefix: Path, predictions: List[tuple], distances: Dict[str, np.ndarray]
-) -> None:
-    ids, img_ids, keypoints, scores = zip(*predictions)
-    save_arrays(
-        f'{prefix}.npz',
-        ids=np.array(ids),
-        img_ids=np.array(img_ids),
-        keypoints=np.array(keypoints, np.float32),
-        scores=np.array(scores, np.float32),
-        **distances,
-    )
+class _Predictions(BaseMetric):
+    """Writes predictions, and the distances that other metrics count.
+
+    Args:
+        path (str): The file, see :func:`evaluate`.
+        metrics (list[BaseMetric]): The others; they process a batch before
+            this one does.
+    """
+
+    def __init__(self, path: str, metrics: Sequence[BaseMetric]) -> None:
+        super().__init__()
+        self.path = path
+        self._distances = {
+            f'distances/{result_key(metric, name)}': (metric, divisor)
+            for metric in metrics
+            for name, divisor in distance_names(metric).items()
+        }
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        size = len(data_samples)
+        distances = {
+            key: [_sample_distances(metric, result, divisor) for result in metric.results[-size:]]
+            for key, (metric, divisor) in self._distances.items()
+        }
+        for i, sample in enumerate(data_samples):
+            instances = sample['pred_instances']
+            self.results.append(
+                dict(
+                    ids=sample['id'],
+                    img_ids=sample['img_id'],
+                    keypoints=np.float32(instances['keypoints'][0]),
+                    scores=np.float32(instances['keypoint_scores'][0]),
+                    **{key: np.float32(values[i]) for key, values in distances.items()},
+                )
+            )
+
+    def compute_metrics(self, results: List[dict]) -> dict:
+        save_arrays(
+            self.path, **{key: np.array([result[key] for result in results]) for key in results[0]}
+        )
+        return {}

@@ -14,10 +14,10 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import KEYPOINT_CODECS
 
 from ...config import set_representation
+from ..launcher import Launcher
 from .comparison import compare
 from .decoders import Decoder
 from .errors import CompareError
-from .launch import Launcher
 from .runs import Run, read_config, use_annotated_boxes, use_data, use_split
 from .tables import Row
 
