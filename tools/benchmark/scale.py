@@ -3,7 +3,7 @@
 
 import json
 from pathlib import Path
-from typing import Iterator, List, Tuple
+from typing import Tuple
 
 import cv2
 import numpy as np
@@ -38,7 +38,7 @@ def write_annotations(path: Path, pictures: int, people: int, seed: int = 0) -> 
     rng = np.random.default_rng(seed)
     boxes, keypoints = draw_people(people, rng)
     picture = np.repeat(np.arange(pictures), _split(people, pictures, rng))
-    outlines = (boxes[:, None, :2] + boxes[:, None, 2:] * rng.random((people, POLYGON // 2, 2)))
+    outlines = boxes[:, None, :2] + boxes[:, None, 2:] * rng.random((people, POLYGON // 2, 2))
     outlines = outlines.reshape(people, POLYGON).round(2).tolist()
     annotations = [
         dict(

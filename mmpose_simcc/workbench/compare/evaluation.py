@@ -1,9 +1,12 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Decodes one forward pass by many codecs and evaluates each."""
 
+import contextlib
 import json
+import pickle
+import tempfile
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import BinaryIO, Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -51,11 +54,11 @@ def evaluate(
 ) -> None:
     """Evaluate decoders on one forward pass over the test data.
 
-    Every batch of network outputs is decoded by all and dropped. In a
-    distributed run every process calls it: MMEngine's sampler shares the
-    samples, its metrics collect the predictions in the order of the data set
-    and leave out those by which the sampler padded, and the first process
-    writes the files.
+    Every batch of network outputs is decoded by all and dropped, and what
+    metrics keep of it waits on disk. In a distributed run every process calls
+    it: MMEngine's sampler shares the samples, its metrics collect the
+    predictions in the order of the data set and leave out those by which the
+    sampler padded, and the first process writes the files.
 
     Args:
         run (Run): The run.
@@ -78,30 +81,55 @@ def evaluate(
     codecs = {name: KEYPOINT_CODECS.build(decoder) for name, decoder in decoders.items()}
     with quiet():
         loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
-        evaluators = {
-            name: _build_evaluator(run, prefixes[name], loader.dataset.metainfo) for name in codecs
+        metainfo = loader.dataset.metainfo
+        evaluator = _build_evaluator(run, metainfo)
+
+    with contextlib.ExitStack() as stack:
+        kept = {
+            name: stack.enter_context(tempfile.TemporaryFile(dir=prefixes[name].parent))
+            for name in codecs
         }
+        batches = track(loader, f'evaluate {run.name}')
+        for outputs, samples in network_outputs(model, batches):
+            for name, codec in codecs.items():
+                head.decoder = codec
+                # MMPose tells one tensor from several by their type
+                decoded = head.decode(outputs if len(outputs) > 1 else outputs[0])
+                model.add_pred_to_datasample(decoded, None, samples)
+                evaluator.process(samples)
+                _put_aside(evaluator, kept[name])
+        del evaluator
+        for name, decoder in decoders.items():
+            with quiet():
+                evaluator = _build_evaluator(run, metainfo, prefixes[name])
+                _take_back(evaluator, kept[name])
+                metrics = evaluator.evaluate(len(loader.dataset))
+            if is_main_process():
+                result = dict(
+                    metrics={key: float(value) for key, value in metrics.items()},
+                    decoder=decoder,
+                    checkpoint=checkpoint,
+                )
+                with whole_file(result_file(prefixes[name])) as unfinished:
+                    unfinished.write_text(json.dumps(result, default=list))
 
-    batches = track(loader, f'evaluate {run.name}')
-    for outputs, samples in network_outputs(model, batches):
-        for name, codec in codecs.items():
-            head.decoder = codec
-            # MMPose tells one tensor from several by their type
-            decoded = head.decode(outputs if len(outputs) > 1 else outputs[0])
-            model.add_pred_to_datasample(decoded, None, samples)
-            evaluators[name].process(samples)
 
-    for name in decoders:
-        with quiet():
-            metrics = evaluators.pop(name).evaluate(len(loader.dataset))
-        if is_main_process():
-            result = dict(
-                metrics={key: float(value) for key, value in metrics.items()},
-                decoder=decoders[name],
-                checkpoint=checkpoint,
-            )
-            with whole_file(result_file(prefixes[name])) as unfinished:
-                unfinished.write_text(json.dumps(result, default=list))
+def _put_aside(evaluator: Evaluator, file: BinaryIO) -> None:
+    """Append what metrics keep to a file. Of 100,000 detections and five
+    decoders it is a million small objects; those between the batches' large
+    ones would, moreover, keep the allocator from giving these back."""
+    pickle.dump([metric.results for metric in evaluator.metrics], file)
+    for metric in evaluator.metrics:
+        metric.results.clear()
+
+
+def _take_back(evaluator: Evaluator, file: BinaryIO) -> None:
+    """Give metrics what :func:`_put_aside` wrote."""
+    size = file.tell()
+    file.seek(0)
+    while file.tell() < size:
+        for metric, results in zip(evaluator.metrics, pickle.load(file)):
+            metric.results += results
 
 
 def build_metrics(run: Run) -> List[BaseMetric]:
@@ -124,7 +152,9 @@ def build_metrics(run: Run) -> List[BaseMetric]:
         raise CompareError(f'{run.name}: `test_evaluator`: {describe(error)}') from error
 
 
-def _build_evaluator(run: Run, prefix: Path, metainfo: dict) -> Evaluator:
+def _build_evaluator(run: Run, metainfo: dict, prefix: Optional[Path] = None) -> Evaluator:
+    """The run's metrics and :class:`_Predictions`; with a prefix such that
+    they can write their files."""
     metrics = build_metrics(run)
     evaluator = Evaluator([*metrics, _Predictions(f'{prefix}.npz', metrics)])
     evaluator.dataset_meta = metainfo
