@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from mmengine.utils import digit_version
 
+from mmpose_simcc.codecs.learned import save_learned_delta
 from mmpose_simcc.config import set_representation
 from mmpose_simcc.utils.inference import build_model
 from mmpose_simcc.workbench.compare import (
@@ -144,6 +145,24 @@ class TestCompare:
         assert again == rows
         assert sorted(work_dir.rglob('*')) == files
         assert [path.stat().st_mtime_ns for path in files] == before
+
+    def test_a_learned_factor_is_not_used_for_another_border(self, heatmap_run, tmp_path):
+        decoder = dict(heatmap_run.cfg.model.head.decoder, type='DAECCodec')
+        codec = heatmap_run.build_codec()
+        settings = dict(
+            sigma=codec.sigma,
+            heatmap_size=codec.heatmap_size,
+            corner='br',
+            smooth=False,
+            border='clip',
+        )
+        save_learned_delta(tmp_path / 'd.json', 'heatmap', 1.5, settings, {})
+        cfg = copy.deepcopy(heatmap_run.cfg)
+        cfg.model.head.decoder = dict(decoder, delta=str(tmp_path / 'd.json'))
+        decoders = decoders_of(Run('learned', cfg))
+        assert decoders['daec']['delta'] == str(tmp_path / 'd.json')
+        assert decoders['daec_symmetric']['delta'] == 'empirical'
+        assert decoders['daec_symmetric']['border'] == 'symmetric'
 
     def test_tables_hold_the_rows(self, compared, tmp_path):
         _, rows = compared

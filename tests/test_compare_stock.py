@@ -12,7 +12,7 @@ from mmpose_simcc.workbench.compare import CompareError, compare
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.toy import make_toy_coco
 
-HEATMAP_ROWS = ['stock', 'argmax', 'quarter', 'second_max', 'dark', 'daec']
+HEATMAP_ROWS = ['stock', 'argmax', 'quarter', 'second_max', 'dark', 'daec', 'daec_symmetric']
 FOLDER = 'mmpose::body_2d_keypoint/'
 CONFIGS = {
     'heatmap': ('topdown_heatmap/coco/td-hm_mobilenetv2_8xb64-210e_coco-256x192', HEATMAP_ROWS),

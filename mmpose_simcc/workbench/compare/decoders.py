@@ -17,6 +17,8 @@ HEATMAP_DECODERS = dict(
     second_max=dict(type='HeatmapCodec', refine='second_max'),
     dark=dict(type='DARKCodec'),
     daec=dict(type='DAECCodec'),
+    # a factor learned for the own border does not hold for another one
+    daec_symmetric=dict(type='DAECCodec', border='symmetric', delta='empirical'),
 )
 SIMCC_DECODERS = dict(
     argmax=dict(type='SimCCCodec', refine='none'),
