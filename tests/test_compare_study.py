@@ -41,7 +41,7 @@ def make_row(ap, **factors):
 
 class TestReadyStudies:
     def test_there_is_one_for_each_ablation(self):
-        assert len(STUDIES) == 12
+        assert len([path for path in STUDIES if not path.stem.startswith('border')]) == 12
 
     @pytest.mark.parametrize('full', [False, True])
     @pytest.mark.parametrize('path', STUDIES, ids=lambda path: path.stem)
@@ -57,7 +57,8 @@ class TestReadyStudies:
         make_toy_coco(root, train=2, val=2, workers=1)
         trainings = set()
         for path in STUDIES:
-            if 'table' in path.stem and path.stem.startswith(('dark', 'daec')):
+            of_a_table = 'table' in path.stem and path.stem.startswith(('dark', 'daec'))
+            if of_a_table or path.stem.startswith('border'):
                 runs = study_runs(load_study(str(path)), str(root))
                 trainings.update(map(training_identity, runs))
         assert len(trainings) == 2  # biased and unbiased labels
