@@ -813,11 +813,21 @@ class TestTool:
             (dict(high=99), '`high` must be'),
             (dict(low=1), '`low` must be'),
             (dict(subset=0), '`subset` must be'),
+            (dict(border='mirror'), '`corner, smooth and border` must be'),
         ],
     )
     def test_arguments(self, toy, tmp_path, arguments, message):
         with pytest.raises(ValueError, match=message):
             calibrate(toy[0], toy[2], tmp_path, **arguments)
+
+    def test_symmetric_border(self, toy, tmp_path):
+        out = tmp_path / 'd.json'
+        arguments = '--border', 'symmetric', '--step', 1, '--work-dir', tmp_path, '--out', out
+        result = run_tool('calibrate_daec.py', *toy[1:], *arguments)
+        assert result.returncode == 0, result.stderr
+        assert 'br, symmetric border' in result.stdout
+        assert json.loads(out.read_text())['settings']['border'] == 'symmetric'
+        DAECCodec((64, 64), (16, 16), sigma=2, border='symmetric', delta=str(out))
 
     def test_checkpoint_of_another_model(self, toy, tmp_path):
         path = tmp_path / 'other.pth'
