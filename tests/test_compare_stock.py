@@ -21,6 +21,10 @@ CONFIGS = {
         'topdown_heatmap/coco/td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192',
         ['stock'],
     ),
+    'visibility': (
+        'topdown_heatmap/coco/td-hm-vis_res50_8xb64-210e_coco-aic-256x192-merge',
+        HEATMAP_ROWS,
+    ),
     'megvii': ('topdown_heatmap/coco/td-hm_rsn18_8xb32-210e_coco-256x192', ['stock']),
     'simcc': (
         'simcc/coco/simcc_mobilenetv2_wo-deconv-8xb64-210e_coco-256x192',
@@ -61,7 +65,7 @@ def test_stock_row_equals_stock_test(kind, toy_root, tmp_path):
     assert [row.decoder for row in rows] == names
     assert all(row.decode_ms > 0 for row in rows)
     row = rows[0]
-    metrics, predictions = stock_test(run, dict(run.cfg.model.head.decoder), tmp_path)
+    metrics, predictions = stock_test(run, dict(run.head.decoder), tmp_path)
     assert row.metrics == pytest.approx(metrics, abs=1e-12)
     own = json.loads(Path(f'{row.predictions}.keypoints.json').read_text())
     assert len(own) == len(predictions) > 5

@@ -16,7 +16,7 @@ from mmpose.registry import KEYPOINT_CODECS
 
 from ...utils.console import quiet, track
 from ...utils.files import save_arrays
-from ...utils.inference import build_model, describe, load_weights, network_outputs
+from ...utils.inference import build_model, describe, load_weights, network_outputs, pose_head
 from .errors import CompareError
 from .runs import Run
 
@@ -65,7 +65,7 @@ def evaluate(
     """
     cfg = run.cfg
     model = load_model(run, checkpoint)
-    head = model.head
+    head = pose_head(model)
     codecs = {name: KEYPOINT_CODECS.build(decoder) for name, decoder in decoders.items()}
     with quiet():
         loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)

@@ -14,6 +14,7 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import KEYPOINT_CODECS
 
 from ...config import set_representation
+from ...utils.inference import pose_head_cfg
 from .comparison import compare
 from .decoders import Decoder
 from .errors import CompareError
@@ -197,7 +198,7 @@ def study_runs(study: Study, data_root: Optional[str] = None, gt_boxes: bool = F
 
 def _combinations(cfg: Config, codec) -> List[dict]:
     init_default_scope(cfg.get('default_scope', 'mmpose'))
-    known = inspect.signature(KEYPOINT_CODECS.get(cfg.model.head.decoder.type)).parameters
+    known = inspect.signature(KEYPOINT_CODECS.get(pose_head_cfg(cfg).decoder.type)).parameters
     if isinstance(codec, dict):
         codec = [dict(zip(codec, values)) for values in product(*codec.values())]
     combinations = []
@@ -211,7 +212,7 @@ def _combinations(cfg: Config, codec) -> List[dict]:
 def _vary(name: str, cfg: Config, change: dict, study: Study) -> Run:
     cfg = copy.deepcopy(cfg)
     if change:
-        own = dict(cfg.model.head.decoder)
+        own = dict(pose_head_cfg(cfg).decoder)
         own.pop('heatmap_size', None)  # follows the input size
         change = {k: tuple(v) if isinstance(v, list) else v for k, v in change.items()}
         try:
