@@ -17,6 +17,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from ...utils.console import quiet, track
 from ...utils.files import save_arrays
 from ...utils.inference import build_model, describe, load_weights, network_outputs, pose_head
+from ..metrics import PCK_NAMES
 from .errors import CompareError
 from .runs import Run
 
@@ -142,8 +143,7 @@ def distance_names(metric: BaseMetric) -> Dict[str, str]:
     here.
     """
     if type(metric) is PCKAccuracy:
-        names = dict(bbox='PCK', head='PCKh', torso='tPCK')
-        return {names[item]: f'{item}_size' for item in metric.norm_item}
+        return {PCK_NAMES[item]: f'{item}_size' for item in metric.norm_item}
     if type(metric) is MpiiPCKAccuracy:
         return {'PCK': 'head_size'} if 'head' in metric.norm_item else {}
     if type(metric) is NME:
