@@ -85,6 +85,23 @@ SIMCC_HEAD = dict(
     simcc_split_ratio=2.0,
 )
 DECONVS = dict(deconv_out_channels=(16, 16, 16))
+RTMPOSE = dict(
+    type='RTMCCHead',
+    final_layer_kernel_size=7,
+    gau_cfg=dict(
+        hidden_dims=64,
+        s=32,
+        expansion_factor=2,
+        dropout_rate=0.0,
+        drop_path=0.0,
+        act_fn='SiLU',
+        use_rel_bias=False,
+        pos_enc=False,
+    ),
+    loss=dict(type='KLDiscretLoss', use_target_weight=True, beta=10.0, label_softmax=True),
+    decoder=dict(STOCK_SIMCC, sigma=(4.9, 5.66), normalize=False),
+    **SIMCC_HEAD,
+)
 HEADS = dict(
     stock_heatmap=dict(
         type='HeatmapHead',
@@ -100,22 +117,12 @@ HEADS = dict(
         decoder=STOCK_CODECS['simcc_label'],
         **SIMCC_HEAD,
     ),
-    rtmpose=dict(
-        type='RTMCCHead',
-        final_layer_kernel_size=7,
-        gau_cfg=dict(
-            hidden_dims=64,
-            s=32,
-            expansion_factor=2,
-            dropout_rate=0.0,
-            drop_path=0.0,
-            act_fn='SiLU',
-            use_rel_bias=False,
-            pos_enc=False,
-        ),
-        loss=dict(type='KLDiscretLoss', use_target_weight=True, beta=10.0, label_softmax=True),
-        decoder=dict(STOCK_SIMCC, sigma=(4.9, 5.66), normalize=False),
-        **SIMCC_HEAD,
+    rtmpose=RTMPOSE,
+    rtmw=dict(
+        RTMPOSE,
+        type='RTMWHead',
+        input_size=(64, 64),
+        decoder=dict(RTMPOSE['decoder'], input_size=(64, 64)),
     ),
     visibility=dict(
         type='VisPredictHead',
@@ -142,6 +149,8 @@ def small_config(codec, head):
                 step.input_size = pose_head_cfg(cfg).decoder.input_size
     pose_head_cfg(cfg).in_channels = 64
     cfg.model.backbone = dict(type='ResNet', depth=18, base_channels=8, stem_channels=8)
+    if pose_head_cfg(cfg).type == 'RTMWHead':
+        cfg.model.backbone.out_indices = (2, 3)
     cfg.model.test_cfg.flip_test = False
     return cfg
 
@@ -420,12 +429,12 @@ def test_export_every_head(name, tmp_path):
     moved = np.abs(keypoints - expected).max(-1)
     # the crop's warp rounds differently, which may move an argmax
     assert np.median(moved) < 0.1 and (moved < 1).mean() > 0.9
-    if name not in ('stock_simcc', 'rtmpose'):
+    if name not in ('stock_simcc', 'rtmpose', 'rtmw'):
         expected = np.concatenate([s.pred_instances.keypoint_scores for s in samples])
         np.testing.assert_allclose(scores, expected, rtol=0.05, atol=1e-3)
 
 
-@pytest.mark.parametrize('name', ['simcc', 'heatmap1d', 'stock_simcc', 'rtmpose'])
+@pytest.mark.parametrize('name', ['simcc', 'heatmap1d', 'stock_simcc', 'rtmpose', 'rtmw'])
 @pytest.mark.parametrize('kind', ['float', 'bgr'])
 def test_simcc_output(name, kind, tmp_path):
     cfg = config_of(name)
