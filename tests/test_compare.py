@@ -57,18 +57,18 @@ def load_run(spec, data_root=None, gt_boxes=False):
     return run
 
 
-def with_random_weights(config, toy_root, folder, gt_boxes=False):
+def with_random_weights(config, toy_root, folder, gt_boxes=False, seed=0):
     """A run with made-up weights, whose loaders work in this process."""
     run = load_run(config, toy_root, gt_boxes)
     run.cfg.test_dataloader.num_workers = 0
     run.cfg.test_dataloader.persistent_workers = False
     # beside CocoMetric: made-up weights have an AP of 0
     run.cfg.test_evaluator = [run.cfg.test_evaluator, dict(type='PCKAccuracy', thr=0.3)]
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = build_model(run.cfg)
     for weight in model.head.parameters():
         torch.nn.init.normal_(weight, std=0.1)
-    run.checkpoint = str(folder / f'{run.name}.pth')
+    run.checkpoint = str(folder / f'{run.name}-{seed}.pth')
     save_checkpoint(dict(state_dict=model.state_dict()), run.checkpoint)
     return run
 
@@ -127,7 +127,7 @@ class TestCompare:
         metrics, predictions = stock_test(run, decoder, tmp_path)
         assert row.metrics == pytest.approx(metrics, abs=1e-12)
         assert row.metrics['PCK'] > 0
-        own = json.loads(Path(f'{row.predictions}.keypoints.json').read_text())
+        own = json.loads(Path(f'{row.trainings[0].predictions}.keypoints.json').read_text())
         assert len(own) == len(predictions) > 5
         for mine, stock in zip(own, predictions):
             assert mine['image_id'] == stock['image_id']
@@ -325,7 +325,7 @@ class TestBoxes:
         assert row.boxes == 'toy_detections_AP_H_73_person.json (detector AP 73)'
         header, (cells,) = flat_table([row])
         assert cells[header.index('Boxes')] == row.boxes
-        with np.load(f'{row.predictions}.npz') as stored:
+        with np.load(f'{row.trainings[0].predictions}.npz') as stored:
             assert len(stored['ids']) == 5
         (line,) = remarks(Study([]), [detected, annotated])
         assert 'detected by toy_detections' in line and 'annotated by annotated' in line

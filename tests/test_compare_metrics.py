@@ -35,7 +35,7 @@ from mmpose_simcc.workbench.compare.bootstrap import (
     average_precision,
     bootstrap,
     find_source,
-    match_row,
+    match_predictions,
     resample,
 )
 from mmpose_simcc.workbench.compare.evaluation import result_key
@@ -43,6 +43,7 @@ from mmpose_simcc.workbench.compare.report import Difference, remarks, write_rep
 from mmpose_simcc.workbench.compare.study import check_metric_names
 from mmpose_simcc.workbench.compare.tables import (
     Row,
+    Training,
     best_row,
     flat_table,
     main_metric,
@@ -142,7 +143,7 @@ class TestErrors:
         run, rows = faces
         row = rows[1]
         samples = bootstrap(row, run, key)
-        with np.load(f'{row.predictions}.npz') as stored:
+        with np.load(f'{row.trainings[0].predictions}.npz') as stored:
             keypoints, img_ids = stored['keypoints'], stored['img_ids']
         annotations = json.loads(run.annotation_files[0].read_text())['annotations']
         truth = np.array([a['keypoints'] for a in annotations]).reshape(-1, 68, 3)
@@ -159,7 +160,7 @@ class TestErrors:
                 pred = dict(keypoints=keypoints[person, None])
                 metric.process([], [dict(pred_instances=pred, gt_instances=gt)])
             expected = metric.compute_metrics(metric.results)[key]
-            assert samples[number] == pytest.approx(expected, rel=1e-5)
+            assert samples[0, number] == pytest.approx(expected, rel=1e-5)
 
     def test_lower_is_better(self):
         rows = [
@@ -173,8 +174,14 @@ class TestErrors:
         header, cells = flat_table(rows)
         assert header[-2:] == ['NME (%)', 'EPE (px)']
         assert cells[0][-2:] == ['4.000', '3.000']
-        for low, high, verdict in ((-2, -1, 'better'), (1, 2, 'worse'), (-1, 1, 'not told apart')):
-            found = Difference(rows[0], 4, (3, 5), rows[1], 0, (low, high), lower_is_better=True)
+        for value, p, verdict in (
+            (-1.5, 0.01, 'better'),
+            (1.5, 0.01, 'worse'),
+            (-1.5, 0.06, 'not told apart'),
+        ):
+            found = Difference(
+                rows[0], 4, (3, 5), rows[1], value, (-2, 2), p_value=p, lower_is_better=True
+            )
             assert found.verdict == verdict
 
     def test_terminal_marks_the_lowest(self):
@@ -206,7 +213,7 @@ class TestErrors:
         assert '| NME (%) [95%]' in table
         best = min(rows, key=lambda row: row.metrics['NME'])
         line = next(line for line in table.splitlines() if f'| {best.decoder} ' in line)
-        assert f'{100 * best.metrics["NME"]:.2f} [' in line and line.count('| -') == 3
+        assert f'{100 * best.metrics["NME"]:.2f} [' in line and line.count('| -') == 4
         assert 'NME (%) with 95% intervals' in paths[0].read_text()
 
     def test_metric_of_choice(self, faces, tmp_path):
@@ -240,7 +247,7 @@ def run_stock(run, decoder, work_dir):
     return Runner.from_cfg(cfg).test()
 
 
-def make_row(metrics, test_data='', **factors):
+def make_row(metrics, test_data='', predictions='', **factors):
     return Row(
         config=str(factors),
         scheme='heatmap',
@@ -251,9 +258,7 @@ def make_row(metrics, test_data='', **factors):
         gflops=1.0,
         forward_ms=1.0,
         decode_ms=1.0,
-        metrics=metrics,
-        checkpoint='',
-        predictions='',
+        trainings=[Training('', predictions, metrics)],
         test_data=test_data,
         factors=factors,
     )
@@ -298,9 +303,8 @@ def test_average_precision_over_categories_equals_the_evaluator(toy_root, tmp_pa
         metric.process([], [sample])
     expected = metric.evaluate(len(content['annotations']))['coco/AP']
     assert 0.05 < expected < 0.95
-    row = make_row({'coco/AP': expected})
-    row.predictions = str(tmp_path / 'row')
-    categories = match_row(row, run, metric)
+    row = make_row({'coco/AP': expected}, predictions=str(tmp_path / 'row'))
+    categories = match_predictions(row.trainings[0], run, metric)
     assert len(categories) == 4
     ones = np.ones(len(content['images']))
     assert average_precision(categories, ones) == pytest.approx(expected, abs=1e-12)

@@ -86,12 +86,14 @@ def test_stock_row_equals_stock_test(kind, toy_root, tmp_path):
     row = rows[0]
     metrics, predictions = stock_test(run, dict(run.head.decoder), tmp_path)
     assert row.metrics == pytest.approx(metrics, abs=1e-12)
-    own = json.loads(Path(f'{row.predictions}.keypoints.json').read_text())
+    own = json.loads(Path(f'{row.trainings[0].predictions}.keypoints.json').read_text())
     assert len(own) == len(predictions) > 5
     for mine, stock in zip(own, predictions):
         np.testing.assert_allclose(mine['keypoints'], stock['keypoints'])
         assert mine['score'] == pytest.approx(stock['score'])
-    keypoints = {row.decoder: np.load(f'{row.predictions}.npz')['keypoints'] for row in rows}
+    keypoints = {
+        row.decoder: np.load(f'{row.trainings[0].predictions}.npz')['keypoints'] for row in rows
+    }
     if kind in ('rtmpose', 'rtmw'):  # the argmax of the same outputs, by another codec
         np.testing.assert_allclose(keypoints['stock'], keypoints['argmax'], atol=1e-3)
 

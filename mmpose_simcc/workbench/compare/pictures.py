@@ -87,7 +87,7 @@ def load_people(run: Run) -> People:
 
 
 class Predictions:
-    """Stored predictions of a row.
+    """Stored predictions of a row, of its first training.
 
     Args:
         row (Row): The row.
@@ -95,7 +95,7 @@ class Predictions:
     """
 
     def __init__(self, row: Row, run: Run) -> None:
-        with np.load(f'{row.predictions}.npz') as stored:
+        with np.load(f'{row.trainings[0].predictions}.npz') as stored:
             self.keypoints = stored['keypoints']
             ids, img_ids = stored['ids'].tolist(), stored['img_ids'].tolist()
         self._detected = bool(run.cfg.test_dataloader.dataset.get('bbox_file'))

@@ -1,10 +1,11 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What is compared: configs on data, and what tells two of them apart."""
 
+import copy
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
@@ -21,6 +22,7 @@ from ...config import check_frames
 from ...utils.files import file_sha256
 from ...utils.inference import describe, load_config, pose_head_cfg
 from ...version import __version__
+from ..hold_out import hold_out
 from .errors import CompareError
 
 HOW_TO_GET_DATA = (
@@ -39,12 +41,27 @@ class Run:
         cfg (Config): The resolved config.
         checkpoint (str, optional): Weights. None: it is trained.
         factors (dict): What a study varies, by name, for tables and plots.
+        seeds (int): How many times it is trained, see :meth:`trainings`.
     """
 
     name: str
     cfg: Config
     checkpoint: Optional[str] = None
     factors: Dict[str, Any] = field(default_factory=dict)
+    seeds: int = 1
+
+    def trainings(self) -> List['Run']:
+        """A run for each training: the config's own seed (0 where it has
+        none) and those that follow it. A checkpoint is one."""
+        if self.checkpoint or self.seeds == 1:
+            return [self]
+        first = self.cfg.get('randomness', {}).get('seed') or 0
+        trainings = []
+        for seed in range(first, first + self.seeds):
+            cfg = copy.deepcopy(self.cfg)
+            cfg.merge_from_dict(dict(randomness=dict(seed=seed)))
+            trainings.append(replace(self, name=f'{self.name}, seed {seed}', cfg=cfg, seeds=1))
+        return trainings
 
     @property
     def head(self) -> dict:
@@ -186,10 +203,65 @@ def use_annotated_boxes(cfg: Config) -> None:
 def use_split(cfg: Config) -> None:
     """Test on the training data and their annotated boxes, in place."""
     train = _datasets(cfg, 'train')[0]
+    _test_on(cfg, _path(train, train['ann_file']))
+
+
+def use_hold_out(cfg: Config, folder: Path) -> None:
+    """Train on four fifths of the training images and test on the others, in
+    place.
+
+    Args:
+        cfg (Config): The config.
+        folder (Path): Gets the annotations.
+
+    Raises:
+        CompareError: The annotations cannot be split.
+    """
+    train = _datasets(cfg, 'train')[0]
+    path = _path(train, train['ann_file'])
+    try:
+        kept, held_out = hold_out(path, folder)
+    except (OSError, ValueError) as error:
+        raise CompareError(f'hold-out of the training data: {error}') from error
+    train['ann_file'] = str(kept.resolve())
+    _test_on(cfg, held_out.resolve())
+
+
+def set_schedule(cfg: Config, lr: Optional[float] = None, epochs: Optional[int] = None) -> None:
+    """Change the learning rate, and the number of epochs with the schedules
+    that count them, in place.
+
+    Raises:
+        CompareError: The config does not have what is to be changed.
+    """
+    if lr is not None:
+        optimizer = cfg.optim_wrapper.get('optimizer')
+        if not isinstance(optimizer, dict):
+            raise CompareError('lr: the config has no `optim_wrapper.optimizer`')
+        optimizer['lr'] = lr
+    if epochs is None:
+        return
+    if not cfg.train_cfg.get('max_epochs'):
+        raise CompareError('epochs: the config has no `train_cfg.max_epochs`')
+    stretch = epochs / cfg.train_cfg.max_epochs
+    cfg.train_cfg.max_epochs = epochs
+    for scheduler in cfg.get('param_scheduler') or ():
+        if scheduler.get('by_epoch', True):
+            for name in ('begin', 'end', 'T_max', 'step_size'):
+                if name in scheduler:
+                    scheduler[name] = round(stretch * scheduler[name])
+            if 'milestones' in scheduler:
+                scheduler['milestones'] = [round(stretch * m) for m in scheduler['milestones']]
+
+
+def _test_on(cfg: Config, ann_file: Path) -> None:
+    """Test on other annotations of the training images and annotated boxes."""
+    train = _datasets(cfg, 'train')[0]
     test = _datasets(cfg, 'test')[0]
-    old, new = _path(test, test['ann_file']), _path(train, train['ann_file'])
-    for name in ('data_root', 'ann_file', 'data_prefix'):
+    old, new = _path(test, test['ann_file']), ann_file
+    for name in ('data_root', 'data_prefix'):
         test[name] = train[name]
+    test['ann_file'] = str(ann_file)
     test['bbox_file'] = ''
     for node in _dicts(cfg.test_evaluator):
         if node.get('ann_file') and Path(node['ann_file']) == old:
