@@ -1,4 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import copy
 import io
 import json
 import re
@@ -730,6 +731,27 @@ class TestCapture:
         ):
             np.testing.assert_allclose(found, sample.pred_instances.keypoints[0], atol=0.01)
             np.testing.assert_allclose(score, sample.pred_instances.keypoint_scores[0], rtol=1e-3)
+
+    def test_inside_a_visibility_head(self, toy, tmp_path):
+        """The same weights give the same factors."""
+        cfg, _, checkpoint = toy
+        other = copy.deepcopy(cfg)
+        other.model.head = dict(type='VisPredictHead', pose_cfg=cfg.model.head)
+        model = build_model(other)
+        plain = torch.load(checkpoint, weights_only=True)
+        head = {name[5:]: value for name, value in plain.items() if name.startswith('head.')}
+        model.head.pose_head.load_state_dict(head)
+        model.load_state_dict(plain, strict=False)  # the backbone
+        torch.save(model.state_dict(), tmp_path / 'inside.pth')
+        first, second = (
+            calibrate(config, weights, tmp_path, 'val', step=1)
+            for config, weights in ((cfg, checkpoint), (other, str(tmp_path / 'inside.pth')))
+        )
+        assert second.settings_learned_for == first.settings_learned_for
+        assert [c.delta for c in second.choices] == [c.delta for c in first.choices]
+        for mine, plain in zip(second.curves, first.curves):
+            np.testing.assert_allclose(mine.similarity, plain.similarity, rtol=1e-5)
+            assert np.ptp(mine.similarity) > 0
 
 
 class TestScorer:

@@ -18,7 +18,7 @@ from mmengine.utils import digit_version
 
 from mmpose_simcc.codecs.learned import save_learned_delta
 from mmpose_simcc.config import set_representation
-from mmpose_simcc.utils.inference import build_model
+from mmpose_simcc.utils.inference import build_model, pose_head_cfg
 from mmpose_simcc.workbench.compare import (
     CompareError,
     Launcher,
@@ -94,7 +94,7 @@ def compared(heatmap_run, simcc_run, tmp_path_factory):
 def stock_test(run, decoder, work_dir):
     """What MMEngine's Runner gives with this decoder in the config."""
     cfg = copy.deepcopy(run.cfg)
-    cfg.model.head.decoder = decoder
+    pose_head_cfg(cfg).decoder = decoder
     cfg.work_dir = str(work_dir)
     cfg.load_from = run.checkpoint
     cfg.experiment_name = work_dir.name

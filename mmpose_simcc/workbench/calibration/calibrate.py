@@ -15,6 +15,7 @@ from ...codecs.learned import save_learned_delta
 from ...config import check_frames
 from ...utils.checks import check_choice, check_int, check_number, invalid
 from ...utils.files import file_sha256
+from ...utils.inference import pose_head_cfg
 from ..metrics import goodness
 from .capture import People, capture, distributed_map
 from .records import Setting, build_records
@@ -485,7 +486,8 @@ def calibrate(
     if subset is not None:
         check_int('subset', subset, 1)
     check_frames(cfg)
-    records = build_records(cfg.model.head.decoder, low, cfg.model.head.get('loss'))
+    head = pose_head_cfg(cfg)
+    records = build_records(head.decoder, low, head.get('loss'))
     high = records.high if high is None else high
     check_number('high', high, low=1, high=records.high)
     step = records.default_step if step is None else step

@@ -20,7 +20,7 @@ from ...codecs.base import TensorCodec
 from ...codecs.heatmap import BaseHeatmapCodec
 from ...config import check_frames
 from ...utils.files import file_sha256
-from ...utils.inference import describe, load_config
+from ...utils.inference import describe, load_config, pose_head_cfg
 from ...version import __version__
 from ..hold_out import hold_out
 from .errors import CompareError
@@ -63,18 +63,23 @@ class Run:
             trainings.append(replace(self, name=f'{self.name}, seed {seed}', cfg=cfg, seeds=1))
         return trainings
 
+    @property
+    def head(self) -> dict:
+        """The config of the head that predicts keypoints."""
+        return pose_head_cfg(self.cfg)
+
     def build_codec(self):
         """The codec of the head."""
         init_default_scope(self.cfg.get('default_scope', 'mmpose'))
-        return KEYPOINT_CODECS.build(self.cfg.model.head.decoder)
+        return KEYPOINT_CODECS.build(self.head.decoder)
 
     def equivalent_codec(self) -> Optional[TensorCodec]:
         """The codec of this package that reads the head's outputs: its own,
         or the one that corresponds to a stock codec. None: there is none."""
         codec, loss = self.build_codec(), None
-        if isinstance(codec, SimCCLabel) and self.cfg.model.head.get('loss'):
+        if isinstance(codec, SimCCLabel) and self.head.get('loss'):
             try:  # it says what the outputs mean
-                loss = MODELS.build(self.cfg.model.head.loss)
+                loss = MODELS.build(self.head.loss)
             except Exception as error:  # of anybody's code
                 raise CompareError(f'{self.name}: `model.head.loss`: {describe(error)}') from error
         try:
@@ -91,7 +96,7 @@ class Run:
         if isinstance(codec, BaseHeatmapCodec):
             biased = 'unbiased' if codec.unbiased else 'biased'
             return f'heatmap, {biased}' + (', UDP' if codec.use_udp else '')
-        return self.cfg.model.head.decoder.type
+        return self.head.decoder.type
 
     @property
     def boxes(self) -> str:
@@ -126,8 +131,7 @@ def read_config(name: str) -> Config:
         cfg = load_config(name)
     except ValueError as error:
         raise CompareError(' '.join(str(error).split())) from error
-    decoder = cfg.model.get('head', {}).get('decoder')
-    if not isinstance(decoder, dict):
+    if not isinstance(pose_head_cfg(cfg).get('decoder'), dict):
         raise CompareError(f'config {name}: the head has no codec as `decoder`')
     try:
         check_frames(cfg)
@@ -341,11 +345,12 @@ def _by_content(node: dict) -> dict:
 
 def _network_identity(cfg: Config) -> dict:
     """The network, without what only decodes its output."""
-    model = cfg.to_dict()['model']
-    decoder = model['head'].pop('decoder')
+    cfg = cfg.to_dict()
+    model, head = cfg['model'], pose_head_cfg(cfg)
+    decoder = head.pop('decoder')
     for name in ('input_size', 'simcc_split_ratio'):
         if name in decoder:  # by default the head's are the codec's
-            model['head'].setdefault(name, decoder[name])
+            head.setdefault(name, decoder[name])
     model.pop('test_cfg', None)
     for node in _dicts(model):
         node.pop('_scope_', None)
@@ -377,7 +382,7 @@ def training_identity(run: Run) -> str:
     return digest(
         [
             _network_identity(cfg),
-            _label_identity(cfg.model.head.decoder),
+            _label_identity(run.head.decoder),
             _data_identity(cfg, 'train'),
             schedule,
         ]
