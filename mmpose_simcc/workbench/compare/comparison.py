@@ -20,7 +20,7 @@ from .decoders import Decoder, decoders_of
 from .evaluation import RESULTS, build_metrics, evaluate, load_model, result_file
 from .launch import call, find_training, train
 from .runs import Run, check_data, digest, forward_identity, network_identity, training_identity
-from .tables import Row
+from .tables import Row, Training
 from .timing import save_times
 
 
@@ -36,7 +36,8 @@ def compare(
     content) is read from ``work_dir``; an interrupted training goes on.
 
     Args:
-        runs (list[Run]): The models, with different names.
+        runs (list[Run]): The models, with different names; those with several
+            seeds are trained as often.
         work_dir (Path): Where everything is kept: ``trainings/``, and
             ``results/`` with one JSON file and the predictions of each row.
         decoders (list[str | dict], optional): See
@@ -54,12 +55,16 @@ def compare(
     work_dir, launcher = Path(work_dir), launcher or Launcher()
     (work_dir / 'results').mkdir(parents=True, exist_ok=True)
     codecs = [decoders_of(run, decoders) for run in runs]
-    prefixes = []
-    for run, of_run in zip(runs, codecs):
+    for run in runs:  # before hours of training
         check_data(run, 'test')
-        build_metrics(run)  # before hours of training
+        build_metrics(run)
         if not run.checkpoint:
             check_data(run, 'train')
+    trainings = [
+        (training, of_run) for run, of_run in zip(runs, codecs) for training in run.trainings()
+    ]
+    prefixes = []
+    for run, of_run in trainings:
         weights = file_sha256(run.checkpoint) if run.checkpoint else training_identity(run)
         forward = forward_identity(run, weights)
         prefixes.append(
@@ -76,19 +81,19 @@ def compare(
             for name, codec in of_run.items()
             if not result_file(of_prefix[name]).is_file()
         }
-        for of_run, of_prefix in zip(codecs, prefixes)
+        for (_, of_run), of_prefix in zip(trainings, prefixes)
     ]
-    for run, missing in zip(runs, todo):
+    for (run, _), missing in zip(trainings, todo):
         if missing and run.checkpoint:
             load_model(run, run.checkpoint)
     launched = {
         training_identity(run): run
-        for run, missing in zip(runs, todo)
+        for (run, _), missing in zip(trainings, todo)
         if missing and not run.checkpoint and not find_training(run, work_dir)
     }
     if launched:
         train(list(launched.values()), work_dir, launcher)
-    for run, of_run, of_prefix in zip(runs, todo, prefixes):
+    for (run, _), of_run, of_prefix in zip(trainings, todo, prefixes):
         # an earlier run may have computed the same rows
         missing = {
             name: codec
@@ -97,7 +102,9 @@ def compare(
         }
         if missing:
             _evaluate(run, missing, of_prefix, work_dir, launcher)
-    return _collect(runs, codecs, prefixes, work_dir, launcher)
+    by_training = iter(prefixes)
+    of_runs = [[next(by_training) for _ in run.trainings()] for run in runs]
+    return _collect(runs, codecs, of_runs, work_dir, launcher)
 
 
 def _by_content(codec: dict) -> dict:
@@ -128,22 +135,21 @@ def _evaluate(
 def _collect(
     runs: Sequence[Run],
     codecs: List[Dict[str, dict]],
-    prefixes: List[Dict[str, Path]],
+    prefixes: List[List[Dict[str, Path]]],
     work_dir: Path,
     launcher: Launcher,
 ) -> List[Row]:
     times = _times(runs, codecs, work_dir, launcher)
     complexities = {}
     rows = []
-    for run, of_prefix, of_times in zip(runs, prefixes, times):
+    for run, of_run, of_prefixes, of_times in zip(runs, codecs, prefixes, times):
         network = network_identity(run)
         if network not in complexities:
             model = build_model(run.cfg)
             size = model_input_size(model)
             complexities[network] = count_complexity(model, size), size
         cost, size = complexities[network]
-        for name, prefix in of_prefix.items():
-            result = json.loads(result_file(prefix).read_text())
+        for name in of_run:
             rows.append(
                 Row(
                     config=run.name,
@@ -155,15 +161,18 @@ def _collect(
                     gflops=cost.gflops,
                     forward_ms=1e3 * of_times['forward'],
                     decode_ms=1e3 * of_times[name],
-                    metrics=result['metrics'],
-                    checkpoint=result['checkpoint'],
-                    predictions=str(prefix),
+                    trainings=[_read_training(prefix[name]) for prefix in of_prefixes],
                     boxes=run.boxes,
                     test_data=run.test_data,
                     factors=run.factors,
                 )
             )
     return rows
+
+
+def _read_training(prefix: Path) -> Training:
+    result = json.loads(result_file(prefix).read_text())
+    return Training(result['checkpoint'], str(prefix), result['metrics'])
 
 
 def _times(
