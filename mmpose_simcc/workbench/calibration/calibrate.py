@@ -6,7 +6,7 @@ support."""
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmengine.config import Config
@@ -31,6 +31,8 @@ from .search import (
 )
 
 FINALISTS = 3  # that the metric decides between, found by the proxy
+TOGETHER = 16  # people decoded at once: at all pairs of factors their arrays stay in the cache
+PARTS = 64  # into which a search is split for its processes
 
 
 @dataclass
@@ -210,43 +212,79 @@ class _Calibrator:
         names = list(self.metrics('fit', [argmax])[0])
         self.metric = primary_metric(cfg, names, metric)
 
-    def _over_shards(self, function, description: str) -> list:
-        """Apply ``function(records, rows)`` to every shard."""
+    def _over_people(
+        self, settings: Iterable[Setting], function, combine, description: str
+    ) -> list:
+        """Apply ``function(records, rows)`` to all people, a few at a time.
 
-        def on_shard(item):
-            path, rows = item
+        Args:
+            settings (iterable[Setting]): By which they will be decoded.
+            function (callable): Of records and the slice of their people.
+            combine (callable): Of a list of results one.
+            description (str): What is done.
+
+        Returns:
+            list: Combined results of at most 2 PARTS parts, which are the
+            same for any number of processes, in the order of the people.
+        """
+        names = {name for setting in settings for name in self.records.arrays(setting)}
+
+        def on_shard(path: Path, rows: slice):
             with np.load(path) as shard:
-                return function(shard, rows)
+                arrays = {name: shard[name] for name in names}
+            for start in range(rows.start, rows.stop, TOGETHER):
+                few = slice(start, min(start + TOGETHER, rows.stop))
+                inside = slice(few.start - rows.start, few.stop - rows.start)
+                yield function({name: array[inside] for name, array in arrays.items()}, few)
 
-        shards = zip(self.people.shards, self.people.slices())
-        return distributed_map(on_shard, shards, description)
+        def on_part(shards):
+            return combine([combine(list(on_shard(*shard))) for shard in shards])
 
-    def keypoints(self, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
-        """What decoders predict, in image pixels, (N, K, 2) each."""
-        K = self.people.num_keypoints
+        shards = list(zip(self.people.shards, self.people.slices()))
+        size = max(1, len(shards) // PARTS)
+        parts = [shards[start : start + size] for start in range(0, len(shards), size)]
+        return distributed_map(on_part, parts, description)
+
+    def _over_predictions(self, decoders: Sequence[_Decoder], function) -> List[np.ndarray]:
+        """Apply ``function(keypoints, rows)`` to what each decoder predicts of
+        all people, (P, K, 2) in image pixels of a few at a time; joined over
+        the people."""
         learned = [d for d in decoders if d.pairs]
 
-        def on_shard(shard, rows):
-            parts = []
+        def on_records(records, rows):
+            found = []
             for setting, group in groupby(learned, lambda d: d.setting):
-                deltas = [np.broadcast_to(d.pairs, (K, 2)) for d in group]
-                decoded = self.records.decode(shard, setting, np.stack(deltas))
-                parts.append(self.people.to_image(decoded, rows))
-            return np.concatenate(parts, axis=1)
+                deltas = [np.broadcast_to(d.pairs, (self.people.num_keypoints, 2)) for d in group]
+                decoded = self.records.decode(records, setting, np.stack(deltas))
+                found += [
+                    function(keypoints, rows)
+                    for keypoints in self.people.to_image(decoded, rows).swapaxes(0, 1)
+                ]
+            return found
+
+        def join(found):
+            return [np.concatenate(of_decoder) for of_decoder in zip(*found)]
 
         found = iter(())
         if learned:
-            shards = self._over_shards(on_shard, 'decode')
-            found = iter(np.concatenate(shards).swapaxes(0, 1))
-        return [next(found) if d.pairs else self.people.arrays[f'by_{d.name}'] for d in decoders]
+            settings = [d.setting for d in learned]
+            found = iter(join(self._over_people(settings, on_records, join, 'decode')))
+        everybody = slice(0, len(self.people))
+        return [
+            next(found) if d.pairs else function(self.people.arrays[f'by_{d.name}'], everybody)
+            for d in decoders
+        ]
 
     def metrics(self, part: str, decoders: Sequence[_Decoder]) -> List[Dict[str, float]]:
         """The config's metrics; those known already are not computed
         again."""
         missing = {d.identity: d for d in decoders if (part, d.identity) not in self._metrics}
-        values = distributed_map(
-            self.scorers[part], self.keypoints(list(missing.values())), 'metric'
+        scorer = self.scorers[part]
+        counts = np.isin(np.arange(len(self.people)), scorer.rows)
+        keypoints = self._over_predictions(
+            list(missing.values()), lambda keypoints, rows: keypoints[counts[rows]]
         )
+        values = distributed_map(scorer, keypoints, 'metric')
         for identity, value in zip(missing, values):
             self._metrics[part, identity] = value
         return [self._metrics[part, d.identity] for d in decoders]
@@ -254,31 +292,33 @@ class _Calibrator:
     def similarity_sums(self, setting: Setting, deltas: np.ndarray, pairs: bool) -> np.ndarray:
         """Summed similarity on the fitted part at every factor, (D, K), or
         at every pair (x, y) of them, (D, D, K)."""
-        K = self.people.num_keypoints
 
-        def on_shard(shard, rows):
+        def on_records(records, rows):
             if pairs:
-                keypoints = self.records.decode_pairs(shard, setting, deltas)
+                keypoints = self.records.decode_pairs(records, setting, deltas)
             else:
-                same = np.broadcast_to(deltas[:, None, None], (len(deltas), K, 2))
-                keypoints = self.records.decode(shard, setting, same)
+                same = np.broadcast_to(deltas[:, None, None], (len(deltas), 1, 2))
+                keypoints = self.records.decode(records, setting, same)
             fit = self.parts['fit'][rows]
             similarity = keypoint_similarity(
                 self.people, self.people.to_image(keypoints, rows), rows
             )
             return similarity[fit].sum(0, dtype=np.float64)
 
-        return np.sum(self._over_shards(on_shard, 'search'), axis=0)
+        def add(sums):
+            return np.sum(sums, axis=0)
+
+        return add(self._over_people([setting], on_records, add, 'search'))
 
     def person_similarity(self, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
         """Summed over each person's keypoints, (N,) for each decoder; what
         is known already is not computed again."""
         missing = {d.identity: d for d in decoders if d.identity not in self._similarity}
-        everybody = slice(0, len(self.people))
-        for identity, keypoints in zip(missing, self.keypoints(list(missing.values()))):
-            self._similarity[identity] = keypoint_similarity(self.people, keypoints, everybody).sum(
-                -1
-            )
+        sums = self._over_predictions(
+            list(missing.values()),
+            lambda keypoints, rows: keypoint_similarity(self.people, keypoints, rows).sum(-1),
+        )
+        self._similarity.update(zip(missing, sums))
         return [self._similarity[d.identity] for d in decoders]
 
     def curve(self, setting: Setting, deltas: np.ndarray, by_metric: bool) -> Curve:

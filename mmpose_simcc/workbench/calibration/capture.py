@@ -12,7 +12,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set
 
 import numpy as np
 from mmengine.config import Config
@@ -51,6 +51,27 @@ def distributed_map(function: Callable, items: Iterable, description: str) -> Li
         return own
     shares = all_gather_object(own)
     return [shares[i % world_size][i // world_size] for i in range(len(items))]
+
+
+def read_annotations(path: str, images: Optional[Set[int]] = None) -> dict:
+    """Read annotations in COCO's format without the outlines of people, which
+    are most of them and of no use to keypoints.
+
+    Args:
+        path (str): The file.
+        images (set[int], optional): Ids of the images that are wanted; all by
+            default. Others are dropped while the file is read.
+    """
+
+    def choose(node: dict) -> Optional[dict]:
+        node.pop('segmentation', None)
+        image = node.get('image_id', node['id'] if 'file_name' in node else None)
+        return None if images is not None and image not in images and image is not None else node
+
+    content = json.loads(Path(path).read_text(), object_hook=choose)
+    for name in ('images', 'annotations'):
+        content[name] = [node for node in content[name] if node is not None]
+    return content
 
 
 def build_dataset(cfg: Config, split: str):
