@@ -18,7 +18,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.dist import all_gather_object, barrier, get_dist_info
+from mmengine.dist import all_gather_object, barrier, get_dist_info, is_main_process
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader
 
 from ...utils.checks import invalid
 from ...utils.console import Progress, Task, quiet, track
-from ...utils.files import file_sha256, save_arrays
+from ...utils.files import file_sha256, save_arrays, whole_file
 from ...utils.inference import build_model, load_weights, network_outputs
 from .records import Arrays, reference_keypoints
 
@@ -64,7 +64,7 @@ def read_annotations(path: str, images: Optional[Set[int]] = None) -> dict:
     """
 
     def choose(node: dict) -> Optional[dict]:
-        node.pop('segmentation', None)
+        node = _drop_outline(node)
         image = node.get('image_id', node['id'] if 'file_name' in node else None)
         return None if images is not None and image not in images and image is not None else node
 
@@ -74,13 +74,45 @@ def read_annotations(path: str, images: Optional[Set[int]] = None) -> dict:
     return content
 
 
-def build_dataset(cfg: Config, split: str):
+def without_outlines(path: Path, work_dir: Path) -> Path:
+    """Annotations as the first process writes them once, without the outlines
+    of people: MMPose's data sets hold every annotation three times. Those in
+    another format than JSON stay as they are.
+
+    Args:
+        path (Path): The annotations.
+        work_dir (Path): The copy goes there; every process has to see it.
+    """
+    if path.suffix != '.json':
+        return path
+    copied = (work_dir / f'annotations-{file_sha256(path)[:12]}.json').resolve()
+    if is_main_process() and not copied.is_file():
+        content = json.loads(path.read_text(), object_hook=_drop_outline)
+        with whole_file(copied) as unfinished, open(unfinished, 'w') as file:
+            json.dump(content, file)
+    barrier()
+    return copied
+
+
+def _drop_outline(node: dict) -> dict:
+    node.pop('segmentation', None)
+    return node
+
+
+def _annotations(cfg: Config, split: str) -> Path:
+    dataset = cfg[f'{split}_dataloader'].dataset
+    return Path(dataset.get('data_root') or '', dataset.ann_file)
+
+
+def build_dataset(cfg: Config, split: str, work_dir: Optional[Path] = None):
     """A split of a config's data as it is tested: annotated boxes, the test
     pipeline, no augmentation.
 
     Args:
         cfg (Config): Config of a top-down model.
         split (str): 'train', 'val' or 'test'.
+        work_dir (Path, optional): Where it reads annotations without outlines
+            from, see :func:`without_outlines`.
 
     Returns:
         BaseDataset: The data set.
@@ -106,8 +138,12 @@ def build_dataset(cfg: Config, split: str):
         path = Path(dataset.get('data_root') or '', name)
         if not path.exists():
             raise ValueError(f'the {split} data are not here: there is no {path}')
+    if work_dir is not None:
+        dataset.ann_file = str(without_outlines(_annotations(cfg, split), work_dir))
     with quiet():
-        return DATASETS.build(dataset)
+        built = DATASETS.build(dataset)
+    built.__dict__.pop('coco', None)  # what it was read from, which MMPose keeps
+    return built
 
 
 def choose_subset(img_ids: np.ndarray, number: Optional[int]) -> np.ndarray:
@@ -203,13 +239,15 @@ class People:
         return keypoints * factor + corner.reshape(shape)
 
 
-def _load_people(shards: List[Path], window_names: Iterable[str], dataset) -> People:
+def _load_people(
+    shards: List[Path], window_names: Iterable[str], metainfo: dict, ann_file: str
+) -> People:
     parts = []
     for path in shards:
         with np.load(path) as shard:
             parts.append({name: shard[name] for name in shard.files if name not in window_names})
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    people = People(shards, arrays, dict(dataset.metainfo), dataset.ann_file)
+    people = People(shards, arrays, metainfo, ann_file)
     for name in list(arrays):
         if name.startswith('by_'):
             arrays[name] = people.to_image(arrays[name], slice(None))
@@ -264,12 +302,13 @@ def capture(
     """
     model = build_model(cfg)
     load_weights(model, checkpoint)
-    dataset = build_dataset(cfg, split)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    dataset = build_dataset(cfg, split, work_dir)
     indices = choose_subset(
         np.array([dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]), subset
     )
     if len(indices) == 0:
-        raise ValueError(f'there is nobody in {dataset.ann_file}')
+        raise ValueError(f'there is nobody in {_annotations(cfg, split)}')
     loader_cfg = cfg.get('test_dataloader') or cfg.val_dataloader
     batch_size = loader_cfg.batch_size
     folder = work_dir / _identity(cfg, checkpoint, dataset, indices, batch_size, records)
@@ -294,7 +333,7 @@ def capture(
         )
     barrier()
     window_names = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')
-    return _load_people(shards, window_names, dataset)
+    return _load_people(shards, window_names, dict(dataset.metainfo), str(_annotations(cfg, split)))
 
 
 def _run(model, dataset, shards: List[tuple], batch_size: int, num_workers: int, records) -> None:
