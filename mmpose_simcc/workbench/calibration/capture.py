@@ -31,6 +31,7 @@ from ...utils.inference import build_model, load_weights, network_outputs
 from .records import Arrays, reference_keypoints
 
 SHARD_PEOPLE = 256
+WINDOWS = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')  # what stays on disk
 
 
 def distributed_map(function: Callable, items: Iterable, description: str) -> List:
@@ -239,13 +240,18 @@ class People:
         return keypoints * factor + corner.reshape(shape)
 
 
-def _load_people(
-    shards: List[Path], window_names: Iterable[str], metainfo: dict, ann_file: str
-) -> People:
+def load_people(shards: List[Path], metainfo: Dict[str, Any], ann_file: str) -> People:
+    """Read what is small of captured people.
+
+    Args:
+        shards (list[Path]): The files, in order.
+        metainfo (dict): Of the data set.
+        ann_file (str): Its annotations.
+    """
     parts = []
     for path in shards:
         with np.load(path) as shard:
-            parts.append({name: shard[name] for name in shard.files if name not in window_names})
+            parts.append({name: shard[name] for name in shard.files if name not in WINDOWS})
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     people = People(shards, arrays, metainfo, ann_file)
     for name in list(arrays):
@@ -332,8 +338,7 @@ def capture(
             records,
         )
     barrier()
-    window_names = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')
-    return _load_people(shards, window_names, dict(dataset.metainfo), str(_annotations(cfg, split)))
+    return load_people(shards, dict(dataset.metainfo), str(_annotations(cfg, split)))
 
 
 def _run(model, dataset, shards: List[tuple], batch_size: int, num_workers: int, records) -> None:
