@@ -442,6 +442,7 @@ def calibrate(
     step: Optional[float] = None,
     corner: Optional[str] = None,
     smooth: Optional[bool] = None,
+    hash_pictures: bool = False,
 ) -> Calibration:
     """Learn DAEC's factor for a trained model.
 
@@ -468,6 +469,7 @@ def calibrate(
             default that of the config's codec, else 'br', the method.
         smooth (bool, optional): Whether it is chosen for smoothed maps. By
             default as in the config's codec, else False.
+        hash_pictures (bool): See :class:`~mmpose_simcc.workbench.identity.Content`.
 
     Returns:
         Calibration: The factors at every granularity, and the chosen one.
@@ -498,7 +500,7 @@ def calibrate(
             'corner and smooth', tuple(setting), f'one of {[tuple(s) for s in records.settings]}'
         )
 
-    people = capture(cfg, checkpoint, records, split, work_dir, subset)
+    people = capture(cfg, checkpoint, records, split, work_dir, subset, hash_pictures)
     deltas = candidate_deltas(records.low, high, step)
     calibration = learn(cfg, people, records, setting, deltas, holdout, metric)
     calibration.source = dict(

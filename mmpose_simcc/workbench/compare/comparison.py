@@ -12,12 +12,13 @@ from mmengine.device import get_device
 
 from ...utils.files import file_sha256, whole_file
 from ...utils.inference import build_model, model_input_size
-from ...version import __version__
+from ...utils.processes import only_here
 from ..complexity import count_complexity
+from ..identity import Content, digest, versions
 from .decoders import Decoder, decoders_of
 from .evaluation import RESULTS, build_metrics, evaluate, load_model
 from .launch import Launcher, find_training, train
-from .runs import Run, check_data, digest, forward_identity, network_identity, training_identity
+from .runs import Run, check_data, forward_identity, network_identity, training_identity
 from .tables import Row
 from .timing import time_runs
 
@@ -27,11 +28,13 @@ def compare(
     work_dir: Path,
     decoders: Optional[Sequence[Decoder]] = None,
     launcher: Optional[Launcher] = None,
+    hash_pictures: bool = False,
 ) -> List[Row]:
     """Compare decoders and models.
 
-    What was done before with the same resolved config, weights and data (by
-    content) is read from ``work_dir``; an interrupted training goes on.
+    What was done before with the same resolved config, weights, data and
+    versions is read from ``work_dir``; an interrupted training goes on. Several
+    processes may share ``work_dir``: what one of them does the others wait for.
 
     Args:
         runs (list[Run]): The models, with different names.
@@ -41,6 +44,7 @@ def compare(
             :func:`~mmpose_simcc.workbench.compare.decoders.decoders_of`.
         launcher (Launcher, optional): Starts the trainings; by default one
             process each.
+        hash_pictures (bool): See :class:`~mmpose_simcc.workbench.identity.Content`.
 
     Returns:
         list[Row]: A row for each decoder of each run.
@@ -48,60 +52,57 @@ def compare(
     Raises:
         CompareError: A config, checkpoint or data set does not serve.
     """
-    work_dir = Path(work_dir)
-    (work_dir / 'results').mkdir(parents=True, exist_ok=True)
+    work_dir, launcher = Path(work_dir), launcher or Launcher()
+    for name in ('results', 'locks'):
+        (work_dir / name).mkdir(parents=True, exist_ok=True)
     codecs = [decoders_of(run, decoders) for run in runs]
-    prefixes = []
+    content = Content(hash_pictures)
+    trainings, forwards, prefixes = [], [], []
     for run, of_run in zip(runs, codecs):
         check_data(run, 'test')
         build_metrics(run)  # before hours of training
         if not run.checkpoint:
             check_data(run, 'train')
-        weights = file_sha256(run.checkpoint) if run.checkpoint else training_identity(run)
-        forward = forward_identity(run, weights)
+            trainings.append(training_identity(run, launcher.world_size, content))
+        else:
+            trainings.append(None)
+        weights = trainings[-1] or file_sha256(run.checkpoint)
+        forwards.append(forward_identity(run, weights, content))
         prefixes.append(
             {
-                name: work_dir
-                / 'results'
-                / digest([__version__, RESULTS, forward, _by_content(codec)])
+                name: work_dir / 'results' / digest([RESULTS, forwards[-1], content.of(codec)])
                 for name, codec in of_run.items()
             }
         )
-    todo = [
-        {
-            name: codec
-            for name, codec in of_run.items()
-            if not _result_file(of_prefix[name]).is_file()
-        }
-        for of_run, of_prefix in zip(codecs, prefixes)
-    ]
+    todo = [_missing(*of_run) for of_run in zip(codecs, prefixes)]
     for run, missing in zip(runs, todo):
         if missing and run.checkpoint:
             load_model(run, run.checkpoint)
     launched = {
-        training_identity(run): run
-        for run, missing in zip(runs, todo)
-        if missing and not run.checkpoint and not find_training(run, work_dir)
+        training: run
+        for run, training, missing in zip(runs, trainings, todo)
+        if missing and training and not find_training(training, work_dir)
     }
     if launched:
-        train(list(launched.values()), work_dir, launcher or Launcher())
-    for run, of_run, of_prefix in zip(runs, todo, prefixes):
+        train(launched, work_dir, launcher)
+    for run, training, forward, *of_run in zip(runs, trainings, forwards, todo, prefixes):
         # an earlier run may have computed the same rows
-        missing = {
-            name: codec
-            for name, codec in of_run.items()
-            if not _result_file(of_prefix[name]).is_file()
-        }
-        if missing:
-            _compute(run, missing, of_prefix, work_dir)
+        if not _missing(*of_run):
+            continue
+        with only_here(work_dir / 'locks' / f'{forward}.lock', f'evaluate {run.name}'):
+            missing = _missing(*of_run)  # nor may another process
+            if missing:
+                checkpoint = run.checkpoint or find_training(training, work_dir)
+                _compute(run, missing, of_run[-1], checkpoint)
     return _collect(runs, codecs, prefixes, work_dir)
 
 
-def _by_content(codec: dict) -> dict:
-    """A codec with files (of learned factors) replaced by their content."""
+def _missing(decoders: Dict[str, dict], prefixes: Dict[str, Path]) -> Dict[str, dict]:
+    """The decoders whose results are not there."""
     return {
-        name: file_sha256(value) if isinstance(value, str) and Path(value).is_file() else value
-        for name, value in codec.items()
+        name: codec
+        for name, codec in decoders.items()
+        if not _result_file(prefixes[name]).is_file()
     }
 
 
@@ -113,9 +114,8 @@ def _compute(
     run: Run,
     decoders: Dict[str, dict],
     prefixes: Dict[str, Path],
-    work_dir: Path,
+    checkpoint: Path,
 ) -> None:
-    checkpoint = run.checkpoint or find_training(run, work_dir)
     metrics = evaluate(run, str(checkpoint), decoders, prefixes)
     for name, decoder in decoders.items():
         with whole_file(_result_file(prefixes[name])) as unfinished:
@@ -175,7 +175,7 @@ def _times(
         [
             [network_identity(run) for run in runs],
             codecs,
-            torch.__version__,
+            versions(),
             get_device(),
             platform.node(),
             torch.get_num_threads(),
@@ -183,6 +183,9 @@ def _times(
     )
     path = work_dir / 'results' / f'times-{session}.json'
     if not path.is_file():
-        with whole_file(path) as unfinished:
-            unfinished.write_text(json.dumps(time_runs(list(runs), codecs)))
+        with only_here(work_dir / 'locks' / f'{session}.lock', 'time all models'):
+            if not path.is_file():
+                times = time_runs(list(runs), codecs)
+                with whole_file(path) as unfinished:
+                    unfinished.write_text(json.dumps(times))
     return json.loads(path.read_text())
