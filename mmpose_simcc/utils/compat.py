@@ -24,6 +24,7 @@ import re
 import sys
 import types
 import zipfile
+from collections import Counter
 from importlib.machinery import ModuleSpec
 from typing import Any, Dict, List
 
@@ -222,11 +223,13 @@ class _CheckpointUnpickler(pickle.Unpickler):
 
 @functools.cache
 def _allowed_globals() -> Dict[str, Any]:
-    """Those of torch's own loader of weights, and MMEngine's."""
+    """Those of torch's own loader of weights with what it has got since, and
+    MMEngine's."""
     from torch._weights_only_unpickler import _get_allowed_globals
 
-    allowed = {**_get_allowed_globals(), '_codecs.encode': codecs.encode}
-    for item in _checkpoint_types():
+    allowed = dict(_get_allowed_globals())
+    since = [Counter, set, complex, torch.device, codecs.encode]
+    for item in since + _checkpoint_types():
         value, name = item if isinstance(item, tuple) else (item, None)
         allowed[name or f'{value.__module__}.{value.__qualname__}'] = value
     return allowed

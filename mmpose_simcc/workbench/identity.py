@@ -195,4 +195,6 @@ def _size_and_time(picture: Path) -> Optional[Tuple[int, int]]:
 
 
 def _hash(picture: Path) -> Optional[str]:
-    return file_sha256(picture) if picture.is_file() else None
+    if not picture.is_file():
+        return None
+    return hashlib.sha256(picture.read_bytes()).hexdigest()
