@@ -3,6 +3,7 @@ import contextlib
 import copy
 import json
 import os
+import random
 import re
 import secrets
 import shutil
@@ -16,7 +17,7 @@ import mmpose
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_tool
+from conftest import BESIDE_TESTS, ROOT, run_tool
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from mmengine.utils import digit_version
@@ -604,52 +605,128 @@ def test_failed_training_names_its_reason(toy_root, tmp_path):
 
 
 def processes_of(folder):
-    """How many running processes name a file in a folder."""
+    """How many running processes name a folder or a file in it."""
     count = 0
     for path in Path('/proc').glob('[0-9]*'):
         with contextlib.suppress(OSError):  # it has ended
             running = path.joinpath('stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-            count += running and f'{folder}/trainings'.encode() in (path / 'cmdline').read_bytes()
+            count += running and str(folder).encode() in (path / 'cmdline').read_bytes()
     return count
 
 
+needs_proc = pytest.mark.skipif(
+    not Path('/proc/self/cmdline').exists(), reason='processes are read in /proc'
+)
+
+
+class Command:
+    """``tools/compare.py`` with a training of two epochs, as a process.
+
+    Its metric is an error in pixels: other weights have another.
+    """
+
+    def __init__(self, folder, toy_root):
+        config = folder / 'short.py'
+        config.write_text(
+            f"_base_ = ['{HEATMAP}']\n"
+            'train_cfg = dict(max_epochs=2)\n'
+            'default_hooks = dict(logger=dict(interval=1))\n'
+            "test_evaluator = [dict(type='EPE')]\n"
+            "custom_hooks = [dict(type='EpochSeedHook')]\n"
+        )
+        self.words = [sys.executable, ROOT / 'tools/compare.py', config, '--data', toy_root]
+        self.env = dict(PYTHONPATH=str(BESIDE_TESTS), OMP_NUM_THREADS='1')
+
+    def start(self, work, *decoders):
+        words = [*self.words, '--decoders', *(decoders or ['argmax']), '--work-dir', work]
+        return subprocess.Popen(
+            list(map(str, words)),
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, work, *decoders):
+        """What it prints on stderr."""
+        process = self.start(work, *decoders)
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        return errors
+
+
+def results(work):
+    """What tables hold but for times and places."""
+    rows = json.loads((work / 'table.json').read_text())
+    return [(row['config'], row['decoder'], row['metrics']) for row in rows]
+
+
+@pytest.fixture
+def command(tmp_path, toy_root):
+    return Command(tmp_path, toy_root)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not Path('/proc/self/cmdline').exists(), reason='processes are read in /proc')
-def test_terminated_comparison_ends_its_training_and_goes_on(toy_root, tmp_path, repo_root):
-    config = tmp_path / 'short.py'
-    config.write_text(
-        f"_base_ = ['{HEATMAP}']\n"
-        'train_cfg = dict(max_epochs=2)\n'
-        'default_hooks = dict(logger=dict(interval=1))\n'
-    )
-    command = [
-        sys.executable,
-        repo_root / 'tools/compare.py',
-        config,
-        '--data',
-        toy_root,
-        '--decoders',
-        'argmax',
-        '--work-dir',
-        tmp_path / 'work',
-    ]
-    env = dict(PYTHONPATH=str(repo_root), OMP_NUM_THREADS='1')
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+@needs_proc
+def test_terminated_comparison_ends_its_training_and_goes_on(command, tmp_path):
+    work = tmp_path / 'work'
+    process = command.start(work)
     # interrupted once the first epoch is saved
-    while process.poll() is None and not list(tmp_path.glob('work/trainings/*/last_checkpoint')):
+    while process.poll() is None and not list(work.glob('trainings/*/last_checkpoint')):
         time.sleep(0.1)
-    assert processes_of(tmp_path / 'work') > 1  # a training and its data workers
+    assert processes_of(work / 'trainings') > 1  # a training and its data workers
     process.terminate()
     process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    assert processes_of(tmp_path / 'work') == 0
-    (folder,) = tmp_path.glob('work/trainings/*')
+    assert processes_of(work) == 0
+    (folder,) = work.glob('trainings/*')
     assert not (folder / 'finished.txt').exists()
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    assert 'argmax' in done.stdout
+    command.run(work)
     log = (folder / 'train.log').read_text()
     assert 'resumed epoch: 1' in log
     # the optimizer in one pass, where torch has it for CPUs
     fused = digit_version(torch.__version__) >= digit_version('2.4')
     assert ('fused=True' in log) == fused
     assert (folder / 'finished.txt').read_text() == 'epoch_2.pth\n'
+
+
+@pytest.mark.slow
+@needs_proc
+def test_killed_at_any_moment(command, tmp_path):
+    """No process is left, and the next start ends with the same tables."""
+    start = time.monotonic()
+    command.run(tmp_path / 'calm')
+    duration = time.monotonic() - start
+    work, rng = tmp_path / 'work', random.Random(0)
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        process = command.start(work)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=rng.uniform(0.4, 1) * duration)
+        process.send_signal(number)
+        process.communicate()
+        deadline = time.monotonic() + 15
+        while processes_of(work) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert processes_of(work) == 0
+    command.run(work)
+    assert results(work) == results(tmp_path / 'calm')
+
+
+@pytest.mark.slow
+def test_two_comparisons_share_a_folder(command, tmp_path):
+    """The second waits for the training of the first, and uses it; what only
+    one needs is computed by it."""
+    work = tmp_path / 'work'
+    first, second = command.start(work), command.start(work, 'argmax', 'quarter')
+    errors = []
+    for process in (first, second):
+        errors.append(process.communicate()[1])
+        assert process.returncode == 0, errors
+    said = [e.count('under way in another process, waiting for it') for e in errors]
+    assert sum(e.count('train short: under way') for e in errors) == 1, errors
+    assert max(said) > 0
+    (folder,) = work.glob('trainings/*')
+    log = (folder / 'train.log').read_text()
+    assert log.count('Epoch(train) [2]') == log.count('Epoch(train) [1]') == 2
+    assert len(list(work.glob('results/*.npz'))) == 2
+    assert not list(work.rglob('.unfinished*'))
