@@ -469,7 +469,8 @@ def calibrate(
             default that of the config's codec, else 'br', the method.
         smooth (bool, optional): Whether it is chosen for smoothed maps. By
             default as in the config's codec, else False.
-        hash_pictures (bool): See :class:`~mmpose_simcc.workbench.identity.Content`.
+        hash_pictures (bool): Whether pictures count by their content, for
+            which all are read; else by size and modification time.
 
     Returns:
         Calibration: The factors at every granularity, and the chosen one.

@@ -248,7 +248,8 @@ def capture(
             has to see.
         subset (int, optional): About how many people, see
             :func:`choose_subset`.
-        hash_pictures (bool): See :class:`~mmpose_simcc.workbench.identity.Content`.
+        hash_pictures (bool): Whether pictures count by their content, for
+            which all are read; else by size and modification time.
 
     Returns:
         People: In every process, all of them.

@@ -44,7 +44,8 @@ def compare(
             :func:`~mmpose_simcc.workbench.compare.decoders.decoders_of`.
         launcher (Launcher, optional): Starts the trainings; by default one
             process each.
-        hash_pictures (bool): See :class:`~mmpose_simcc.workbench.identity.Content`.
+        hash_pictures (bool): Whether pictures count by their content, for
+            which all are read; else by size and modification time.
 
     Returns:
         list[Row]: A row for each decoder of each run.
