@@ -22,8 +22,9 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from mmengine.utils import digit_version
 
+from mmpose_simcc.codecs.learned import save_learned_delta
 from mmpose_simcc.config import set_representation
-from mmpose_simcc.utils.inference import build_model
+from mmpose_simcc.utils.inference import build_model, pose_head_cfg
 from mmpose_simcc.workbench import identity
 from mmpose_simcc.workbench.compare import (
     CompareError,
@@ -66,18 +67,18 @@ def load_run(spec, data_root=None, gt_boxes=False):
     return run
 
 
-def with_random_weights(config, toy_root, folder, gt_boxes=False):
+def with_random_weights(config, toy_root, folder, gt_boxes=False, seed=0):
     """A run with made-up weights, whose loaders work in this process."""
     run = load_run(config, toy_root, gt_boxes)
     run.cfg.test_dataloader.num_workers = 0
     run.cfg.test_dataloader.persistent_workers = False
     # beside CocoMetric: made-up weights have an AP of 0
     run.cfg.test_evaluator = [run.cfg.test_evaluator, dict(type='PCKAccuracy', thr=0.3)]
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = build_model(run.cfg)
     for weight in model.head.parameters():
         torch.nn.init.normal_(weight, std=0.1)
-    run.checkpoint = str(folder / f'{run.name}.pth')
+    run.checkpoint = str(folder / f'{run.name}-{seed}.pth')
     save_checkpoint(dict(state_dict=model.state_dict()), run.checkpoint)
     return run
 
@@ -102,7 +103,7 @@ def compared(heatmap_run, simcc_run, tmp_path_factory):
 def stock_test(run, decoder, work_dir):
     """What MMEngine's Runner gives with this decoder in the config."""
     cfg = copy.deepcopy(run.cfg)
-    cfg.model.head.decoder = decoder
+    pose_head_cfg(cfg).decoder = decoder
     cfg.work_dir = str(work_dir)
     cfg.load_from = run.checkpoint
     cfg.experiment_name = work_dir.name
@@ -136,7 +137,7 @@ class TestCompare:
         metrics, predictions = stock_test(run, decoder, tmp_path)
         assert row.metrics == pytest.approx(metrics, abs=1e-12)
         assert row.metrics['PCK'] > 0
-        own = json.loads(Path(f'{row.predictions}.keypoints.json').read_text())
+        own = json.loads(Path(f'{row.trainings[0].predictions}.keypoints.json').read_text())
         assert len(own) == len(predictions) > 5
         for mine, stock in zip(own, predictions):
             assert mine['image_id'] == stock['image_id']
@@ -153,6 +154,24 @@ class TestCompare:
         assert again == rows
         assert sorted(work_dir.rglob('*')) == files
         assert [path.stat().st_mtime_ns for path in files] == before
+
+    def test_a_learned_factor_is_not_used_for_another_border(self, heatmap_run, tmp_path):
+        decoder = dict(heatmap_run.cfg.model.head.decoder, type='DAECCodec')
+        codec = heatmap_run.build_codec()
+        settings = dict(
+            sigma=codec.sigma,
+            heatmap_size=codec.heatmap_size,
+            corner='br',
+            smooth=False,
+            border='clip',
+        )
+        save_learned_delta(tmp_path / 'd.json', 'heatmap', 1.5, settings, {})
+        cfg = copy.deepcopy(heatmap_run.cfg)
+        cfg.model.head.decoder = dict(decoder, delta=str(tmp_path / 'd.json'))
+        decoders = decoders_of(Run('learned', cfg))
+        assert decoders['daec']['delta'] == str(tmp_path / 'd.json')
+        assert decoders['daec_symmetric']['delta'] == 'empirical'
+        assert decoders['daec_symmetric']['border'] == 'symmetric'
 
     def test_tables_hold_the_rows(self, compared, tmp_path):
         _, rows = compared
@@ -579,7 +598,7 @@ class TestBoxes:
         assert row.boxes == 'toy_detections_AP_H_73_person.json (detector AP 73)'
         header, (cells,) = flat_table([row])
         assert cells[header.index('Boxes')] == row.boxes
-        with np.load(f'{row.predictions}.npz') as stored:
+        with np.load(f'{row.trainings[0].predictions}.npz') as stored:
             assert len(stored['ids']) == 5
         (line,) = remarks(Study([]), [detected, annotated])
         assert 'detected by toy_detections' in line and 'annotated by annotated' in line

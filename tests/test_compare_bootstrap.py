@@ -17,7 +17,7 @@ from mmpose_simcc.workbench.compare.bootstrap import (
     resample,
     weighted_pck,
 )
-from mmpose_simcc.workbench.compare.tables import Row, main_metric, metric_key
+from mmpose_simcc.workbench.compare.tables import Row, Training, main_metric, metric_key
 
 SIGMAS = np.full(17, 0.08)
 
@@ -164,8 +164,7 @@ def test_interval_of_a_mean():
 )
 def test_main_metric(metrics, expected):
     """What studies show where they do not name a metric."""
-    row = Row(
-        'a', 'SimCC', 'argmax', (64, 64), 1.0, 1.0, 1.0, 1.0, 1.0, metrics, 'a.pth', 'results/a'
-    )
+    training = Training('a.pth', 'results/a', metrics)
+    row = Row('a', 'SimCC', 'argmax', (64, 64), 1.0, 1.0, 1.0, 1.0, 1.0, [training])
     assert main_metric([row]) == expected
     assert metric_key([row], expected).split('/')[-1] == expected

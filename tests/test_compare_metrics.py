@@ -10,11 +10,22 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import run_tool
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from mmpose.datasets.datasets import AP10KDataset
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
-from mmpose.evaluation.metrics import EPE, NME
+from mmpose.evaluation.metrics import (
+    AUC,
+    EPE,
+    NME,
+    CocoMetric,
+    CocoWholeBodyMetric,
+    JhmdbPCKAccuracy,
+    KeypointPartitionMetric,
+    MpiiPCKAccuracy,
+    PCKAccuracy,
+)
 from rich.console import Console
 from test_compare import HEATMAP, load_run, with_random_weights
 
@@ -24,12 +35,15 @@ from mmpose_simcc.workbench.compare.bootstrap import (
     average_precision,
     bootstrap,
     find_source,
-    match_row,
+    match_predictions,
     resample,
 )
+from mmpose_simcc.workbench.compare.evaluation import result_key
 from mmpose_simcc.workbench.compare.report import Difference, remarks, write_report
+from mmpose_simcc.workbench.compare.study import check_metric_names
 from mmpose_simcc.workbench.compare.tables import (
     Row,
+    Training,
     best_row,
     flat_table,
     main_metric,
@@ -37,6 +51,7 @@ from mmpose_simcc.workbench.compare.tables import (
     print_table,
     study_table,
 )
+from mmpose_simcc.workbench.metrics import value_names
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 FACES = 'mmpose::face_2d_keypoint/topdown_heatmap/300w/td-hm_hrnetv2-w18_8xb64-60e_300w-256x256.py'
@@ -128,7 +143,7 @@ class TestErrors:
         run, rows = faces
         row = rows[1]
         samples = bootstrap(row, run, key)
-        with np.load(f'{row.predictions}.npz') as stored:
+        with np.load(f'{row.trainings[0].predictions}.npz') as stored:
             keypoints, img_ids = stored['keypoints'], stored['img_ids']
         annotations = json.loads(run.annotation_files[0].read_text())['annotations']
         truth = np.array([a['keypoints'] for a in annotations]).reshape(-1, 68, 3)
@@ -145,7 +160,7 @@ class TestErrors:
                 pred = dict(keypoints=keypoints[person, None])
                 metric.process([], [dict(pred_instances=pred, gt_instances=gt)])
             expected = metric.compute_metrics(metric.results)[key]
-            assert samples[number] == pytest.approx(expected, rel=1e-5)
+            assert samples[0, number] == pytest.approx(expected, rel=1e-5)
 
     def test_lower_is_better(self):
         rows = [
@@ -159,8 +174,14 @@ class TestErrors:
         header, cells = flat_table(rows)
         assert header[-2:] == ['NME (%)', 'EPE (px)']
         assert cells[0][-2:] == ['4.000', '3.000']
-        for low, high, verdict in ((-2, -1, 'better'), (1, 2, 'worse'), (-1, 1, 'not told apart')):
-            found = Difference(rows[0], 4, (3, 5), rows[1], 0, (low, high), lower_is_better=True)
+        for value, p, verdict in (
+            (-1.5, 0.01, 'better'),
+            (1.5, 0.01, 'worse'),
+            (-1.5, 0.06, 'not told apart'),
+        ):
+            found = Difference(
+                rows[0], 4, (3, 5), rows[1], value, (-2, 2), p_value=p, lower_is_better=True
+            )
             assert found.verdict == verdict
 
     def test_terminal_marks_the_lowest(self):
@@ -192,7 +213,7 @@ class TestErrors:
         assert '| NME (%) [95%]' in table
         best = min(rows, key=lambda row: row.metrics['NME'])
         line = next(line for line in table.splitlines() if f'| {best.decoder} ' in line)
-        assert f'{100 * best.metrics["NME"]:.2f} [' in line and line.count('| -') == 3
+        assert f'{100 * best.metrics["NME"]:.2f} [' in line and line.count('| -') == 4
         assert 'NME (%) with 95% intervals' in paths[0].read_text()
 
     def test_metric_of_choice(self, faces, tmp_path):
@@ -226,7 +247,7 @@ def run_stock(run, decoder, work_dir):
     return Runner.from_cfg(cfg).test()
 
 
-def make_row(metrics, test_data='', **factors):
+def make_row(metrics, test_data='', predictions='', **factors):
     return Row(
         config=str(factors),
         scheme='heatmap',
@@ -237,9 +258,7 @@ def make_row(metrics, test_data='', **factors):
         gflops=1.0,
         forward_ms=1.0,
         decode_ms=1.0,
-        metrics=metrics,
-        checkpoint='',
-        predictions='',
+        trainings=[Training('', predictions, metrics)],
         test_data=test_data,
         factors=factors,
     )
@@ -284,9 +303,8 @@ def test_average_precision_over_categories_equals_the_evaluator(toy_root, tmp_pa
         metric.process([], [sample])
     expected = metric.evaluate(len(content['annotations']))['coco/AP']
     assert 0.05 < expected < 0.95
-    row = make_row({'coco/AP': expected})
-    row.predictions = str(tmp_path / 'row')
-    categories = match_row(row, run, metric)
+    row = make_row({'coco/AP': expected}, predictions=str(tmp_path / 'row'))
+    categories = match_predictions(row.trainings[0], run, metric)
     assert len(categories) == 4
     ones = np.ones(len(content['images']))
     assert average_precision(categories, ones) == pytest.approx(expected, abs=1e-12)
@@ -294,7 +312,103 @@ def test_average_precision_over_categories_equals_the_evaluator(toy_root, tmp_pa
     assert abs(samples.mean() - expected) < 0.1 and samples.std() > 0
 
 
+def people_of(keypoints, sizes):
+    """Predictions a pixel off, of 20 people in a square of 100 pixels."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        truth = rng.uniform(0, 100, (1, keypoints, 2))
+        gt = dict(keypoints=truth, keypoints_visible=np.ones((1, keypoints)))
+        gt.update(bboxes=np.array([[0.0, 0, 100, 100]]), **sizes)
+        pred = dict(keypoints=truth + 1)
+        yield dict(pred_instances=pred, gt_instances=gt)
+
+
+class TestNamesBeforeAnEvaluation:
+    """Of every metric of MMPose's stock top-down configs but PoseTrack18's."""
+
+    @pytest.mark.parametrize(
+        'metric, keypoints',
+        [
+            (PCKAccuracy(norm_item=['bbox', 'head', 'torso']), 15),
+            (PCKAccuracy(prefix='a'), 15),
+            (MpiiPCKAccuracy(), 16),
+            (JhmdbPCKAccuracy(norm_item=['bbox', 'torso']), 15),
+            (JhmdbPCKAccuracy(norm_item='torso'), 15),
+            (EPE(), 15),
+            (AUC(), 15),
+            (NME('use_norm_item', norm_item='bbox_size'), 15),
+        ],
+    )
+    def test_distances(self, metric, keypoints):
+        metric.process([], list(people_of(keypoints, dict(head_size=np.array([[20.0]])))))
+        values = metric.evaluate(20)
+        assert sorted(values) == sorted(result_key(metric, name) for name in value_names(metric))
+
+    @pytest.mark.parametrize('kind', ['keypoints', 'keypoints_crowd', 'wholebody'])
+    def test_coco(self, kind, toy_root, tmp_path):
+        content = json.loads(
+            Path(toy_root, 'annotations/person_keypoints_val2017.json').read_text()
+        )
+        for image in content['images']:
+            image['crowdIndex'] = 0.5
+        for annotation in content['annotations']:
+            for part, points in dict(foot=6, face=68, lefthand=21, righthand=21).items():
+                annotation[f'{part}_kpts'] = [50, 50, 2] * points
+                annotation[f'{part}_valid'] = True
+        path = tmp_path / 'people.json'
+        path.write_text(json.dumps(content))
+        if kind == 'wholebody':
+            metric, points = CocoWholeBodyMetric(str(path)), 133
+        else:
+            metric, points = CocoMetric(str(path), iou_type=kind, use_area=False), 17
+        metric.dataset_meta = dict(sigmas=np.full(points, 0.05), num_keypoints=points)
+        metric.dataset_meta.update(CLASSES=('person',))
+        samples = [
+            dict(
+                id=annotation['id'],
+                img_id=annotation['image_id'],
+                category_id=1,
+                pred_instances=dict(
+                    keypoints=np.full((1, points, 2), 50.0), keypoint_scores=np.ones((1, points))
+                ),
+                gt_instances=dict(bbox_scores=np.ones(1), bbox_scales=np.full((1, 2), 100.0)),
+            )
+            for annotation in content['annotations']
+        ]
+        metric.process([], samples)
+        values = metric.evaluate(len(samples))
+        assert list(values) == [result_key(metric, name) for name in value_names(metric)]
+
+    def test_not_known(self):
+        assert value_names(KeypointPartitionMetric(dict(type='EPE'), dict(a=[0]))) is None
+
+
 class TestBeforeTraining:
+    def test_mistyped_metric(self, toy_root, tmp_path):
+        done = run_tool(
+            *('compare.py', HEATMAP, '--data', toy_root, '--work-dir', tmp_path),
+            *('--metric', 'AP@50'),
+        )
+        assert (done.returncode, done.stderr) == (
+            1,
+            'compare: there is no metric AP@50; there are AP, AP50, AP75, AP(M), AP(L), AR\n',
+        )
+        assert not list(tmp_path.glob('trainings/*'))
+
+    @pytest.mark.parametrize('names', [dict(value='EPE'), dict(columns=['#Params', 'EPE'])])
+    def test_mistyped_metric_of_a_study(self, names, toy_root, tmp_path):
+        run = load_run(HEATMAP, toy_root)
+        run.cfg.test_evaluator = [dict(type='PCKAccuracy', norm_item=['bbox', 'torso'])]
+        with pytest.raises(CompareError, match='^there is no metric EPE; there are PCK, tPCK$'):
+            run_study(Study([], **names), [run], tmp_path)
+        assert not list(tmp_path.glob('trainings/*'))
+
+    def test_metrics_of_which_the_values_are_not_known(self, toy_root):
+        run = load_run(HEATMAP, toy_root)
+        partition = dict(type='KeypointPartitionMetric', metric=dict(type='EPE'))
+        run.cfg.test_evaluator = [dict(type='EPE'), dict(partition, partitions=dict(a=[0]))]
+        check_metric_names(Study([], value='anything'), [run])
+
     def test_several_data_sets_are_refused(self, toy_root, tmp_path):
         run = load_run(HEATMAP, toy_root)
         run.cfg.test_evaluator = dict(

@@ -31,8 +31,8 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description='Learn the error-compensation factor D of DAEC for a '
         'trained heatmap model, or of its 1-D form for a SimCC model, in one '
-        'forward pass over the training set. Every D, corner and smoothing '
-        "is then scored by the config's own metric, fitted on one part of "
+        'forward pass over the training set. Every D, corner, smoothing and '
+        "border is then scored by the config's own metric, fitted on one part of "
         'the images and compared on another. Writes a JSON file for '
         'DAECCodec(delta=FILE) or SimCCCodec(refine="daec", delta=FILE), and '
         'a plot beside it. Interrupted, the same command goes on.',
@@ -97,6 +97,12 @@ def parse_args():
         help="smoothing that D is written for (default: the config's, or off); both are compared",
     )
     parser.add_argument(
+        '--border',
+        choices=['clip', 'symmetric'],
+        help="what the window does at the map's border (default: the config's, or clip); both "
+        'are compared',
+    )
+    parser.add_argument(
         '--out',
         type=Path,
         metavar='FILE',
@@ -152,6 +158,7 @@ def main():
             step=args.step,
             corner=args.corner,
             smooth=None if args.smooth is None else args.smooth == 'on',
+            border=args.border,
             hash_pictures=args.hash,
         )
         if not is_main_process():

@@ -78,7 +78,18 @@ def parse_args():
         help='study file, such as those in configs/studies, instead of configs',
     )
     parser.add_argument(
-        '--full', action='store_true', help='run the study with the models and sizes of the paper'
+        '--full',
+        dest='variant',
+        action='store_const',
+        const='full',
+        help='run the study with the models and sizes of the paper',
+    )
+    parser.add_argument(
+        '--faces',
+        dest='variant',
+        action='store_const',
+        const='faces',
+        help='run the study on photographs of faces (300W, in data/300w)',
     )
     parser.add_argument(
         '--vary',
@@ -86,9 +97,17 @@ def parse_args():
         action=DictAction,
         default={},
         metavar='NAME=V1,V2',
-        help='codec arguments to vary, in all combinations: '
+        help='codec arguments, lr and epochs to vary, in all combinations: '
         'unbiased=False,True simcc_split_ratio=1,2,3 '
         'label_smoothing=equal,gaussian input_size="[(64,64),(128,128)]"',
+    )
+    parser.add_argument(
+        '--seeds',
+        type=int,
+        metavar='N',
+        help='train every model N times, with seeds that follow its own: rows are means with '
+        'their spread, and intervals hold the noise of training (default: 1, or as the study '
+        'says)',
     )
     parser.add_argument(
         '--decoders',
@@ -152,16 +171,18 @@ def parse_args():
     args = parser.parse_args()
     if args.study and (args.configs or args.vary):
         parser.error('--study names the models and what varies: give no CONFIG or --vary with it')
-    if args.full and not args.study:
-        parser.error('--full needs --study')
+    if args.variant and not args.study:
+        parser.error(f'--{args.variant} needs --study')
+    if args.seeds is not None and args.seeds < 1:
+        parser.error(f'--seeds is {args.seeds}, must be at least 1')
     return args
 
 
 def read_study(args):
     """The study that the arguments name, its models and its folder."""
     if args.study:
-        study = load_study(args.study, args.full)
-        folder = args.work_dir / Path(args.study).stem
+        study = load_study(args.study, args.variant)
+        folder = args.work_dir / '_'.join(filter(None, [Path(args.study).stem, args.variant]))
         if args.decoders:
             study.decoders = args.decoders
     else:
@@ -169,13 +190,18 @@ def read_study(args):
             name: values if isinstance(values, list) else [values]
             for name, values in args.vary.items()
         }
-        study = Study(named_models(args.configs or TOY_CONFIGS), vary, args.decoders)
+        schedule = {name: vary.pop(name) for name in ('lr', 'epochs') if name in vary}
+        study = Study(
+            named_models(args.configs or TOY_CONFIGS), vary, args.decoders, schedule=schedule
+        )
         folder = args.work_dir
     if args.disagree:
         study.disagree = args.disagree
     if args.metric:
         study.value = args.metric
-    runs = study_runs(study, args.data, args.gt_boxes)
+    if args.seeds:
+        study.seeds = args.seeds
+    runs = study_runs(study, args.data, args.gt_boxes, args.work_dir)
     schemes = {run.scheme for run in runs}
     if not args.study and len(schemes) == len(runs):
         # shorter than the names of configs
@@ -221,7 +247,7 @@ def main():
         print('compare: interrupted; the same command goes on from here', file=sys.stderr)
         sys.exit(130)
     console = Console()
-    print_table(rows, console)
+    print_table(rows, console, study.value)
     console.print(
         f'\n[bold]{page}[/] holds the tables, plots and pictures; in the same '
         'folder: ' + ', '.join(path.name for path in paths),

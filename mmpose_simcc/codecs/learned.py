@@ -77,8 +77,9 @@ def load_learned_delta(path: str, representation: str, settings: dict) -> Any:
             f'{content.get("representation")!r}, not '
             f'{representation!r}'
         )
+    learned_for = {'border': 'clip', **content['settings']}  # files from before there was a choice
     for key, value in settings.items():
-        learned = content['settings'].get(key)
+        learned = learned_for.get(key)
         if learned != _plain(value):
             raise ValueError(
                 f'{name} was learned for {key}={learned!r}, but '

@@ -98,6 +98,25 @@ def build_model(cfg: Config) -> TopdownPoseEstimator:
     return model
 
 
+def pose_head_cfg(cfg: dict) -> dict:
+    """The config of the head that predicts keypoints, whose ``decoder`` is
+    their codec: the model's head, or the one inside a ``VisPredictHead``.
+
+    Args:
+        cfg (Config | dict): Config of a model and all that is around it.
+
+    Returns:
+        dict: A part of the config; empty where there is no head.
+    """
+    head = cfg.get('model', {}).get('head') or {}
+    return head.get('pose_cfg', head)
+
+
+def pose_head(model: TopdownPoseEstimator) -> nn.Module:
+    """The head that predicts keypoints, as :func:`pose_head_cfg`."""
+    return getattr(model.head, 'pose_head', model.head)
+
+
 def model_input_size(model: TopdownPoseEstimator) -> Tuple[int, int]:
     """Size (w, h) in pixels of the images that a model decodes for.
 
@@ -109,7 +128,7 @@ def model_input_size(model: TopdownPoseEstimator) -> Tuple[int, int]:
     Raises:
         ValueError: Neither has an ``input_size``.
     """
-    for codec in model.cfg.model.head.get('decoder'), model.cfg.get('codec'):
+    for codec in pose_head_cfg(model.cfg).get('decoder'), model.cfg.get('codec'):
         size = (codec or {}).get('input_size')
         if size is not None:
             width, height = size
@@ -214,13 +233,13 @@ def network_outputs(
     Raises:
         ValueError: The head does not decode by its method ``decode``.
     """
+    head = pose_head(model)
     for batch in batches:
         data = model.data_preprocessor(batch, False)
-        with recorded_outputs(model.head) as outputs:
+        with recorded_outputs(head) as outputs:
             samples = model.predict(data['inputs'], data['data_samples'])
         if len(outputs) != 1:
             raise ValueError(
-                f'{type(model.head).__name__} does not decode a '
-                'batch by one call of its method `decode`'
+                f'{type(head).__name__} does not decode a batch by one call of its method `decode`'
             )
         yield outputs[0], samples

@@ -1,14 +1,16 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Uncertainty of metrics: bootstrap over images.
+"""Uncertainty of metrics: bootstrap over images and trainings.
 
 A resample draws as many images as there are, with replacement. All rows meet
 the same resamples, so that their differences are paired. Predictions are
 matched to annotations once, since an image's matches do not depend on the
-others; a resample only weights the images.
+others; a resample only weights the images. Of a model that was trained several
+times it also draws as many trainings, the same for all its decoders.
 """
 
+import math
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -22,7 +24,7 @@ from ...utils.files import whole_file
 from ..metrics import short_name
 from .evaluation import build_metrics, distance_names, result_key
 from .runs import Run
-from .tables import Row
+from .tables import Row, Training
 
 REPEATS = 1000
 SEED = 0
@@ -175,7 +177,8 @@ def find_source(run: Run, key: str) -> Optional[BaseMetric]:
 
 
 def bootstrap(row: Row, run: Run, key: str) -> Optional[np.ndarray]:
-    """A metric on resampled images; kept beside the row's predictions.
+    """A metric of each training on resampled images; kept beside the
+    predictions.
 
     Args:
         row (Row): The row.
@@ -184,33 +187,110 @@ def bootstrap(row: Row, run: Run, key: str) -> Optional[np.ndarray]:
             ``'PCKh'``, ``'PCK@0.1'``, ``'NME'``, ``'EPE'``.
 
     Returns:
-        np.ndarray: Shape (REPEATS,), in the metric's own unit; None where
-        there is no way. Rows of the same test data have the same resamples.
+        np.ndarray: Shape (trainings, REPEATS), in the metric's own unit; None
+        where there is no way. Rows of the same test data have the same
+        resamples.
     """
-    path = Path(f'{row.predictions}.{key.replace("/", "-")}.npy')
-    if not path.is_file():
-        metric = find_source(run, key)
-        if metric is None:
-            return None
-        if isinstance(metric, CocoMetric):
-            with quiet():
-                samples = _bootstrap_ap(row, run, metric)
-        else:
-            samples = _bootstrap_distances(row, metric, key)
-        with whole_file(path) as unfinished:
-            np.save(unfinished, samples)
-    return np.load(path)
+    metric = None
+    samples = []
+    for training in row.trainings:
+        path = Path(f'{training.predictions}.{key.replace("/", "-")}.npy')
+        if not path.is_file():
+            metric = metric or find_source(run, key)
+            if metric is None:
+                return None
+            if isinstance(metric, CocoMetric):
+                with quiet():
+                    values = _bootstrap_ap(training, run, metric)
+            else:
+                values = _bootstrap_distances(training, metric, key)
+            with whole_file(path) as unfinished:
+                np.save(unfinished, values)
+        samples.append(np.load(path))
+    return np.stack(samples)
 
 
-def _bootstrap_ap(row: Row, run: Run, metric: CocoMetric) -> np.ndarray:
-    categories = match_row(row, run, metric)
+def draw_trainings(rows: Sequence[Row]) -> List[np.ndarray]:
+    """Which trainings each resample draws: rows of the same trainings, which
+    differ in their decoder, have the same.
+
+    Returns:
+        list[np.ndarray]: For each row, indices of shape (REPEATS, trainings).
+    """
+    generator = np.random.default_rng(SEED)
+    drawn: Dict[Tuple[str, ...], np.ndarray] = {}
+    for row in rows:
+        checkpoints = tuple(training.checkpoint for training in row.trainings)
+        if checkpoints not in drawn:
+            T = len(checkpoints)
+            drawn[checkpoints] = generator.integers(T, size=(REPEATS, T))
+    return [drawn[tuple(training.checkpoint for training in row.trainings)] for row in rows]
+
+
+def mean_of_drawn(samples: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """The mean over trainings, on resampled images and trainings.
+
+    Of T trainings drawn with replacement the mean varies by (T - 1) / T of
+    what it varies by for new trainings; its deviations are scaled back
+    (Davison and Hinkley, Bootstrap Methods, 1997, Section 3.8).
+
+    Args:
+        samples (np.ndarray): A metric of each training on resampled images,
+            shape (T, R).
+        drawn (np.ndarray): Indices of the trainings, shape (R, T).
+
+    Returns:
+        np.ndarray: Shape (R,).
+    """
+    T = len(samples)
+    mean = samples.mean(0)
+    if T == 1:
+        return mean
+    deviation = np.take_along_axis(samples.T, drawn, 1).mean(1) - mean
+    return mean + np.sqrt(T / (T - 1)) * deviation
+
+
+def adjust(p_values: Sequence[float], comparisons: int) -> List[float]:
+    """Holm's p-values of a family of comparisons (Holm, A simple sequentially
+    rejective multiple test procedure, 1979): the i-th smallest of n is
+    multiplied by n - i + 1, and none is below a smaller one's.
+
+    Args:
+        p_values (sequence[float]): Of the comparisons that are shown.
+        comparisons (int): All that could have been.
+
+    Returns:
+        list[float]: In the same order.
+
+    Example:
+        >>> adjust([0.04, 0.01], 2)
+        [0.04, 0.02]
+    """
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for i, place in enumerate(np.argsort(p_values, kind='stable')):
+        highest = max(highest, min(1.0, (comparisons - i) * p_values[place]))
+        adjusted[place] = highest
+    return adjusted
+
+
+def p_value(difference: float, samples: np.ndarray) -> float:
+    """Two-sided p-value of a difference, of which the resamples give the
+    standard error."""
+    error = float(np.nanstd(samples))
+    if error == 0:
+        return 1.0 if difference == 0 else 0.0
+    return math.erfc(abs(difference) / error / math.sqrt(2))
+
+
+def _bootstrap_ap(training: Training, run: Run, metric: CocoMetric) -> np.ndarray:
+    categories = match_predictions(training, run, metric)
     weights = resample(len(categories[0].annotated))
     return np.array([average_precision(categories, w) for w in weights])
 
 
-def match_row(row: Row, run: Run, metric: CocoMetric) -> List[CocoMatches]:
-    """Match a row's stored predictions as the metric does."""
-    predictions = metric.coco.loadRes(f'{row.predictions}.keypoints.json')
+def match_predictions(training: Training, run: Run, metric: CocoMetric) -> List[CocoMatches]:
+    """Match a training's stored predictions as the metric does."""
+    predictions = metric.coco.loadRes(f'{training.predictions}.keypoints.json')
     evaluation = COCOeval(
         metric.coco, predictions, metric.iou_type, np.array(_sigmas(run)), metric.use_area
     )
@@ -228,9 +308,9 @@ def _sigmas(run: Run) -> Sequence[float]:
     return dataset.metainfo['sigmas']
 
 
-def _bootstrap_distances(row: Row, metric: BaseMetric, key: str) -> np.ndarray:
+def _bootstrap_distances(training: Training, metric: BaseMetric, key: str) -> np.ndarray:
     is_fine = short_name(key) == 'PCK@0.1'
-    with np.load(f'{row.predictions}.npz') as stored:
+    with np.load(f'{training.predictions}.npz') as stored:
         distances = stored[f'distances/{result_key(metric, "PCK") if is_fine else key}']
         img_ids = stored['img_ids']
     if isinstance(metric, MpiiPCKAccuracy):

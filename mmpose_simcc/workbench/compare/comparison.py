@@ -5,7 +5,7 @@ decoder of a model from one forward pass, and keeps what is done."""
 import json
 import platform
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from mmengine.device import get_device
@@ -19,7 +19,7 @@ from .decoders import Decoder, decoders_of
 from .evaluation import RESULTS, build_metrics, evaluate, load_model
 from .launch import Launcher, find_training, train
 from .runs import Run, check_data, forward_identity, network_identity, training_identity
-from .tables import Row
+from .tables import Row, Training
 from .timing import time_runs
 
 
@@ -37,7 +37,8 @@ def compare(
     processes may share ``work_dir``: what one of them does the others wait for.
 
     Args:
-        runs (list[Run]): The models, with different names.
+        runs (list[Run]): The models, with different names; those with several
+            seeds are trained as often.
         work_dir (Path): Where everything is kept: ``trainings/``, and
             ``results/`` with one JSON file and the predictions of each row.
         decoders (list[str | dict], optional): See
@@ -57,72 +58,90 @@ def compare(
     for name in ('results', 'locks'):
         (work_dir / name).mkdir(parents=True, exist_ok=True)
     codecs = [decoders_of(run, decoders) for run in runs]
-    content = Content(hash_pictures)
-    trainings, forwards, prefixes = [], [], []
-    for run, of_run in zip(runs, codecs):
+    for run in runs:  # before hours of training
         check_data(run, 'test')
-        build_metrics(run)  # before hours of training
+        build_metrics(run)
         if not run.checkpoint:
             check_data(run, 'train')
-            trainings.append(training_identity(run, launcher.world_size, content))
-        else:
-            trainings.append(None)
-        weights = trainings[-1] or file_sha256(run.checkpoint)
-        forwards.append(forward_identity(run, weights, content))
-        prefixes.append(
-            {
-                name: work_dir / 'results' / digest([RESULTS, forwards[-1], content.of(codec)])
-                for name, codec in of_run.items()
-            }
-        )
-    todo = [_missing(*of_run) for of_run in zip(codecs, prefixes)]
-    for run, missing in zip(runs, todo):
-        if missing and run.checkpoint:
-            load_model(run, run.checkpoint)
+    content = Content(hash_pictures)
+    works = [
+        [_work(training, of_run, launcher, content, work_dir) for training in run.trainings()]
+        for run, of_run in zip(runs, codecs)
+    ]
+    todo = [work for of_run in works for work in of_run if work.missing]
+    for work in todo:
+        if work.run.checkpoint:
+            load_model(work.run, work.run.checkpoint)
     launched = {
-        training: run
-        for run, training, missing in zip(runs, trainings, todo)
-        if missing and training and not find_training(training, work_dir)
+        work.training: work.run
+        for work in todo
+        if work.training and not find_training(work.training, work_dir)
     }
     if launched:
         train(launched, work_dir, launcher)
-    for run, training, forward, *of_run in zip(runs, trainings, forwards, todo, prefixes):
-        # an earlier run may have computed the same rows
-        if not _missing(*of_run):
+    for work in todo:
+        if not work.missing:  # an earlier run had the same rows
             continue
-        with only_here(work_dir / 'locks' / f'{forward}.lock', f'evaluate {run.name}'):
-            missing = _missing(*of_run)  # nor may another process
-            if missing:
-                checkpoint = run.checkpoint or find_training(training, work_dir)
-                _compute(run, missing, of_run[-1], checkpoint)
+        with only_here(work_dir / 'locks' / f'{work.forward}.lock', f'evaluate {work.run.name}'):
+            _compute(work, work_dir)
+    prefixes = [[work.prefixes for work in of_run] for of_run in works]
     return _collect(runs, codecs, prefixes, work_dir)
 
 
-def _missing(decoders: Dict[str, dict], prefixes: Dict[str, Path]) -> Dict[str, dict]:
-    """The decoders whose results are not there."""
-    return {
-        name: codec
+class _Work(NamedTuple):
+    """What one forward pass serves.
+
+    Attributes:
+        run (Run): Its weights are a checkpoint or those of one training.
+        decoders (dict): Codec configs by name.
+        training (str, optional): Identity of the training.
+        forward (str): Identity of the forward pass.
+        prefixes (dict): For each decoder, where its files go.
+    """
+
+    run: Run
+    decoders: Dict[str, dict]
+    training: Optional[str]
+    forward: str
+    prefixes: Dict[str, Path]
+
+    @property
+    def missing(self) -> Dict[str, dict]:
+        """The decoders without a result."""
+        return {
+            name: codec
+            for name, codec in self.decoders.items()
+            if not _result_file(self.prefixes[name]).is_file()
+        }
+
+
+def _work(
+    run: Run, decoders: Dict[str, dict], launcher: Launcher, content: Content, work_dir: Path
+) -> _Work:
+    training = None if run.checkpoint else training_identity(run, launcher.world_size, content)
+    forward = forward_identity(run, training or file_sha256(run.checkpoint), content)
+    prefixes = {
+        name: work_dir / 'results' / digest([RESULTS, forward, content.of(codec)])
         for name, codec in decoders.items()
-        if not _result_file(prefixes[name]).is_file()
     }
+    return _Work(run, decoders, training, forward, prefixes)
 
 
 def _result_file(prefix: Path) -> Path:
     return Path(f'{prefix}.json')
 
 
-def _compute(
-    run: Run,
-    decoders: Dict[str, dict],
-    prefixes: Dict[str, Path],
-    checkpoint: Path,
-) -> None:
-    metrics = evaluate(run, str(checkpoint), decoders, prefixes)
+def _compute(work: _Work, work_dir: Path) -> None:
+    decoders = work.missing  # another process may have computed some
+    if not decoders:
+        return
+    checkpoint = str(work.run.checkpoint or find_training(work.training, work_dir))
+    metrics = evaluate(work.run, checkpoint, decoders, work.prefixes)
     for name, decoder in decoders.items():
-        with whole_file(_result_file(prefixes[name])) as unfinished:
+        with whole_file(_result_file(work.prefixes[name])) as unfinished:
             unfinished.write_text(
                 json.dumps(
-                    dict(metrics=metrics[name], decoder=decoder, checkpoint=str(checkpoint)),
+                    dict(metrics=metrics[name], decoder=decoder, checkpoint=checkpoint),
                     default=list,
                 )
             )
@@ -131,21 +150,20 @@ def _compute(
 def _collect(
     runs: Sequence[Run],
     codecs: List[Dict[str, dict]],
-    prefixes: List[Dict[str, Path]],
+    prefixes: List[List[Dict[str, Path]]],
     work_dir: Path,
 ) -> List[Row]:
     times = _times(runs, codecs, work_dir)
     complexities = {}
     rows = []
-    for run, of_prefix, of_times in zip(runs, prefixes, times):
+    for run, of_run, of_prefixes, of_times in zip(runs, codecs, prefixes, times):
         network = network_identity(run)
         if network not in complexities:
             model = build_model(run.cfg)
             size = model_input_size(model)
             complexities[network] = count_complexity(model, size), size
         cost, size = complexities[network]
-        for name, prefix in of_prefix.items():
-            result = json.loads(_result_file(prefix).read_text())
+        for name in of_run:
             rows.append(
                 Row(
                     config=run.name,
@@ -157,15 +175,18 @@ def _collect(
                     gflops=cost.gflops,
                     forward_ms=1e3 * of_times['forward'],
                     decode_ms=1e3 * of_times[name],
-                    metrics=result['metrics'],
-                    checkpoint=result['checkpoint'],
-                    predictions=str(prefix),
+                    trainings=[_read_training(prefix[name]) for prefix in of_prefixes],
                     boxes=run.boxes,
                     test_data=run.test_data,
                     factors=run.factors,
                 )
             )
     return rows
+
+
+def _read_training(prefix: Path) -> Training:
+    result = json.loads(_result_file(prefix).read_text())
+    return Training(result['checkpoint'], str(prefix), result['metrics'])
 
 
 def _times(

@@ -178,6 +178,10 @@ def train(trainings: Mapping[str, Run], work_dir: Path, launcher: Launcher) -> N
                     env.setdefault('OMP_NUM_THREADS', str(threads))
                     # threads that spin while they wait take the data workers' cores
                     env.setdefault('OMP_WAIT_POLICY', 'passive')
+                    # glibc gives every step's memory back, and a fifth of
+                    # the next step is spent on getting it again
+                    env.setdefault('MALLOC_MMAP_THRESHOLD_', str(2**30))
+                    env.setdefault('MALLOC_TRIM_THRESHOLD_', str(2**32))
                 folder = training_dir(run, identity, work_dir)
                 training = _Training(run, folder, lock, launcher, env, progress)
                 stack.callback(training.end)

@@ -87,7 +87,7 @@ def load_people(run: Run) -> People:
 
 
 class Predictions:
-    """Stored predictions of a row.
+    """Stored predictions of a row, of its first training.
 
     Args:
         row (Row): The row.
@@ -95,7 +95,7 @@ class Predictions:
     """
 
     def __init__(self, row: Row, run: Run) -> None:
-        with np.load(f'{row.predictions}.npz') as stored:
+        with np.load(f'{row.trainings[0].predictions}.npz') as stored:
             self.keypoints = stored['keypoints']
             ids, img_ids = stored['ids'].tolist(), stored['img_ids'].tolist()
         self._detected = bool(run.cfg.test_dataloader.dataset.get('bbox_file'))
@@ -145,7 +145,15 @@ def _draw(
     for pair in map(list, links):
         if labelled[pair].all():
             axes.plot(*keypoints[pair].T, color=color, linewidth=width, solid_capstyle='round')
-    axes.plot(*keypoints[labelled].T, 'o', color=color, markersize=1.4 * width, markeredgewidth=0)
+    axes.plot(
+        *keypoints[labelled].T,
+        'o',
+        color=color,
+        markersize=1.4 * width,
+        markeredgewidth=0 if len(links) else 0.6,
+        # many points without bones would hide those under them
+        markerfacecolor=color if len(links) else 'none',
+    )
 
 
 def _center(person: Person) -> np.ndarray:

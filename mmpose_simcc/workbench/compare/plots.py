@@ -13,10 +13,15 @@ from ...utils.files import whole_file
 from ..metrics import lower_is_better, title
 from .bootstrap import interval
 from .study import Study
-from .tables import Row, metric_key, shown_value
+from .tables import Row, metric_key, shown_value, unit_factor
 
 # distinct also for colour-blind readers (Okabe and Ito)
 COLORS = ('#0072B2', '#E69F00', '#009E73', '#CC79A7', '#D55E00', '#56B4E9', '#B8A900', '#000000')
+
+# a training among several
+DOTS = dict(
+    marker='o', linestyle='', markersize=3, color='white', markeredgecolor='#333333', zorder=3
+)
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -29,13 +34,13 @@ def plot_study(
     study: Study, rows: List[Row], samples: Optional[Sequence[np.ndarray]], path: Path
 ) -> Path:
     """Plot the study's metric in the paper's form, with the 95% intervals of
-    each value.
+    each value and a dot for each of several trainings.
 
     Args:
         study (Study): Its ``plot`` names the kind, x and series.
         rows (list[Row]): The rows.
         samples (list[np.ndarray], optional): For each row, the metric on
-            resampled images, in the unit of tables.
+            resampled images and trainings, in the unit of tables.
         path (Path): The image.
     """
     form = dict(dict(kind='bars', x='model', series='decoder'), **study.plot)
@@ -44,8 +49,11 @@ def plot_study(
     for i, row in enumerate(rows):
         value = shown_value(row, key)
         reach = (0, 0) if samples is None else np.abs(np.array(interval(samples[i])) - value)
+        dots = [unit_factor(row, key) * training.metrics[key] for training in row.trainings]
         name = study.label(form['series'], row.factors.get(form['series']))
-        series.setdefault(name, []).append((row.factors.get(form['x']), value, reach))
+        series.setdefault(name, []).append(
+            (row.factors.get(form['x']), value, reach, dots[1:] and dots)
+        )
     colors = dict(zip(series, COLORS * len(series)))
     # figures of their own: pyplot's state is the user's
     figure = Figure()
@@ -68,22 +76,23 @@ def plot_study(
 def _bars(axes: Axes, study: Study, form: dict, series: dict, colors: dict) -> None:
     groups: Dict[str, list] = {}
     for name, points in series.items():
-        for x, value, reach in points:
+        for x, value, reach, dots in points:
             label = study.label(form['x'], x)
-            groups.setdefault(label, []).append((name, value, reach))
+            groups.setdefault(label, []).append((name, value, reach, dots))
     bars = sum(len(group) + 1 for group in groups.values())
     axes.figure.set_size_inches(1 + 0.62 * bars, 3.8)
     place, centers = 0.0, []
     for group in groups.values():
         centers.append(place + (len(group) - 1) / 2)
-        for name, value, reach in group:
+        for name, value, reach, dots in group:
             axes.bar(place, value, 0.86, color=colors[name])
             axes.errorbar(
                 place, value, np.reshape(reach, (2, 1)), color='#333333', linewidth=1, capsize=2
             )
+            axes.plot(np.full(len(dots), place) - 0.25, dots, **DOTS)
             axes.annotate(
                 f'{value:.3g}',
-                (place, value + reach[1]),
+                (place, max([value + reach[1], *dots])),
                 (0, 2),
                 textcoords='offset points',
                 ha='center',
@@ -109,10 +118,12 @@ def _lines(axes: Axes, study: Study, form: dict, series: dict, colors: dict) -> 
         points = sorted(points, key=lambda point: np.prod(point[0]))
         # an input size has the place of its width
         xs = [x[0] if isinstance(x, (tuple, list)) else x for x, _, _ in points]
-        ticks.update({place: study.label(form['x'], x) for place, (x, _, _) in zip(xs, points)})
-        values = np.array([value for _, value, _ in points])
-        reach = np.array([reach for _, _, reach in points]).T
+        ticks.update({place: study.label(form['x'], x) for place, (x, *_) in zip(xs, points)})
+        values = np.array([value for _, value, _, _ in points])
+        reach = np.array([reach for _, _, reach, _ in points]).T
         axes.plot(xs, values, 'o-', color=colors[name], markersize=4)
+        for x, (*_, dots) in zip(xs, points):
+            axes.plot(np.full(len(dots), x), dots, **DOTS)
         axes.fill_between(
             xs, values - reach[0], values + reach[1], color=colors[name], alpha=0.15, linewidth=0
         )

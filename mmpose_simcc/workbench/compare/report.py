@@ -20,12 +20,21 @@ from ...utils.console import track
 from ...utils.files import whole_file
 from ...version import __version__
 from ..metrics import goodness, lower_is_better, title
-from .bootstrap import REPEATS, bootstrap, interval, resampled_names
+from .bootstrap import (
+    REPEATS,
+    adjust,
+    bootstrap,
+    draw_trainings,
+    interval,
+    mean_of_drawn,
+    p_value,
+    resampled_names,
+)
 from .evaluation import build_metrics
 from .pictures import plot_disagreement, plot_samples
 from .plots import plot_study
 from .runs import Run, check_data
-from .study import Study
+from .study import Study, check_metric_names
 from .tables import (
     Row,
     best_row,
@@ -39,11 +48,13 @@ from .tables import (
     write_tables,
 )
 
+SIGNIFICANT = 0.05  # p-value below which a table tells rows apart
+
 
 @dataclass(frozen=True)
 class Difference:
     """A row's metric and its difference to a baseline, in percent or pixels,
-    each with its 95% interval over resampled images.
+    each with its 95% interval over resampled images and trainings.
 
     Attributes:
         row (Row): The row.
@@ -53,6 +64,7 @@ class Difference:
             baseline itself.
         difference (float): Metric minus the baseline's.
         difference_range (tuple): Paired interval of the difference.
+        p_value (float): Of the difference, by Holm for all of the table.
         lower_is_better (bool): Whether the metric is an error.
     """
 
@@ -62,15 +74,15 @@ class Difference:
     baseline: Optional[Row] = None
     difference: float = 0.0
     difference_range: Tuple[float, float] = (0.0, 0.0)
+    p_value: float = 1.0
     lower_is_better: bool = False
 
     @property
     def verdict(self) -> str:
         """Whether the data tell the two apart."""
-        low, high = self.difference_range
-        if low <= 0 <= high:
+        if self.p_value > SIGNIFICANT:
             return 'not told apart'
-        return 'better' if (low > 0) != self.lower_is_better else 'worse'
+        return 'better' if (self.difference > 0) != self.lower_is_better else 'worse'
 
 
 def _find_baseline(study: Study, row: Row, rows: List[Row], key: str) -> Optional[Row]:
@@ -103,11 +115,14 @@ def _row_factors(study: Study, rows: List[Row]) -> List[str]:
 def differences(study: Study, rows: List[Row], samples: Sequence[np.ndarray]) -> List[Difference]:
     """Compare every row with its baseline.
 
+    A baseline that the study names is compared with each of the others. The
+    best row, found afterwards, could have been any: all pairs count then.
+
     Args:
         study (Study): Its ``baseline`` and ``value``.
         rows (list[Row]): Rows that have the metric.
         samples (list[np.ndarray]): For each row, the metric on resampled
-            images, in the unit of tables.
+            images and trainings, in the unit of tables.
     """
     key = metric_key(rows, study.value)
     places = {id(row): i for i, row in enumerate(rows)}
@@ -127,9 +142,15 @@ def differences(study: Study, rows: List[Row], samples: Sequence[np.ndarray]) ->
                     base,
                     value - shown_value(base, key),
                     interval(paired),
+                    p_value(value - shown_value(base, key), paired),
                     lower_is_better(key),
                 )
             )
+    compared = [i for i, item in enumerate(found) if item.baseline]
+    family = len(compared) if study.baseline else len(rows) * (len(rows) - 1) // 2
+    adjusted = adjust([found[i].p_value for i in compared], family)
+    for i, value in zip(compared, adjusted):
+        found[i] = replace(found[i], p_value=value)
     return found
 
 
@@ -146,14 +167,21 @@ def _name(study: Study, row: Row, rows: List[Row]) -> str:
 
 def difference_table(study: Study, found: List[Difference]) -> Tuple[List[str], List[List[str]]]:
     """Header and cells."""
-    header = ['Row', f'{title(study.value)} [95%]', 'Compared with', 'Difference [95%]', 'Verdict']
+    header = [
+        'Row',
+        f'{title(study.value)} [95%]',
+        'Compared with',
+        'Difference [95%]',
+        'p (Holm)',
+        'Verdict',
+    ]
     rows = [item.row for item in found]
     cells = []
     for item in found:
         low, high = item.range
         cell = [_name(study, item.row, rows), f'{item.value:.2f} [{low:.2f}, {high:.2f}]']
         if item.baseline is None:
-            cells.append([*cell, '-', '-', '-'])
+            cells.append([*cell, '-', '-', '-', '-'])
         else:
             low, high = item.difference_range
             cells.append(
@@ -161,6 +189,7 @@ def difference_table(study: Study, found: List[Difference]) -> Tuple[List[str], 
                     *cell,
                     _name(study, item.baseline, rows),
                     f'{item.difference:+.2f} [{low:+.2f}, {high:+.2f}]',
+                    '< 0.001' if item.p_value < 0.001 else f'{item.p_value:.3f}',
                     item.verdict,
                 ]
             )
@@ -168,14 +197,14 @@ def difference_table(study: Study, found: List[Difference]) -> Tuple[List[str], 
 
 
 def _samples(rows: List[Row], runs: Dict[str, Run], key: str) -> Optional[List[np.ndarray]]:
-    """For each row, the metric on resampled images, in the unit of tables;
-    None: there is no way to compute it for all."""
+    """For each row, the metric on resampled images and trainings, in the unit
+    of tables; None: there is no way to compute it for all."""
     samples = []
-    for row in track(rows, 'resample images'):
+    for row, drawn in zip(track(rows, 'resample images'), draw_trainings(rows)):
         values = bootstrap(row, runs[row.config], key)
         if values is None:
             return None
-        samples.append(unit_factor(row, key) * values)
+        samples.append(unit_factor(row, key) * mean_of_drawn(values, drawn))
     return samples
 
 
@@ -205,10 +234,11 @@ def remarks(study: Study, runs: Sequence[Run]) -> List[str]:
         runs (list[Run]): Its models.
 
     Raises:
-        CompareError: Data are not there, or metrics cannot be built.
+        CompareError: Data are not there, metrics cannot be built, or there is none of a name.
     """
     for run in runs:
         check_data(run, 'test')
+    check_metric_names(study, runs)
     lines = []
     by_data: Dict[str, List[Run]] = {}
     for run in runs:
@@ -299,6 +329,8 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
             machine=_machine(),
             version=__version__,
             repeats=REPEATS,
+            trained_once=sorted({row.config for row in rows if len(row.trainings) == 1}),
+            seeds=max(len(row.trainings) for row in rows),
         )
     )
     with whole_file(page) as unfinished:

@@ -1,8 +1,9 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What is compared: configs on data, and what tells two of them apart."""
 
+import copy
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
@@ -16,7 +17,8 @@ from ...codecs.base import TensorCodec
 from ...codecs.heatmap import BaseHeatmapCodec
 from ...config import check_frames
 from ...utils.files import file_sha256
-from ...utils.inference import describe, load_config
+from ...utils.inference import describe, load_config, pose_head_cfg
+from ..hold_out import hold_out
 from ..identity import Content, digest, versions
 from .errors import CompareError
 
@@ -50,25 +52,45 @@ class Run:
         cfg (Config): The resolved config.
         checkpoint (str, optional): Weights. None: it is trained.
         factors (dict): What a study varies, by name, for tables and plots.
+        seeds (int): How many times it is trained, see :meth:`trainings`.
     """
 
     name: str
     cfg: Config
     checkpoint: Optional[str] = None
     factors: Dict[str, Any] = field(default_factory=dict)
+    seeds: int = 1
+
+    def trainings(self) -> List['Run']:
+        """A run for each training: the config's own seed (0 where it has
+        none) and those that follow it. A checkpoint is one."""
+        if self.checkpoint or self.seeds == 1:
+            return [self]
+        first = self.cfg.get('randomness', {}).get('seed') or 0
+        trainings = []
+        for seed in range(first, first + self.seeds):
+            cfg = copy.deepcopy(self.cfg)
+            cfg.merge_from_dict(dict(randomness=dict(seed=seed)))
+            trainings.append(replace(self, name=f'{self.name}, seed {seed}', cfg=cfg, seeds=1))
+        return trainings
+
+    @property
+    def head(self) -> dict:
+        """The config of the head that predicts keypoints."""
+        return pose_head_cfg(self.cfg)
 
     def build_codec(self):
         """The codec of the head."""
         init_default_scope(self.cfg.get('default_scope', 'mmpose'))
-        return KEYPOINT_CODECS.build(self.cfg.model.head.decoder)
+        return KEYPOINT_CODECS.build(self.head.decoder)
 
     def equivalent_codec(self) -> Optional[TensorCodec]:
         """The codec of this package that reads the head's outputs: its own,
         or the one that corresponds to a stock codec. None: there is none."""
         codec, loss = self.build_codec(), None
-        if isinstance(codec, SimCCLabel) and self.cfg.model.head.get('loss'):
+        if isinstance(codec, SimCCLabel) and self.head.get('loss'):
             try:  # it says what the outputs mean
-                loss = MODELS.build(self.cfg.model.head.loss)
+                loss = MODELS.build(self.head.loss)
             except Exception as error:  # of anybody's code
                 raise CompareError(f'{self.name}: `model.head.loss`: {describe(error)}') from error
         try:
@@ -85,7 +107,7 @@ class Run:
         if isinstance(codec, BaseHeatmapCodec):
             biased = 'unbiased' if codec.unbiased else 'biased'
             return f'heatmap, {biased}' + (', UDP' if codec.use_udp else '')
-        return self.cfg.model.head.decoder.type
+        return self.head.decoder.type
 
     @property
     def boxes(self) -> str:
@@ -120,8 +142,7 @@ def read_config(name: str) -> Config:
         cfg = load_config(name)
     except ValueError as error:
         raise CompareError(' '.join(str(error).split())) from error
-    decoder = cfg.model.get('head', {}).get('decoder')
-    if not isinstance(decoder, dict):
+    if not isinstance(pose_head_cfg(cfg).get('decoder'), dict):
         raise CompareError(f'config {name}: the head has no codec as `decoder`')
     try:
         check_frames(cfg)
@@ -193,10 +214,65 @@ def use_annotated_boxes(cfg: Config) -> None:
 def use_split(cfg: Config) -> None:
     """Test on the training data and their annotated boxes, in place."""
     train = _datasets(cfg, 'train')[0]
+    _test_on(cfg, _path(train, train['ann_file']))
+
+
+def use_hold_out(cfg: Config, folder: Path) -> None:
+    """Train on four fifths of the training images and test on the others, in
+    place.
+
+    Args:
+        cfg (Config): The config.
+        folder (Path): Gets the annotations.
+
+    Raises:
+        CompareError: The annotations cannot be split.
+    """
+    train = _datasets(cfg, 'train')[0]
+    path = _path(train, train['ann_file'])
+    try:
+        kept, held_out = hold_out(path, folder)
+    except (OSError, ValueError) as error:
+        raise CompareError(f'hold-out of the training data: {error}') from error
+    train['ann_file'] = str(kept.resolve())
+    _test_on(cfg, held_out.resolve())
+
+
+def set_schedule(cfg: Config, lr: Optional[float] = None, epochs: Optional[int] = None) -> None:
+    """Change the learning rate, and the number of epochs with the schedules
+    that count them, in place.
+
+    Raises:
+        CompareError: The config does not have what is to be changed.
+    """
+    if lr is not None:
+        optimizer = cfg.optim_wrapper.get('optimizer')
+        if not isinstance(optimizer, dict):
+            raise CompareError('lr: the config has no `optim_wrapper.optimizer`')
+        optimizer['lr'] = lr
+    if epochs is None:
+        return
+    if not cfg.train_cfg.get('max_epochs'):
+        raise CompareError('epochs: the config has no `train_cfg.max_epochs`')
+    stretch = epochs / cfg.train_cfg.max_epochs
+    cfg.train_cfg.max_epochs = epochs
+    for scheduler in cfg.get('param_scheduler') or ():
+        if scheduler.get('by_epoch', True):
+            for name in ('begin', 'end', 'T_max', 'step_size'):
+                if name in scheduler:
+                    scheduler[name] = round(stretch * scheduler[name])
+            if 'milestones' in scheduler:
+                scheduler['milestones'] = [round(stretch * m) for m in scheduler['milestones']]
+
+
+def _test_on(cfg: Config, ann_file: Path) -> None:
+    """Test on other annotations of the training images and annotated boxes."""
+    train = _datasets(cfg, 'train')[0]
     test = _datasets(cfg, 'test')[0]
-    old, new = _path(test, test['ann_file']), _path(train, train['ann_file'])
-    for name in ('data_root', 'ann_file', 'data_prefix'):
+    old, new = _path(test, test['ann_file']), ann_file
+    for name in ('data_root', 'data_prefix'):
         test[name] = train[name]
+    test['ann_file'] = str(ann_file)
     test['bbox_file'] = ''
     for node in _dicts(cfg.test_evaluator):
         if node.get('ann_file') and Path(node['ann_file']) == old:
@@ -259,11 +335,12 @@ def _data_identity(cfg: Config, split: str, content: Content) -> Any:
 
 def _network_identity(cfg: Config) -> dict:
     """The network, without what only decodes its output."""
-    model = cfg.to_dict()['model']
-    decoder = model['head'].pop('decoder')
+    cfg = cfg.to_dict()
+    model, head = cfg['model'], pose_head_cfg(cfg)
+    decoder = head.pop('decoder')
     for name in ('input_size', 'simcc_split_ratio'):
         if name in decoder:  # by default the head's are the codec's
-            model['head'].setdefault(name, decoder[name])
+            head.setdefault(name, decoder[name])
     model.pop('test_cfg', None)
     return Content().of(model)
 
@@ -295,7 +372,7 @@ def training_identity(run: Run, processes: int = 1, content: Optional[Content] =
             versions(),
             processes,
             _network_identity(cfg),
-            _label_identity(cfg.model.head.decoder),
+            _label_identity(run.head.decoder),
             _data_identity(cfg, 'train', content),
             content.of(schedule),
         ]

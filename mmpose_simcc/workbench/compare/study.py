@@ -14,12 +14,23 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import KEYPOINT_CODECS
 
 from ...config import set_representation
+from ...utils.inference import pose_head_cfg
+from ..metrics import value_names
 from .comparison import compare
 from .decoders import Decoder
 from .errors import CompareError
+from .evaluation import build_metrics, result_key
 from .launch import Launcher
-from .runs import Run, read_config, use_annotated_boxes, use_data, use_split
-from .tables import Row
+from .runs import (
+    Run,
+    read_config,
+    set_schedule,
+    use_annotated_boxes,
+    use_data,
+    use_hold_out,
+    use_split,
+)
+from .tables import COSTS, Row, find_key
 
 
 @dataclass
@@ -41,8 +52,13 @@ class Study:
         decoders (list, optional): Names, or codecs with a ``name``; ``each``
             in such a codec names arguments to vary. See
             :func:`~mmpose_simcc.workbench.compare.decoders.decoders_of`.
-        split (str): ``'test'``, or ``'train'`` to evaluate on the training
-            data.
+        schedule (dict): Of ``lr`` (the optimizer's) and ``epochs`` (the
+            learning rate's schedule is stretched with them) values to vary,
+            all combinations.
+        seeds (int): How often each model is trained.
+        split (str): ``'test'``; ``'train'`` to evaluate on the training data;
+            ``'hold_out'`` to train on four fifths of the training images and
+            evaluate on the others, by which a recipe may be chosen.
         evaluator (dict, optional): Metrics in place of the configs' own.
         title (str): What is studied.
         claim (str): What the paper finds.
@@ -65,6 +81,8 @@ class Study:
     models: List[Union[str, dict]]
     codec: Union[Dict[str, list], List[dict]] = field(default_factory=dict)
     decoders: Optional[List[Decoder]] = None
+    schedule: Dict[str, list] = field(default_factory=dict)
+    seeds: int = 1
     split: str = 'test'
     evaluator: Optional[dict] = None
     title: str = 'Comparison'
@@ -120,14 +138,18 @@ def named_models(specs: Sequence[str]) -> List[dict]:
     return list(models.values())
 
 
-def load_study(path: str, full: bool = False) -> Study:
+VARIANTS = ('full', 'faces')
+SPLITS = ('test', 'train', 'hold_out')
+
+
+def load_study(path: str, variant: Optional[str] = None) -> Study:
     """Read a study file.
 
     Args:
         path (str): A YAML, JSON or Python file with :class:`Study`'s
             attributes. Configs are relative to its folder.
-        full (bool): Whether its part ``full`` (the models and sizes of the
-            paper) replaces the others.
+        variant (str, optional): Its part that replaces the others: ``full``
+            (the models and sizes of the paper) or ``faces`` (photographs).
 
     Returns:
         Study: The study.
@@ -141,23 +163,32 @@ def load_study(path: str, full: bool = False) -> Study:
         content = Config.fromfile(path).to_dict()
     except Exception as error:  # a file of any kind: anything may happen
         raise CompareError(f'study {path}: {error}') from error
-    overrides = content.pop('full', None)
-    if full:
-        if not overrides:
-            raise CompareError(f'study {path} has no part `full`')
-        content.update(overrides)
+    overrides = {name: content.pop(name, None) for name in VARIANTS}
+    if variant:
+        if not overrides[variant]:
+            raise CompareError(f'study {path} has no part `{variant}`')
+        content.update(overrides[variant])
     allowed = [f.name for f in fields(Study) if f.name != 'folder']
     for name in content:
         if name not in allowed:
             raise CompareError(
-                f'study {path}: `{name}` is not one of {", ".join(allowed)} and full'
+                f'study {path}: `{name}` is not one of {", ".join([*allowed, *VARIANTS])}'
             )
+    if content.get('split', 'test') not in SPLITS:
+        raise CompareError(
+            f'study {path}: `split` is {content["split"]!r}, must be one of {", ".join(SPLITS)}'
+        )
     if not content.get('models'):
         raise CompareError(f'study {path} has no `models`')
     return Study(folder=Path(path).parent, **content)
 
 
-def study_runs(study: Study, data_root: Optional[str] = None, gt_boxes: bool = False) -> List[Run]:
+def study_runs(
+    study: Study,
+    data_root: Optional[str] = None,
+    gt_boxes: bool = False,
+    work_dir: Path = Path(),
+) -> List[Run]:
     """The models of a study, one for each combination that it varies.
 
     Args:
@@ -165,6 +196,8 @@ def study_runs(study: Study, data_root: Optional[str] = None, gt_boxes: bool = F
         data_root (str, optional): Folder in place of the configs'
             ``data_root``.
         gt_boxes (bool): Whether annotated boxes replace detected ones.
+        work_dir (Path): The comparison's folder, which gets the annotations
+            of a hold-out.
 
     Raises:
         CompareError: A config cannot be read or cannot be varied so.
@@ -181,15 +214,19 @@ def study_runs(study: Study, data_root: Optional[str] = None, gt_boxes: bool = F
             use_annotated_boxes(cfg)
         if study.split == 'train':
             use_split(cfg)
+        elif study.split == 'hold_out':
+            use_hold_out(cfg, work_dir / 'hold_out')
         if study.evaluator:
             cfg.test_evaluator = study.evaluator
         name = model.get('name', Path(path).stem)
-        for change in _combinations(cfg, study.codec):
-            run = _vary(name, cfg, change, study)
+        schedules = [dict(zip(study.schedule, v)) for v in product(*study.schedule.values())]
+        for change, schedule in product(_combinations(cfg, study.codec), schedules):
+            run = _vary(name, cfg, change, schedule, study)
             checkpoint = model.get('checkpoint')
             if checkpoint and not Path(checkpoint).is_file():
                 raise CompareError(f'there is no checkpoint {checkpoint}')
             run.checkpoint = checkpoint
+            run.seeds = study.seeds
             run.factors.update(model=name, scheme=run.scheme, **model.get('factors', {}))
             runs[run.name] = run
     return list(runs.values())
@@ -197,7 +234,7 @@ def study_runs(study: Study, data_root: Optional[str] = None, gt_boxes: bool = F
 
 def _combinations(cfg: Config, codec) -> List[dict]:
     init_default_scope(cfg.get('default_scope', 'mmpose'))
-    known = inspect.signature(KEYPOINT_CODECS.get(cfg.model.head.decoder.type)).parameters
+    known = inspect.signature(KEYPOINT_CODECS.get(pose_head_cfg(cfg).decoder.type)).parameters
     if isinstance(codec, dict):
         codec = [dict(zip(codec, values)) for values in product(*codec.values())]
     combinations = []
@@ -208,10 +245,11 @@ def _combinations(cfg: Config, codec) -> List[dict]:
     return combinations
 
 
-def _vary(name: str, cfg: Config, change: dict, study: Study) -> Run:
+def _vary(name: str, cfg: Config, change: dict, schedule: dict, study: Study) -> Run:
     cfg = copy.deepcopy(cfg)
+    set_schedule(cfg, **schedule)
     if change:
-        own = dict(cfg.model.head.decoder)
+        own = dict(pose_head_cfg(cfg).decoder)
         own.pop('heatmap_size', None)  # follows the input size
         change = {k: tuple(v) if isinstance(v, list) else v for k, v in change.items()}
         try:
@@ -219,7 +257,8 @@ def _vary(name: str, cfg: Config, change: dict, study: Study) -> Run:
         except ValueError as error:
             raise CompareError(f'{name} with {change}: {error}') from error
     varied = ', '.join(
-        f'{study.title_of(k).lower()} {study.label(k, v)}' for k, v in change.items()
+        f'{study.title_of(k).lower()} {study.label(k, v)}'
+        for k, v in {**change, **schedule}.items()
     )
     run = Run(f'{name}, {varied}' if varied else name, cfg)
     codec = run.build_codec()
@@ -232,7 +271,7 @@ def _vary(name: str, cfg: Config, change: dict, study: Study) -> Run:
         key: value.tolist() if isinstance(value, np.ndarray) else value
         for key, value in own.items()
     }
-    run.factors.update(change)
+    run.factors.update(change, **schedule)
     return run
 
 
@@ -256,6 +295,25 @@ def expand_decoders(decoders: Optional[List[Decoder]]):
     return expanded, factors
 
 
+def check_metric_names(study: Study, runs: Sequence[Run]) -> None:
+    """See that there are the metrics that a study names, before anything is computed. They are
+    not checked where a metric tells its values only with its results.
+
+    Raises:
+        CompareError: There is no such metric.
+    """
+    columns = study.columns if isinstance(study.columns, (list, tuple)) else []
+    wanted = [name for name in (study.value, *columns) if name and name not in COSTS]
+    keys = []
+    for metric in [metric for run in runs if wanted for metric in build_metrics(run)]:
+        names = value_names(metric)
+        if names is None:
+            return
+        keys += [result_key(metric, name) for name in names]
+    for name in wanted:
+        find_key(name, keys)
+
+
 def run_study(
     study: Study,
     runs: List[Run],
@@ -275,7 +333,12 @@ def run_study(
 
     Returns:
         list[Row]: The rows with all their factors.
+
+    Raises:
+        CompareError: A config, checkpoint or data set does not serve, or there
+            is no metric of a name.
     """
+    check_metric_names(study, runs)
     decoders, factors = expand_decoders(study.decoders)
     rows = compare(runs, work_dir, decoders, launcher, hash_pictures)
     for row in rows:

@@ -6,8 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
+import numpy as np
 from rich.console import Console
 from tabulate import tabulate
 
@@ -31,6 +32,21 @@ MAIN_METRICS = ('AP', 'PCK', 'PCKh', 'tPCK', 'NME', 'EPE', 'AUC')
 
 
 @dataclass
+class Training:
+    """What one training of a run gives with one decoder.
+
+    Attributes:
+        checkpoint (str): The weights.
+        predictions (str): Path of the predictions without suffix.
+        metrics (dict): Values by MMPose's names.
+    """
+
+    checkpoint: str
+    predictions: str
+    metrics: Dict[str, float]
+
+
+@dataclass
 class Row:
     """One decoder of one run.
 
@@ -44,12 +60,11 @@ class Row:
         gflops (float): 10**9 multiply-adds that are really done.
         forward_ms (float): Median time of one image through the network.
         decode_ms (float): Median time of decoding one image.
-        metrics (dict): Values by MMPose's names.
-        checkpoint (str): The weights.
-        predictions (str): Path of the predictions without suffix.
+        trainings (list[Training]): One for each seed.
         boxes (str): By which people are cut out.
         test_data (str): Equal for rows that are tested on the same data.
         factors (dict): What a study varies.
+        metrics (dict): Means over the trainings by MMPose's names.
     """
 
     config: str
@@ -61,12 +76,23 @@ class Row:
     gflops: float
     forward_ms: float
     decode_ms: float
-    metrics: Dict[str, float]
-    checkpoint: str
-    predictions: str
+    trainings: List[Training]
     boxes: str = 'annotated'
     test_data: str = ''
     factors: Dict[str, Any] = field(default_factory=dict)
+    metrics: Dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = {
+            key: float(np.mean([training.metrics[key] for training in self.trainings]))
+            for key in self.trainings[0].metrics
+        }
+
+    def spread(self, key: str) -> Optional[float]:
+        """Standard deviation of a metric between trainings; None of one."""
+        if len(self.trainings) == 1:
+            return None
+        return float(np.std([training.metrics[key] for training in self.trainings], ddof=1))
 
     @property
     def size_text(self) -> str:
@@ -76,7 +102,11 @@ class Row:
 
 def shown_metrics(rows: List[Row]) -> Dict[str, str]:
     """The metrics that tables show: their keys and short names."""
-    found = dict.fromkeys(key for row in rows for key in row.metrics)
+    return _shown(key for row in rows for key in row.metrics)
+
+
+def _shown(keys: Iterable[str]) -> Dict[str, str]:
+    found = dict.fromkeys(keys)
     shown = {key: name for key, name in COCO_METRICS.items() if key in found}
     shown.update({key: short_name(key) for key in found if not key.startswith('coco/')})
     return shown
@@ -88,8 +118,17 @@ def _number(value: Optional[float], digits: int) -> str:
 
 
 def _metric_cell(row: Row, key: str) -> str:
-    """As MMPose prints it, but errors in their unit."""
-    return _number(shown_value(row, key) if lower_is_better(key) else row.metrics.get(key), 3)
+    """As MMPose prints it, but errors in their unit; with the spread between
+    trainings."""
+    factor = unit_factor(row, key) if lower_is_better(key) else 1.0
+    return _mean_and_spread(row, key, factor, 3)
+
+
+def _mean_and_spread(row: Row, key: str, factor: float, digits: int) -> str:
+    value = row.metrics.get(key)
+    if value in (None, -1) or len(row.trainings) == 1:
+        return _number(value if value in (None, -1) else factor * value, digits)
+    return f'{factor * value:.{digits}f} ± {factor * row.spread(key):.{digits}f}'
 
 
 def flat_table(rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
@@ -162,8 +201,16 @@ def metric_key(rows: List[Row], name: Optional[str] = None) -> str:
     Raises:
         CompareError: The rows have no such metric.
     """
-    name = name or main_metric(rows)
-    names = {short: key for key, short in shown_metrics(rows).items()}
+    return find_key(name or main_metric(rows), (key for row in rows for key in row.metrics))
+
+
+def find_key(name: str, keys: Iterable[str]) -> str:
+    """MMPose's name of a metric among those that there are, from its short name.
+
+    Raises:
+        CompareError: There is no such metric.
+    """
+    names = {short: key for key, short in _shown(keys).items()}
     if name not in names:
         raise CompareError(f'there is no metric {name}; there are {", ".join(names)}')
     return names[name]
@@ -184,6 +231,18 @@ def shown_value(row: Row, key: str) -> Optional[float]:
 def best_row(rows: Sequence[Row], key: str) -> Row:
     """The best of rows that have a metric."""
     return max(rows, key=lambda row: goodness(row.metrics[key], key))
+
+
+def _metric_column(column: Sequence[Optional[Row]], key: str, comparable: bool) -> List[str]:
+    """A metric of rows in percent or pixels, the best one bold."""
+    values = [row and row.metrics.get(key) for row in column]
+    there = {value for value in values if value not in (None, -1)}
+    best = max(there, key=lambda value: goodness(value, key), default=None)
+    texts = []
+    for row, value in zip(column, values):
+        text = '-' if value is None else _mean_and_spread(row, key, unit_factor(row, key), 2)
+        texts.append(f'**{text}**' if comparable and len(there) > 1 and value == best else text)
+    return texts
 
 
 COSTS = {
@@ -208,17 +267,17 @@ def study_table(study, rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
         labels = tuple(study.label(factor, row.factors.get(factor)) for factor in study.rows)
         groups.setdefault(labels, []).append(row)
     if isinstance(study.columns, str):
-        key = metric_key(rows, study.value)
         names = list(
             dict.fromkeys(
                 study.label(study.columns, row.factors.get(study.columns)) for row in rows
             )
         )
-        values = [
+        shown = [study.value or main_metric(rows)] * len(names)
+        grid = [
             [
                 next(
                     (
-                        shown_value(row, key)
+                        row
                         for row in group
                         if study.label(study.columns, row.factors.get(study.columns)) == name
                     ),
@@ -229,37 +288,32 @@ def study_table(study, rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
             for group in groups.values()
         ]
     else:
-        names = study.columns or list(shown_metrics(rows).values())
-        values = [
-            [
-                COSTS[name](group[0])
-                if name in COSTS
-                else shown_value(group[0], metric_key(rows, name))
-                for name in names
-            ]
-            for group in groups.values()
-        ]
+        names = shown = study.columns or list(shown_metrics(rows).values())
+        grid = [[group[0]] * len(names) for group in groups.values()]
     header = [study.title_of(factor) for factor in study.rows] + [
         title(name) if name in UNITS else name for name in names
     ]
     cells = [[*labels] for labels in groups]
-    metrics = [key] * len(names) if isinstance(study.columns, str) else names
     comparable = len({row.test_data for row in rows}) == 1
-    for metric, column in zip(metrics, zip(*values)):
-        numbers = {v for v in column if isinstance(v, float)}
-        best = max(numbers, key=lambda v: goodness(v, metric), default=None)
-        for line, value in zip(cells, column):
-            text = value if isinstance(value, str) else _number(value, 2)
-            bold = comparable and len(numbers) > 1 and value == best
-            line.append(f'**{text}**' if bold else text)
+    for name, column in zip(shown, zip(*grid)):
+        if name in COSTS:
+            texts = [COSTS[name](row) for row in column]
+        else:
+            texts = _metric_column(column, metric_key(rows, name), comparable)
+        for line, text in zip(cells, texts):
+            line.append(text)
     return header, cells
 
 
-def print_table(rows: List[Row], console: Console) -> None:
+def print_table(rows: List[Row], console: Console, value: Optional[str] = None) -> None:
     """Print the rows in less than 100 columns: a line for each decoder, under
     two for its model. The best value of each metric is marked where all rows
-    have the same test data."""
+    have the same test data. Of several trainings the metric ``value`` (by
+    default the main one) alone has room."""
     metrics = shown_metrics(rows)
+    if any(len(row.trainings) > 1 for row in rows):
+        name = value or main_metric(rows)
+        metrics = {metric_key(rows, name): name}
     best = {}
     if len({row.test_data for row in rows}) == 1:
         best = {
@@ -268,7 +322,10 @@ def print_table(rows: List[Row], console: Console) -> None:
         }
     names = {key: title(key) if lower_is_better(key) else name for key, name in metrics.items()}
     width = max(len(row.decoder) for row in rows) + 2
-    widths = [max(len(name) + 2, 7) for name in names.values()]
+    widths = [
+        max(len(name), *(len(_metric_cell(row, key)) for row in rows)) + 2
+        for key, name in names.items()
+    ]
     console.print(
         f'[bold]{"decoder":{width}}{"decode ms":>12}'
         + ''.join(f'{name:>{size}}' for name, size in zip(names.values(), widths)),

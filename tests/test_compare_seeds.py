@@ -1,0 +1,214 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Several trainings of a model, hold-outs and schedules."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+from test_compare import HEATMAP, load_run, with_random_weights
+from test_compare_study import make_row
+
+from mmpose_simcc.workbench.compare import CompareError, Study, named_models, study_runs
+from mmpose_simcc.workbench.compare.bootstrap import (
+    REPEATS,
+    adjust,
+    draw_trainings,
+    interval,
+    mean_of_drawn,
+    p_value,
+)
+from mmpose_simcc.workbench.compare.report import differences, write_report
+from mmpose_simcc.workbench.compare.runs import set_schedule, training_identity, use_hold_out
+from mmpose_simcc.workbench.compare.study import run_study
+from mmpose_simcc.workbench.compare.tables import Training, flat_table
+from mmpose_simcc.workbench.hold_out import hold_out
+from mmpose_simcc.workbench.toy import make_toy_coco
+
+
+@pytest.fixture(scope='module')
+def toy_root(tmp_path_factory):
+    root = tmp_path_factory.mktemp('toy') / 'data'
+    make_toy_coco(root, train=20, val=8, seed=1, workers=1)
+    return str(root)
+
+
+def trained(values, name='model', **factors):
+    """A row whose trainings have these APs."""
+    row = make_row(values[0], **factors)
+    trainings = [
+        Training(f'{name}-{i}.pth', f'{name}-{i}', {'coco/AP': value})
+        for i, value in enumerate(values)
+    ]
+    return replace(row, trainings=trainings)
+
+
+class TestTrainings:
+    def test_seeds_follow_the_configs_own(self, toy_root):
+        (run,) = study_runs(Study(named_models([HEATMAP]), seeds=3), toy_root)
+        run.cfg.randomness.seed = 5
+        trainings = run.trainings()
+        assert [training.cfg.randomness.seed for training in trainings] == [5, 6, 7]
+        assert len({training.name for training in trainings}) == 3
+        assert training_identity(trainings[0]) == training_identity(run)
+        assert len({training_identity(training) for training in trainings}) == 3
+
+    def test_a_checkpoint_is_one(self, toy_root):
+        run = load_run(HEATMAP, toy_root)
+        run.seeds, run.checkpoint = 3, 'a.pth'
+        assert run.trainings() == [run]
+
+    def test_row_has_mean_and_spread(self):
+        row = trained([0.5, 0.54, 0.58])
+        assert row.metrics['coco/AP'] == pytest.approx(0.54)
+        assert row.spread('coco/AP') == pytest.approx(0.04)
+        _, ((*_, cell),) = flat_table([row])
+        assert cell == '0.540 ± 0.040'
+
+
+class TestResampledTrainings:
+    @pytest.mark.parametrize('T', [2, 3, 5])
+    def test_spread_is_that_of_new_trainings(self, T):
+        """The mean of T trainings varies by sigma / sqrt(T)."""
+        rng = np.random.default_rng(0)
+        drawn = rng.integers(T, size=(REPEATS, T))
+        variances = [
+            mean_of_drawn(np.repeat(rng.normal(0, 2, (T, 1)), REPEATS, 1), drawn).var()
+            for _ in range(2000)
+        ]
+        assert np.mean(variances) == pytest.approx(4 / T, rel=0.1)
+
+    def test_one_training_has_the_noise_of_images_alone(self):
+        samples = np.random.default_rng(0).normal(size=(1, REPEATS))
+        (drawn,) = draw_trainings([trained([0.5])])
+        np.testing.assert_array_equal(mean_of_drawn(samples, drawn), samples[0])
+
+    def test_decoders_of_a_model_stay_paired(self):
+        """A gain of every training alike is certain, however they differ."""
+        values = np.array([[0.4], [0.5], [0.7]])
+        rows = [trained([0.4, 0.5, 0.7]), trained([0.41, 0.51, 0.71])]
+        samples = [
+            mean_of_drawn(np.repeat(v, REPEATS, 1), drawn)
+            for v, drawn in zip((values, values + 0.01), draw_trainings(rows))
+        ]
+        np.testing.assert_allclose(samples[1] - samples[0], 0.01)
+        assert np.ptp(interval(samples[0])) > 0.2
+
+    def test_models_are_drawn_independently(self):
+        drawn = draw_trainings([trained([0.4, 0.5, 0.6], 'a'), trained([0.4, 0.5, 0.6], 'b')])
+        agree = (np.sort(drawn[0]) == np.sort(drawn[1])).all(1).mean()
+        assert agree < 0.3
+
+
+class TestManyComparisons:
+    def test_adjusted_values_reject_as_holm_does(self):
+        rng = np.random.default_rng(0)
+        for _ in range(200):
+            p = rng.uniform(0, 0.1, 6)
+            adjusted = np.array(adjust(p, len(p)))
+            rejected = np.zeros(len(p), bool)
+            for step, place in enumerate(np.argsort(p)):
+                if p[place] > 0.05 / (len(p) - step):
+                    break
+                rejected[place] = True
+            np.testing.assert_array_equal(adjusted <= 0.05, rejected)
+
+    def test_p_value_is_normal(self):
+        samples = np.random.default_rng(0).normal(0.5, 0.2, 100000)
+        assert p_value(0.5, samples) == pytest.approx(2 * norm.sf(2.5), rel=0.05)
+        assert p_value(0, np.zeros(10)) == 1 and p_value(1, np.ones(10)) == 0
+
+    def test_the_best_row_counts_for_all_pairs(self):
+        """Found afterwards it could have been any; named, it is one."""
+        rows = [trained([0.5 + 0.001 * i], f'm{i}', model=str(i)) for i in range(6)]
+        rng = np.random.default_rng(0)
+        samples = [50 + 0.1 * i + rng.normal(0, 0.1, REPEATS) for i in range(6)]
+        picked = differences(Study([], rows=['model']), rows, samples)
+        named = differences(Study([], rows=['model'], baseline=dict(model='5')), rows, samples)
+        for one, other in zip(picked[:-1], named[:-1]):
+            assert one.baseline is other.baseline is rows[5]
+            assert one.difference_range == other.difference_range
+            assert one.p_value >= other.p_value
+        # p = 0.005: too much for one of 15 pairs, not for one of 5 comparisons
+        assert [item.verdict for item in named[:2]] == ['worse', 'worse']
+        assert picked[0].verdict == 'worse' and picked[1].verdict == 'not told apart'
+
+
+class TestHoldOut:
+    def test_parts(self, toy_root, tmp_path):
+        path = Path(toy_root, 'annotations/person_keypoints_train2017.json')
+        whole, *parts = [
+            json.loads(p.read_text()) for p in (path, *hold_out(path, tmp_path / 'parts'))
+        ]
+        ids = [{image['id'] for image in part['images']} for part in parts]
+        assert [len(i) for i in ids] == [16, 4] and not ids[0] & ids[1]
+        for part, of_part in zip(parts, ids):
+            assert {a['image_id'] for a in part['annotations']} <= of_part
+            assert part['categories'] == whole['categories']
+        assert sum(len(part['annotations']) for part in parts) == len(whole['annotations'])
+        assert hold_out(path, tmp_path / 'again')[0].read_text() == json.dumps(parts[0])
+
+    def test_trains_and_tests_on_the_parts(self, toy_root, tmp_path):
+        study = Study(named_models([HEATMAP]), split='hold_out')
+        (run,) = study_runs(study, toy_root, work_dir=tmp_path)
+        test_file = run.cfg.test_dataloader.dataset.ann_file
+        assert 'kept' in run.cfg.train_dataloader.dataset.ann_file
+        assert 'held_out' in test_file and run.cfg.test_evaluator.ann_file == test_file
+        assert run.cfg.test_dataloader.dataset.data_prefix.img == 'train2017/'
+        assert training_identity(run) != training_identity(load_run(HEATMAP, toy_root))
+
+    def test_other_layouts_are_refused(self, toy_root, tmp_path):
+        run = load_run(HEATMAP, toy_root)
+        path = tmp_path / 'mpii.json'
+        path.write_text('[]')
+        run.cfg.train_dataloader.dataset.ann_file = str(path)
+        with pytest.raises(CompareError, match='mpii.json has no `images` and `annotations`'):
+            use_hold_out(run.cfg, tmp_path)
+
+
+class TestSchedule:
+    CONFIG = (
+        'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_hrnet-w32_8xb64-210e_coco-256x192.py'
+    )
+
+    def test_stock_config(self):
+        cfg = load_run(self.CONFIG).cfg
+        set_schedule(cfg, lr=1e-3, epochs=105)
+        warm_up, steps = cfg.param_scheduler
+        assert warm_up.end == 500  # iterations
+        assert (steps.milestones, steps.end) == ([85, 100], 105)
+        assert cfg.train_cfg.max_epochs == 105 and cfg.optim_wrapper.optimizer.lr == 1e-3
+
+    def test_varies_runs(self, toy_root):
+        study = Study(named_models([HEATMAP]), schedule=dict(lr=[1e-3, 2e-3], epochs=[2, 4]))
+        runs = study_runs(study, toy_root)
+        assert [run.factors['lr'] for run in runs] == [1e-3, 1e-3, 2e-3, 2e-3]
+        assert [run.cfg.param_scheduler[1].T_max for run in runs] == [2, 4, 2, 4]
+        assert len({training_identity(run) for run in runs}) == 4
+
+    def test_configs_without_it(self, toy_root):
+        cfg = load_run(HEATMAP, toy_root).cfg
+        cfg.train_cfg = dict(by_epoch=False, max_iters=100)
+        with pytest.raises(CompareError, match='no `train_cfg.max_epochs`'):
+            set_schedule(cfg, epochs=2)
+
+
+def test_page_of_several_trainings(toy_root, tmp_path):
+    """Two random models in place of two trainings of one."""
+    rows = []
+    for seed in range(2):
+        run = with_random_weights(HEATMAP, toy_root, tmp_path, seed=seed)
+        found = run_study(Study([], decoders=['argmax', 'dark']), [run], tmp_path)
+        rows = [
+            replace(row, trainings=[*before, *row.trainings])
+            for row, before in zip(found, ([r.trainings for r in rows] or [[], []]))
+        ]
+    study = Study([], value='PCK', decoders=['argmax', 'dark'])
+    page, *_ = write_report(study, [run], rows, tmp_path / 'out')
+    text = page.read_text()
+    assert 'resamples of the images and of the trainings' in text
+    assert 'Dots in the plot are single trainings' in text and '±' in text
+    assert 'trained once' not in ' '.join(text.split())
+    assert '±' in (tmp_path / 'out/table.md').read_text()
