@@ -23,12 +23,12 @@ import pickle
 import re
 import sys
 import types
-import zipfile
 from collections import Counter
 from importlib.machinery import ModuleSpec
 from typing import Any, Dict, List
 
 import torch
+from torch import serialization
 
 logger = logging.getLogger('mmpose_simcc')
 
@@ -171,9 +171,9 @@ def mend_checkpoint_loading() -> bool:
     """
     from mmengine.logging import HistoryBuffer
 
-    if not LOADS_WEIGHTS_ONLY or HistoryBuffer in torch.serialization.get_safe_globals():
+    if not LOADS_WEIGHTS_ONLY or HistoryBuffer in serialization.get_safe_globals():
         return False
-    torch.serialization.add_safe_globals(_checkpoint_types())
+    serialization.add_safe_globals(_checkpoint_types())
     return True
 
 
@@ -195,10 +195,11 @@ def load_checkpoint(path: str) -> Any:
         return torch.load(path, map_location='cpu', weights_only=True)
     # Before 2.6 torch can be told no types of MMEngine's (2.4) or leaves gaps
     # for crafted files (CVE-2025-32434), but takes another unpickler.
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as content:
-            if any(name.endswith('/constants.pkl') for name in content.namelist()):
-                raise pickle.UnpicklingError('it is a TorchScript program')
+    with open(path, 'rb') as file:
+        if serialization._is_zipfile(file):
+            with serialization._open_zipfile_reader(file) as content:
+                if serialization._is_torchscript_zip(content):
+                    raise pickle.UnpicklingError('it is a TorchScript program')
     restricted = types.SimpleNamespace(
         __name__='pickle',
         Unpickler=_CheckpointUnpickler,
