@@ -17,6 +17,7 @@ warnings.filterwarnings('ignore', module='mm(cv|pose)')
 
 from mmpose_simcc.utils.files import whole_file  # noqa: E402
 from mmpose_simcc.utils.inference import load_config  # noqa: E402
+from mmpose_simcc.utils.processes import end_forks_with_parent  # noqa: E402
 from mmpose_simcc.workbench.calibration import (  # noqa: E402
     calibrate,
     plot_calibration,
@@ -116,6 +117,12 @@ def parse_args():
         'person at sigma 2; the processes share it (default: %(default)s)',
     )
     parser.add_argument(
+        '--hash',
+        action='store_true',
+        help='tell pictures apart by their content, which reads them all (default: by name, size '
+        'and modification time)',
+    )
+    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none',
@@ -135,6 +142,7 @@ def start_processes(launcher):
 
 def main():
     args = parse_args()
+    end_forks_with_parent()
     try:
         start_processes(args.launcher)
         calibration = calibrate(
@@ -151,6 +159,7 @@ def main():
             corner=args.corner,
             smooth=None if args.smooth is None else args.smooth == 'on',
             border=args.border,
+            hash_pictures=args.hash,
         )
         if not is_main_process():
             return
