@@ -2,15 +2,19 @@
 import copy
 import io
 import json
+import os
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import mmpose
 import numpy as np
 import pytest
 import torch
 from conftest import run, run_tool
 from mmengine.config import Config
-from mmpose.registry import DATASETS
+from mmpose.registry import DATASETS, TRANSFORMS
 from rich.console import Console
 from test_compare_metrics import face_run, run_stock, write_faces
 
@@ -61,6 +65,8 @@ from mmpose_simcc.workbench.calibration.windows import (
     weigh_windows_1d,
 )
 from mmpose_simcc.workbench.toy import make_toy_coco
+
+METAINFO = Path(mmpose.__file__).parent / '.mim/configs/_base_/datasets/coco.py'
 
 CORNERS = ('br', 'ur', 'bl', 'ul')
 # whole, fractional, widening the window, past the maximum, nothing left
@@ -647,6 +653,61 @@ def read_shards(people):
     return [dict(np.load(path)) for path in people.shards]
 
 
+@TRANSFORMS.register_module()
+class WithoutRepr:
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, results):
+        return results
+
+
+def move_data(cfg, folder):
+    (folder / 'data').rename(folder / 'moved')
+    cfg.val_dataloader.dataset.data_root = f'{folder}/moved/'
+
+
+def touch_picture(cfg, folder):
+    os.utime(sorted(folder.glob('data/val2017/*.jpg'))[0], ns=(1, 1))
+
+
+def own_sigmas(value):
+    def change(cfg, folder):
+        text = METAINFO.read_text().replace('0.026', value)
+        (folder / 'own.py').write_text('# my own\n' + text)
+        cfg.val_dataloader.dataset.metainfo = dict(from_file=str(folder / 'own.py'))
+
+    return change
+
+
+def edit_annotations(cfg, folder):
+    (path,) = folder.glob('data/annotations/*val2017.json')
+    content = json.loads(path.read_text())
+    content['annotations'][0]['keypoints'][0] += 1
+    path.write_text(json.dumps(content))
+
+
+def change_transform(cfg, folder):
+    cfg.test_dataloader.dataset.pipeline[-1]['value'] = 2
+
+
+def flip_test(cfg, folder):
+    cfg.model.test_cfg.flip_test = not cfg.model.test_cfg.flip_test
+
+
+# what is changed, and whether the same pass serves
+PASSES = {
+    'nothing': (lambda cfg, folder: None, True),
+    'data folder': (move_data, True),
+    'metainfo of the same content': (own_sigmas('0.026'), True),
+    'custom sigmas': (own_sigmas('0.03'), False),
+    'annotations': (edit_annotations, False),
+    'a picture touched': (touch_picture, False),
+    'a transform': (change_transform, False),
+    'flip test': (flip_test, False),
+}
+
+
 class TestCapture:
     def test_no_augmentation_and_annotated_boxes(self, toy):
         cfg, *_ = toy
@@ -710,6 +771,24 @@ class TestCapture:
         first = capture(cfg, checkpoint, records, 'val', tmp_path)
         other = capture(cfg, str(tmp_path / 'other.pth'), records, 'val', tmp_path)
         assert first.shards[0] != other.shards[0]
+
+    @pytest.mark.parametrize('change,same', PASSES.values(), ids=PASSES)
+    def test_what_is_another_pass(self, toy, tmp_path, change, same):
+        cfg, _, checkpoint = toy
+        cfg = copy.deepcopy(cfg)
+        shutil.copytree(
+            Path(cfg.val_dataloader.dataset.data_root),
+            tmp_path / 'data',
+            copy_function=shutil.copy2,
+        )
+        cfg.val_dataloader.dataset.data_root = f'{tmp_path}/data/'
+        # an object by whose address nothing may be told
+        cfg.test_dataloader.dataset.pipeline.append(dict(type='WithoutRepr', value=1))
+        records = build_records(cfg.model.head.decoder, -2)
+        first = capture(cfg, checkpoint, records, 'val', tmp_path / 'work')
+        change(cfg, tmp_path)
+        other = capture(cfg, checkpoint, records, 'val', tmp_path / 'work')
+        assert (first.shards == other.shards) == same
 
     def test_keypoints_are_those_of_the_model(self, toy, tmp_path):
         """The quarter shift from the records, in image pixels, is what the
@@ -899,9 +978,10 @@ class TestTool:
         assert 'No space left on device' in result.stderr.splitlines()[-1]
         assert '.npz' in result.stderr.splitlines()[-1]
         assert out.read_text() == 'earlier'
-        files = [p for p in small_disk.rglob('*') if p.is_file() and p != out]
-        assert [p.name[:12] for p in files] == ['annotations-']
-        json.loads(files[0].read_text())
+        files = sorted(p for p in small_disk.rglob('*') if p.is_file() and p != out)
+        annotations, lock = sorted(files, key=lambda path: path.suffix)
+        assert annotations.name.startswith('annotations-') and lock.suffix == '.lock'
+        json.loads(annotations.read_text())
 
     @pytest.mark.slow
     def test_two_processes_equal_one(self, repo_root, tmp_path):

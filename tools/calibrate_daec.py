@@ -15,6 +15,7 @@ warnings.filterwarnings('ignore', module='mm(cv|pose)')
 
 from mmpose_simcc.utils.files import whole_file  # noqa: E402
 from mmpose_simcc.utils.inference import load_config  # noqa: E402
+from mmpose_simcc.utils.processes import end_forks_with_parent  # noqa: E402
 from mmpose_simcc.workbench.calibration import (  # noqa: E402
     calibrate,
     plot_calibration,
@@ -112,6 +113,12 @@ def parse_args():
         'person at sigma 2; the processes share it (default: %(default)s)',
     )
     parser.add_argument(
+        '--hash',
+        action='store_true',
+        help='tell pictures apart by their content, which reads them all (default: by name, size '
+        'and modification time)',
+    )
+    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none',
@@ -145,6 +152,7 @@ def main():
         launcher = Launcher(args.launcher, args.gpus, args.srun_args)
         command = launcher.command(*sys.argv, '--gpus', '0')
         os.execvp(command[0], command)
+    end_forks_with_parent()
     try:
         join_processes(args.launcher)
         calibration = calibrate(
@@ -161,6 +169,7 @@ def main():
             corner=args.corner,
             smooth=None if args.smooth is None else args.smooth == 'on',
             border=args.border,
+            hash_pictures=args.hash,
         )
         if not is_main_process():
             leave_processes()

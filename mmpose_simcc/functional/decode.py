@@ -334,48 +334,43 @@ def _widened_radius(sigma: float, delta: Delta) -> int:
     return daec_radius(sigma) + max(0, -math.floor(lowest))
 
 
+_MIRRORED_ONLY = dict(clip=False, symmetric=True)
 _CUTS_UPPER = dict(br=(True, True), ur=(True, False), bl=(False, True), ul=(False, False))
-_CENTRED = dict(clip=False, symmetric=True)
 
 
-def _daec_weights(
-    offsets: Array,
-    locs: Array,
-    size: int,
-    sigma: float,
-    delta: Array,
-    cut_upper: bool,
-    centred: bool,
-) -> Array:
+def _daec_weights(offsets: Array, sigma: float, delta: Array, cut_upper: bool) -> Array:
     """Which cells along an axis count in DAEC's sums: 1 from -e to e - delta (mirrored for a cut
     of the lower bound), and a last one by its part, so that delta may be a fraction.
 
     Args:
-        offsets (Array): Cells from the maximum, shape (M, w); all lie on the axis.
-        locs (Array): Cells of the maxima, int64, shape (M,).
-        size (int): Cells of the axis.
+        offsets (Array): Cells from the maximum, shape (M, w).
         sigma (float): Standard deviation of the label in cells; gives e.
         delta (Array): Error-compensation factors, shape (M,).
         cut_upper (bool): Whether the upper or the lower bound is cut.
-        centred (bool): Whether a cell counts only where the axis has its mirror image about the
-            maximum too.
 
     Returns:
         Array: Shape (M, w).
 
     Example:
         >>> offsets = np.array([[-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0]])  # e = 2 for sigma 0.5
-        >>> locs, delta = np.array([3]), np.array([1.5])
-        >>> _daec_weights(offsets, locs, 7, 0.5, delta, cut_upper=True, centred=False)
+        >>> _daec_weights(offsets, 0.5, np.array([1.5]), True)
         array([[0. , 1. , 1. , 1. , 0.5, 0. , 0. ]])
     """
     e = daec_radius(sigma)
     outwards = offsets if cut_upper else -offsets
-    weights = (e - delta[:, None] - outwards + 1).clip(0, 1) * (outwards >= -e)
-    if not centred:
-        return weights
+    return (e - delta[:, None] - outwards + 1).clip(0, 1) * (outwards >= -e)
+
+
+def _is_mirrored(offsets: Array, locs: Array, size: int) -> Array:
+    """Whether the map has each cell's mirror image about the maximum too, shape (M, w).
+
+    Args:
+        offsets (Array): Cells from the maximum, shape (M, w).
+        locs (Array): Cells of the maxima, int64, shape (M,).
+        size (int): Cells of the axis.
+    """
     nearest_border = namespace(locs).minimum(locs, size - 1 - locs)
-    return weights * (abs(offsets) <= nearest_border[:, None])
+    return abs(offsets) <= nearest_border[:, None]
 
 
 def decode_daec(
@@ -451,10 +446,12 @@ def decode_daec(
     offsets_x = as_array(left[:, None] + arange(width, left) - x[:, None], like=f)
     offsets_y = as_array(top[:, None] + arange(height, top) - y[:, None], like=f)
     upper_x, upper_y = _CUTS_UPPER[corner]
-    centred = _CENTRED[border]
-    H, W = map(int, maps.shape[1:])
-    weights_x = _daec_weights(offsets_x, x, W, sigma, deltas[:, 0], upper_x, centred)
-    weights_y = _daec_weights(offsets_y, y, H, sigma, deltas[:, 1], upper_y, centred)
+    weights_x = _daec_weights(offsets_x, sigma, deltas[:, 0], upper_x)
+    weights_y = _daec_weights(offsets_y, sigma, deltas[:, 1], upper_y)
+    if _MIRRORED_ONLY[border]:
+        H, W = map(int, maps.shape[1:])
+        weights_x = weights_x * _is_mirrored(offsets_x, x, W)
+        weights_y = weights_y * _is_mirrored(offsets_y, y, H)
     columns = weights_x * (weights_y[:, None, :] @ f)[:, 0]  # sums of f along y, in the window
     rows = weights_y * (f @ weights_x[:, :, None])[:, :, 0]
     sums = xp.stack([(columns * offsets_x).sum(-1), (rows * offsets_y).sum(-1)], -1)
@@ -502,7 +499,6 @@ def decode_daec_1d(
     sigma: float,
     delta: Delta,
     cut_upper: bool = True,
-    border: str = 'clip',
 ) -> Array:
     """:func:`decode_daec` along one axis, for SimCC probabilities.
 
@@ -513,7 +509,6 @@ def decode_daec_1d(
         delta (float | sequence | Array): Error-compensation factor in bins, several broadcast to
             (...).
         cut_upper (bool): Whether the upper or the lower bound is cut.
-        border (str): 'clip' or 'symmetric'.
 
     Returns:
         Array: Coordinates in bins, shape (...).
@@ -530,7 +525,7 @@ def decode_daec_1d(
     p = window.clip(LOWEST)
     offsets = as_array(left[:, None] + arange(p.shape[-1], left) - x[:, None], like=p)
     deltas = xp.broadcast_to(as_array(delta, like=p), locs.shape).reshape(-1)
-    weighted = p * _daec_weights(offsets, x, L, sigma, deltas, cut_upper, _CENTRED[border])
+    weighted = p * _daec_weights(offsets, sigma, deltas, cut_upper)
     mean = (weighted * offsets).sum(-1) / weighted.sum(-1)
     mean = xp.where(xp.isfinite(mean), mean, 0.0)
     return as_array(locs, like=mean) + mean.reshape(locs.shape)

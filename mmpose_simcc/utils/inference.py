@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Configs, models and network outputs of top-down estimators."""
 
+import os
 import re
 from collections import OrderedDict
 from contextlib import contextmanager
@@ -11,14 +12,13 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader
 from mmengine.utils import is_installed
 from mmpose.models import TopdownPoseEstimator, build_pose_estimator
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 from torch import Tensor, nn
 
-from .compat import why_refused
+from .compat import load_checkpoint, why_refused
 
 
 def describe(error: Exception) -> str:
@@ -153,9 +153,7 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
             message names the first entry that differs.
     """
     try:
-        loaded = CheckpointLoader.load_checkpoint(
-            str(checkpoint), map_location='cpu', logger='silent'
-        )
+        loaded = load_checkpoint(os.path.expanduser(checkpoint))
     except Exception as error:  # unpickling raises nearly anything
         raise ValueError(f'checkpoint {checkpoint} cannot be read: {why_refused(error)}') from error
     loaded = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}

@@ -30,6 +30,11 @@ class Launcher:
     processes: int = 1
     srun_args: str = ''
 
+    @property
+    def world_size(self) -> int:
+        """Processes that share a program's work."""
+        return 1 if self.name == 'none' else self.processes
+
     def command(self, *program: str) -> List[str]:
         """The command that starts a program, which is told ``--launcher``.
 

@@ -484,6 +484,7 @@ def calibrate(
     corner: Optional[str] = None,
     smooth: Optional[bool] = None,
     border: Optional[str] = None,
+    hash_pictures: bool = False,
 ) -> Calibration:
     """Learn DAEC's factor for a trained model.
 
@@ -512,6 +513,8 @@ def calibrate(
             default as in the config's codec, else False.
         border (str, optional): What windows do at the map's border, 'clip' or
             'symmetric'. By default as in the config's codec, else 'clip'.
+        hash_pictures (bool): Whether pictures count by their content, for
+            which all are read; else by size and modification time.
 
     Returns:
         Calibration: The factors at every granularity, and the chosen one.
@@ -547,7 +550,7 @@ def calibrate(
             f'one of {[tuple(s) for s in records.settings]}',
         )
 
-    people = capture(cfg, checkpoint, records, split, work_dir, subset)
+    people = capture(cfg, checkpoint, records, split, work_dir, subset, hash_pictures)
     deltas = candidate_deltas(records.low, high, step)
     calibration = learn(cfg, people, records, setting, deltas, holdout, metric)
     calibration.source = dict(

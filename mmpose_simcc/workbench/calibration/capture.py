@@ -7,8 +7,8 @@ and several processes share the shards. What a shard holds does not depend on
 who made it.
 """
 
+import contextlib
 import copy
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,13 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.dist import all_gather_object, barrier, get_dist_info, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    barrier,
+    broadcast_object_list,
+    get_dist_info,
+    is_main_process,
+)
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
@@ -28,6 +34,8 @@ from ...utils.checks import invalid
 from ...utils.console import Progress, Task, quiet, track
 from ...utils.files import file_sha256, save_arrays, whole_file
 from ...utils.inference import build_model, load_weights, network_outputs
+from ...utils.processes import only_here
+from ..identity import Content, digest, versions
 from .records import Arrays, reference_keypoints
 
 SHARD_PEOPLE = 256
@@ -88,6 +96,7 @@ def without_outlines(path: Path, work_dir: Path) -> Path:
         return path
     copied = (work_dir / f'annotations-{file_sha256(path)[:12]}.json').resolve()
     if is_main_process() and not copied.is_file():
+        copied.parent.mkdir(parents=True, exist_ok=True)
         content = json.loads(path.read_text(), object_hook=_drop_outline)
         with whole_file(copied) as unfinished, open(unfinished, 'w') as file:
             json.dump(content, file)
@@ -105,24 +114,21 @@ def _annotations(cfg: Config, split: str) -> Path:
     return Path(dataset.get('data_root') or '', dataset.ann_file)
 
 
-def build_dataset(cfg: Config, split: str, work_dir: Optional[Path] = None):
+def dataset_config(cfg: Config, split: str) -> Config:
     """A split of a config's data as it is tested: annotated boxes, the test
     pipeline, no augmentation.
 
     Args:
         cfg (Config): Config of a top-down model.
         split (str): 'train', 'val' or 'test'.
-        work_dir (Path, optional): Where it reads annotations without outlines
-            from, see :func:`without_outlines`.
 
     Returns:
-        BaseDataset: The data set.
+        ConfigDict: Config of the data set.
 
     Raises:
         ValueError: The split is not one data set with an annotation file, or
             the file is not there.
     """
-    init_default_scope(cfg.get('default_scope', 'mmpose'))
     dataset = copy.deepcopy(cfg[f'{split}_dataloader'].dataset)
     if not dataset.get('ann_file'):
         raise invalid(
@@ -139,6 +145,20 @@ def build_dataset(cfg: Config, split: str, work_dir: Optional[Path] = None):
         path = Path(dataset.get('data_root') or '', name)
         if not path.exists():
             raise ValueError(f'the {split} data are not here: there is no {path}')
+    return dataset
+
+
+def build_dataset(cfg: Config, split: str, work_dir: Optional[Path] = None):
+    """The data set of :func:`dataset_config`.
+
+    Args:
+        cfg (Config): Config of a top-down model.
+        split (str): 'train', 'val' or 'test'.
+        work_dir (Path, optional): Where it reads annotations without outlines
+            from, see :func:`without_outlines`.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
+    dataset = dataset_config(cfg, split)
     if work_dir is not None:
         dataset.ann_file = str(without_outlines(_annotations(cfg, split), work_dir))
     with quiet():
@@ -261,30 +281,38 @@ def load_people(shards: List[Path], metainfo: Dict[str, Any], ann_file: str) -> 
 
 
 def _identity(
-    cfg: Config, checkpoint: str, dataset, indices: np.ndarray, batch_size: int, records
+    cfg: Config,
+    checkpoint: str,
+    split: str,
+    indices: np.ndarray,
+    batch_size: int,
+    records,
+    content: Content,
 ) -> str:
     """Name of a pass: equal when its shards would be."""
-    data = cfg.to_dict()
-    described = json.dumps(
+    return digest(
         [
+            versions(),
             file_sha256(checkpoint),
-            data['model'],
-            file_sha256(dataset.ann_file),
-            dataset.data_prefix,
-            repr(dataset.pipeline),
+            content.of(cfg.to_dict()['model']),
+            content.of(dataset_config(cfg, split)),
+            indices,
             batch_size,
             SHARD_PEOPLE,
             records.identity,
             records.half_width,
-        ],
-        sort_keys=True,
-        default=str,
+        ]
     )
-    return hashlib.sha256(described.encode() + indices.tobytes()).hexdigest()[:12]
 
 
 def capture(
-    cfg: Config, checkpoint: str, records, split: str, work_dir: Path, subset: Optional[int] = None
+    cfg: Config,
+    checkpoint: str,
+    records,
+    split: str,
+    work_dir: Path,
+    subset: Optional[int] = None,
+    hash_pictures: bool = False,
 ) -> People:
     """Run a model over data and keep the windows around its maxima.
 
@@ -299,6 +327,8 @@ def capture(
             has to see.
         subset (int, optional): About how many people, see
             :func:`choose_subset`.
+        hash_pictures (bool): Whether pictures count by their content, for
+            which all are read; else by size and modification time.
 
     Returns:
         People: In every process, all of them.
@@ -308,7 +338,6 @@ def capture(
     """
     model = build_model(cfg)
     load_weights(model, checkpoint)
-    work_dir.mkdir(parents=True, exist_ok=True)
     dataset = build_dataset(cfg, split, work_dir)
     indices = choose_subset(
         np.array([dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]), subset
@@ -317,27 +346,35 @@ def capture(
         raise ValueError(f'there is nobody in {_annotations(cfg, split)}')
     loader_cfg = cfg.get('test_dataloader') or cfg.val_dataloader
     batch_size = loader_cfg.batch_size
-    folder = work_dir / _identity(cfg, checkpoint, dataset, indices, batch_size, records)
-    folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(indices), SHARD_PEOPLE)
-    shards = [folder / f'{start:08d}.npz' for start in starts]
-    missing = [
-        (path, indices[start : start + SHARD_PEOPLE])
-        for path, start in zip(shards, starts)
-        if not path.is_file()
-    ]
     rank, world_size = get_dist_info()
-    missing = missing[rank::world_size]
-    if missing:
-        _run(
-            model.to(get_device()),
-            dataset,
-            missing,
-            batch_size,
-            loader_cfg.get('num_workers', 0),
-            records,
-        )
-    barrier()
+    with contextlib.ExitStack() as stack:
+        name = [None]
+        if rank == 0:  # for all: it looks at every picture
+            content = Content(hash_pictures)
+            name = [_identity(cfg, checkpoint, split, indices, batch_size, records, content)]
+            work_dir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_here(work_dir / f'{name[0]}.lock', 'forward pass'))
+        broadcast_object_list(name)
+        folder = work_dir / name[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        shards = [folder / f'{start:08d}.npz' for start in starts]
+        missing = [
+            (path, indices[start : start + SHARD_PEOPLE])
+            for path, start in zip(shards, starts)
+            if not path.is_file()
+        ]
+        missing = missing[rank::world_size]
+        if missing:
+            _run(
+                model.to(get_device()),
+                dataset,
+                missing,
+                batch_size,
+                loader_cfg.get('num_workers', 0),
+                records,
+            )
+        barrier()
     return load_people(shards, dict(dataset.metainfo), str(_annotations(cfg, split)))
 
 

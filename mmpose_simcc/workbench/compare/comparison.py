@@ -6,20 +6,21 @@ import json
 import platform
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from mmengine.device import get_device
 
 from ...utils.files import file_sha256
 from ...utils.inference import build_model, model_input_size
-from ...version import __version__
+from ...utils.processes import only_here
 from ..complexity import count_complexity
+from ..identity import Content, digest, versions
 from ..launcher import Launcher
 from .decoders import Decoder, decoders_of
 from .evaluation import RESULTS, build_metrics, evaluate, load_model, result_file
 from .launch import call, find_training, train
-from .runs import Run, check_data, digest, forward_identity, network_identity, training_identity
+from .runs import Run, check_data, forward_identity, network_identity, training_identity
 from .tables import Row, Training
 from .timing import save_times
 
@@ -29,11 +30,13 @@ def compare(
     work_dir: Path,
     decoders: Optional[Sequence[Decoder]] = None,
     launcher: Optional[Launcher] = None,
+    hash_pictures: bool = False,
 ) -> List[Row]:
     """Compare decoders and models.
 
-    What was done before with the same resolved config, weights and data (by
-    content) is read from ``work_dir``; an interrupted training goes on.
+    What was done before with the same resolved config, weights, data and
+    versions is read from ``work_dir``; an interrupted training goes on. Several
+    processes may share ``work_dir``: what one of them does the others wait for.
 
     Args:
         runs (list[Run]): The models, with different names; those with several
@@ -45,6 +48,8 @@ def compare(
         launcher (Launcher, optional): Starts the processes of trainings and
             evaluations; by default a training has one of its own, and an
             evaluation this one.
+        hash_pictures (bool): Whether pictures count by their content, for
+            which all are read; else by size and modification time.
 
     Returns:
         list[Row]: A row for each decoder of each run.
@@ -53,83 +58,90 @@ def compare(
         CompareError: A config, checkpoint or data set does not serve.
     """
     work_dir, launcher = Path(work_dir), launcher or Launcher()
-    (work_dir / 'results').mkdir(parents=True, exist_ok=True)
+    for name in ('results', 'locks'):
+        (work_dir / name).mkdir(parents=True, exist_ok=True)
     codecs = [decoders_of(run, decoders) for run in runs]
     for run in runs:  # before hours of training
         check_data(run, 'test')
         build_metrics(run)
         if not run.checkpoint:
             check_data(run, 'train')
-    trainings = [
-        (training, of_run) for run, of_run in zip(runs, codecs) for training in run.trainings()
+    content = Content(hash_pictures)
+    works = [
+        [_work(training, of_run, launcher, content, work_dir) for training in run.trainings()]
+        for run, of_run in zip(runs, codecs)
     ]
-    prefixes = []
-    for run, of_run in trainings:
-        weights = file_sha256(run.checkpoint) if run.checkpoint else training_identity(run)
-        forward = forward_identity(run, weights)
-        prefixes.append(
-            {
-                name: work_dir
-                / 'results'
-                / digest([__version__, RESULTS, forward, _by_content(codec)])
-                for name, codec in of_run.items()
-            }
-        )
-    todo = [
-        {
-            name: codec
-            for name, codec in of_run.items()
-            if not result_file(of_prefix[name]).is_file()
-        }
-        for (_, of_run), of_prefix in zip(trainings, prefixes)
-    ]
-    for (run, _), missing in zip(trainings, todo):
-        if missing and run.checkpoint:
-            load_model(run, run.checkpoint)
+    todo = [work for of_run in works for work in of_run if work.missing]
+    for work in todo:
+        if work.run.checkpoint:
+            load_model(work.run, work.run.checkpoint)
     launched = {
-        training_identity(run): run
-        for (run, _), missing in zip(trainings, todo)
-        if missing and not run.checkpoint and not find_training(run, work_dir)
+        work.training: work.run
+        for work in todo
+        if work.training and not find_training(work.training, work_dir)
     }
     if launched:
-        train(list(launched.values()), work_dir, launcher)
-    for (run, _), of_run, of_prefix in zip(trainings, todo, prefixes):
-        # an earlier run may have computed the same rows
-        missing = {
+        train(launched, work_dir, launcher)
+    for work in todo:
+        if not work.missing:  # an earlier run had the same rows
+            continue
+        with only_here(work_dir / 'locks' / f'{work.forward}.lock', f'evaluate {work.run.name}'):
+            _evaluate(work, work_dir, launcher)
+    prefixes = [[work.prefixes for work in of_run] for of_run in works]
+    return _collect(runs, codecs, prefixes, work_dir, launcher)
+
+
+class _Work(NamedTuple):
+    """What one forward pass serves.
+
+    Attributes:
+        run (Run): Its weights are a checkpoint or those of one training.
+        decoders (dict): Codec configs by name.
+        training (str, optional): Identity of the training.
+        forward (str): Identity of the forward pass.
+        prefixes (dict): For each decoder, where its files go.
+    """
+
+    run: Run
+    decoders: Dict[str, dict]
+    training: Optional[str]
+    forward: str
+    prefixes: Dict[str, Path]
+
+    @property
+    def missing(self) -> Dict[str, dict]:
+        """The decoders without a result."""
+        return {
             name: codec
-            for name, codec in of_run.items()
-            if not result_file(of_prefix[name]).is_file()
+            for name, codec in self.decoders.items()
+            if not result_file(self.prefixes[name]).is_file()
         }
-        if missing:
-            _evaluate(run, missing, of_prefix, work_dir, launcher)
-    by_training = iter(prefixes)
-    of_runs = [[next(by_training) for _ in run.trainings()] for run in runs]
-    return _collect(runs, codecs, of_runs, work_dir, launcher)
 
 
-def _by_content(codec: dict) -> dict:
-    """A codec with files (of learned factors) replaced by their content."""
-    return {
-        name: file_sha256(value) if isinstance(value, str) and Path(value).is_file() else value
-        for name, value in codec.items()
+def _work(
+    run: Run, decoders: Dict[str, dict], launcher: Launcher, content: Content, work_dir: Path
+) -> _Work:
+    training = None if run.checkpoint else training_identity(run, launcher.world_size, content)
+    forward = forward_identity(run, training or file_sha256(run.checkpoint), content)
+    prefixes = {
+        name: work_dir / 'results' / digest([RESULTS, forward, content.of(codec)])
+        for name, codec in decoders.items()
     }
+    return _Work(run, decoders, training, forward, prefixes)
 
 
-def _evaluate(
-    run: Run,
-    decoders: Dict[str, dict],
-    prefixes: Dict[str, Path],
-    work_dir: Path,
-    launcher: Launcher,
-) -> None:
+def _evaluate(work: _Work, work_dir: Path, launcher: Launcher) -> None:
     """Evaluate in the processes of a launcher, or in this one."""
-    checkpoint = run.checkpoint or find_training(run, work_dir)
-    arguments = (run, str(checkpoint), decoders, {name: prefixes[name] for name in decoders})
+    decoders = work.missing  # another process may have computed some
+    if not decoders:
+        return
+    checkpoint = str(work.run.checkpoint or find_training(work.training, work_dir))
+    arguments = (work.run, checkpoint, decoders, work.prefixes)
     if launcher.name == 'none':
         evaluate(*arguments)
     else:
-        folder = work_dir / 'calls' / digest([path.name for path in arguments[-1].values()])
-        call(evaluate, arguments, f'evaluate {run.name}', folder, launcher)
+        folder = work_dir / 'calls' / work.forward
+        call(evaluate, arguments, f'evaluate {work.run.name}', folder, launcher)
 
 
 def _collect(
@@ -183,7 +195,7 @@ def _times(
         [
             [network_identity(run) for run in runs],
             codecs,
-            torch.__version__,
+            versions(),
             get_device(),
             platform.node(),
             torch.get_num_threads(),
@@ -191,15 +203,22 @@ def _times(
     )
     path = work_dir / 'results' / f'times-{session}.json'
     if not path.is_file():
-        arguments = (list(runs), codecs, path)
-        if launcher.name == 'slurm':  # the networks run on other machines than this one
-            call(
-                save_times,
-                arguments,
-                'time side by side',
-                work_dir / 'calls' / path.stem,
-                replace(launcher, processes=1),
-            )
-        else:
-            save_times(*arguments)
+        with only_here(work_dir / 'locks' / f'{session}.lock', 'time all models'):
+            if not path.is_file():
+                _measure(list(runs), codecs, path, work_dir, launcher)
     return json.loads(path.read_text())
+
+
+def _measure(
+    runs: List[Run],
+    codecs: List[Dict[str, dict]],
+    path: Path,
+    work_dir: Path,
+    launcher: Launcher,
+) -> None:
+    if launcher.name == 'slurm':  # networks run on other machines than this one
+        folder = work_dir / 'calls' / path.stem
+        alone = replace(launcher, processes=1)
+        call(save_times, (runs, codecs, path), 'time side by side', folder, alone)
+    else:
+        save_times(runs, codecs, path)

@@ -315,7 +315,11 @@ def check_metric_names(study: Study, runs: Sequence[Run]) -> None:
 
 
 def run_study(
-    study: Study, runs: List[Run], work_dir: Path, launcher: Optional[Launcher] = None
+    study: Study,
+    runs: List[Run],
+    work_dir: Path,
+    launcher: Optional[Launcher] = None,
+    hash_pictures: bool = False,
 ) -> List[Row]:
     """Run a study.
 
@@ -325,6 +329,7 @@ def run_study(
         work_dir (Path): The comparison's folder, see
             :func:`.compare`. Studies that share it share trainings.
         launcher (Launcher, optional): Starts the trainings.
+        hash_pictures (bool): See :func:`.compare`.
 
     Returns:
         list[Row]: The rows with all their factors.
@@ -335,7 +340,7 @@ def run_study(
     """
     check_metric_names(study, runs)
     decoders, factors = expand_decoders(study.decoders)
-    rows = compare(runs, work_dir, decoders, launcher)
+    rows = compare(runs, work_dir, decoders, launcher, hash_pictures)
     for row in rows:
         row.factors = {**row.factors, 'decoder': row.decoder, **factors.get(row.decoder, {})}
     return rows
