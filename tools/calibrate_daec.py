@@ -64,7 +64,7 @@ def parse_args():
         '--metric',
         metavar='NAME',
         help="which of the config's metrics decides, such as coco/AP or "
-        'PCK@0.1 (default: as for its best checkpoint)',
+        'PCK@0.1 (default: as for its best checkpoint); it is of at most 2,500 images of each part',
     )
     parser.add_argument(
         '--range',

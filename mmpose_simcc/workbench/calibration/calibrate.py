@@ -500,7 +500,8 @@ def calibrate(
         holdout (float): Share of the images on which the choices are
             compared; they are fitted on the others.
         metric (str, optional): Which of the config's metrics decides. By
-            default the one that its checkpoints are chosen by.
+            default the one that its checkpoints are chosen by. It is of at
+            most :data:`~.scoring.METRIC_IMAGES` images of each part.
         low (float, optional): Smallest factor, in cells or bins. By default
             -2 cells, as in the paper, or -sigma bins.
         high (float, optional): Largest factor; by default that which ends
