@@ -213,41 +213,49 @@ class _Calibrator:
         self.metric = primary_metric(cfg, names, metric)
 
     def _over_people(
-        self, settings: Iterable[Setting], function, combine, description: str
+        self, members: np.ndarray, settings: Iterable[Setting], function, combine, description: str
     ) -> list:
-        """Apply ``function(records, rows)`` to all people, a few at a time.
+        """Apply ``function(records, rows)`` to people, a few at a time.
 
         Args:
+            members (np.ndarray): Which people, bool, shape (N,).
             settings (iterable[Setting]): By which they will be decoded.
-            function (callable): Of records and the slice of their people.
+            function (callable): Of records and the indices of their people.
             combine (callable): Of a list of results one.
             description (str): What is done.
 
         Returns:
-            list: Combined results of at most 2 PARTS parts, which are the
+            list: Combined results of less than 2 PARTS parts, which are the
             same for any number of processes, in the order of the people.
         """
         names = {name for setting in settings for name in self.records.arrays(setting)}
 
         def on_shard(path: Path, rows: slice):
+            inside = np.flatnonzero(members[rows])
             with np.load(path) as shard:
-                arrays = {name: shard[name] for name in names}
-            for start in range(rows.start, rows.stop, TOGETHER):
-                few = slice(start, min(start + TOGETHER, rows.stop))
-                inside = slice(few.start - rows.start, few.stop - rows.start)
-                yield function({name: array[inside] for name, array in arrays.items()}, few)
+                arrays = {name: shard[name][inside] for name in names}
+            for start in range(0, len(inside), TOGETHER):
+                few = slice(start, start + TOGETHER)
+                records = {name: array[few] for name, array in arrays.items()}
+                yield function(records, rows.start + inside[few])
 
         def on_part(shards):
-            return combine([combine(list(on_shard(*shard))) for shard in shards])
+            return combine([result for shard in shards for result in on_shard(*shard)])
 
-        shards = list(zip(self.people.shards, self.people.slices()))
+        shards = [
+            (path, rows)
+            for path, rows in zip(self.people.shards, self.people.slices())
+            if members[rows].any()
+        ]
         size = max(1, len(shards) // PARTS)
         parts = [shards[start : start + size] for start in range(0, len(shards), size)]
         return distributed_map(on_part, parts, description)
 
-    def _over_predictions(self, decoders: Sequence[_Decoder], function) -> List[np.ndarray]:
+    def _over_predictions(
+        self, members: np.ndarray, decoders: Sequence[_Decoder], function
+    ) -> List[np.ndarray]:
         """Apply ``function(keypoints, rows)`` to what each decoder predicts of
-        all people, (P, K, 2) in image pixels of a few at a time; joined over
+        some people, (P, K, 2) in image pixels of a few at a time; joined over
         the people."""
         learned = [d for d in decoders if d.pairs]
 
@@ -268,10 +276,10 @@ class _Calibrator:
         found = iter(())
         if learned:
             settings = [d.setting for d in learned]
-            found = iter(join(self._over_people(settings, on_records, join, 'decode')))
-        everybody = slice(0, len(self.people))
+            found = iter(join(self._over_people(members, settings, on_records, join, 'decode')))
+        rows = np.flatnonzero(members)
         return [
-            next(found) if d.pairs else function(self.people.arrays[f'by_{d.name}'], everybody)
+            next(found) if d.pairs else function(self.people.arrays[f'by_{d.name}'][rows], rows)
             for d in decoders
         ]
 
@@ -280,9 +288,9 @@ class _Calibrator:
         again."""
         missing = {d.identity: d for d in decoders if (part, d.identity) not in self._metrics}
         scorer = self.scorers[part]
-        counts = np.isin(np.arange(len(self.people)), scorer.rows)
+        members = np.isin(np.arange(len(self.people)), scorer.rows)
         keypoints = self._over_predictions(
-            list(missing.values()), lambda keypoints, rows: keypoints[counts[rows]]
+            members, list(missing.values()), lambda keypoints, rows: keypoints
         )
         values = distributed_map(scorer, keypoints, 'metric')
         for identity, value in zip(missing, values):
@@ -299,22 +307,21 @@ class _Calibrator:
             else:
                 same = np.broadcast_to(deltas[:, None, None], (len(deltas), 1, 2))
                 keypoints = self.records.decode(records, setting, same)
-            fit = self.parts['fit'][rows]
-            similarity = keypoint_similarity(
-                self.people, self.people.to_image(keypoints, rows), rows
-            )
-            return similarity[fit].sum(0, dtype=np.float64)
+            keypoints = self.people.to_image(keypoints, rows)
+            similarity = keypoint_similarity(self.people, keypoints, rows)
+            return similarity.sum(0, dtype=np.float64)
 
         def add(sums):
             return np.sum(sums, axis=0)
 
-        return add(self._over_people([setting], on_records, add, 'search'))
+        return add(self._over_people(self.parts['fit'], [setting], on_records, add, 'search'))
 
     def person_similarity(self, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
         """Summed over each person's keypoints, (N,) for each decoder; what
         is known already is not computed again."""
         missing = {d.identity: d for d in decoders if d.identity not in self._similarity}
         sums = self._over_predictions(
+            np.ones(len(self.people), bool),
             list(missing.values()),
             lambda keypoints, rows: keypoint_similarity(self.people, keypoints, rows).sum(-1),
         )

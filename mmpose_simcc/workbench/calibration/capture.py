@@ -12,7 +12,7 @@ import copy
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Union
 
 import numpy as np
 from mmengine.config import Config
@@ -37,6 +37,8 @@ from ...utils.inference import build_model, load_weights, network_outputs
 from ...utils.processes import only_here
 from ..identity import Content, digest, versions
 from .records import Arrays, reference_keypoints
+
+Rows = Union[slice, np.ndarray]  # some of the people
 
 SHARD_PEOPLE = 256
 WINDOWS = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')  # what stays on disk
@@ -236,8 +238,12 @@ class People:
     @property
     def visible(self) -> np.ndarray:
         """Which keypoints are annotated, shape (N, K)."""
-        visible = self.arrays['gt_keypoints_visible']
-        return visible.reshape(len(self), self.num_keypoints, -1)[..., 0] > 0
+        return self.visible_of(slice(None))
+
+    def visible_of(self, people: Rows) -> np.ndarray:
+        """:attr:`visible` of some people, shape (P, K)."""
+        visible = self.arrays['gt_keypoints_visible'][people]
+        return visible.reshape(len(visible), self.num_keypoints, -1)[..., 0] > 0
 
     @property
     def num_keypoints(self) -> int:
@@ -250,7 +256,7 @@ class People:
             for start in range(0, len(self), SHARD_PEOPLE)
         ]
 
-    def to_image(self, keypoints: np.ndarray, people: slice) -> np.ndarray:
+    def to_image(self, keypoints: np.ndarray, people: Rows) -> np.ndarray:
         """Input-image pixels (P, ..., K, 2) to image pixels."""
         arrays = self.arrays
         shape = (-1, *[1] * (keypoints.ndim - 2), 2)

@@ -13,7 +13,7 @@ from mmpose.registry import METRICS
 
 from ...utils.checks import invalid
 from ...utils.console import quiet
-from .capture import People, read_annotations
+from .capture import People, Rows, read_annotations
 
 # of data without COCO's constants, such as faces: COCO's for eyes
 DEFAULT_SIGMA = 0.025
@@ -23,7 +23,7 @@ HEAD_KEYPOINTS = ('upper_neck', 'head_top')
 METRIC_IMAGES = 2500
 
 
-def keypoint_similarity(people: People, keypoints: np.ndarray, rows: slice) -> np.ndarray:
+def keypoint_similarity(people: People, keypoints: np.ndarray, rows: Rows) -> np.ndarray:
     r"""COCO's keypoint similarity :math:`\exp(-d^2 / (2 s^2 k^2))` of each
     keypoint: the proxy for the metric. It is fast and, unlike a metric with
     thresholds, feels the smallest change. Data without COCO's constants k
@@ -32,7 +32,7 @@ def keypoint_similarity(people: People, keypoints: np.ndarray, rows: slice) -> n
     Args:
         people (People): The truth.
         keypoints (np.ndarray): Image pixels, shape (P, ..., K, 2).
-        rows (slice): Which people they are of.
+        rows (slice | np.ndarray): Which people they are of.
 
     Returns:
         np.ndarray: In [0, 1], 0 where not annotated, shape (P, ..., K).
@@ -50,7 +50,7 @@ def keypoint_similarity(people: People, keypoints: np.ndarray, rows: slice) -> n
     similarity = offset[..., 0] ** 2 + offset[..., 1] ** 2
     similarity /= -scale.reshape(P, *between, K)
     np.exp(similarity, out=similarity)
-    return similarity * people.visible[rows].reshape(P, *between, K)
+    return similarity * people.visible_of(rows).reshape(P, *between, K)
 
 
 def _add_head_sizes(people: People) -> None:
