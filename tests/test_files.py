@@ -17,7 +17,7 @@ from mmpose_simcc.utils.files import whole_file
 from mmpose_simcc.weights.checkpoint import save_checkpoint
 from mmpose_simcc.weights.official import OfficialModel
 from mmpose_simcc.workbench.compare.plots import save
-from mmpose_simcc.workbench.compare.tables import Row, write_tables
+from mmpose_simcc.workbench.compare.tables import Row, Training, write_tables
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 
@@ -46,9 +46,7 @@ def make_rows(number):
             1.0,
             1.0,
             1.0,
-            {'coco/AP': 0.5},
-            'a.pth',
-            f'results/{i}',
+            [Training('a.pth', f'results/{i}', {'coco/AP': 0.5})],
         )
         for i in range(number)
     ]

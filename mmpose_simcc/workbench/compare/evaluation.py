@@ -6,7 +6,7 @@ import json
 import pickle
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, Dict, List, Optional, Sequence
+from typing import BinaryIO, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -76,35 +76,17 @@ def evaluate(
     Raises:
         CompareError: The checkpoint does not fit.
     """
-    cfg = run.cfg
-    model = load_model(run, checkpoint)
-    head = pose_head(model)
-    codecs = {name: KEYPOINT_CODECS.build(decoder) for name, decoder in decoders.items()}
-    with quiet():
-        loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
-        metainfo = loader.dataset.metainfo
-        evaluator = _build_evaluator(run, metainfo)
-
     with contextlib.ExitStack() as stack:
         kept = {
             name: stack.enter_context(tempfile.TemporaryFile(dir=prefixes[name].parent))
-            for name in codecs
+            for name in decoders
         }
-        batches = track(loader, f'evaluate {run.name}')
-        for outputs, samples in network_outputs(model, batches):
-            for name, codec in codecs.items():
-                head.decoder = codec
-                # MMPose tells one tensor from several by their type
-                decoded = head.decode(outputs if len(outputs) > 1 else outputs[0])
-                model.add_pred_to_datasample(decoded, None, samples)
-                evaluator.process(samples)
-                _put_aside(evaluator, kept[name])
-        del evaluator
+        size, metainfo = _decode_all(run, checkpoint, decoders, kept)
         for name, decoder in decoders.items():
             with quiet():
                 evaluator = _build_evaluator(run, metainfo, prefixes[name])
                 _take_back(evaluator, kept[name])
-                metrics = evaluator.evaluate(len(loader.dataset))
+                metrics = evaluator.evaluate(size)
             if is_main_process():
                 result = dict(
                     metrics={key: float(value) for key, value in metrics.items()},
@@ -113,6 +95,33 @@ def evaluate(
                 )
                 with whole_file(result_file(prefixes[name])) as unfinished:
                     unfinished.write_text(json.dumps(result, default=list))
+
+
+def _decode_all(
+    run: Run, checkpoint: str, decoders: Dict[str, dict], kept: Dict[str, BinaryIO]
+) -> Tuple[int, dict]:
+    """The forward pass: each decoder's file gets what metrics keep of it.
+
+    Returns:
+        tuple: How many samples there are in all processes, and the data set's
+        ``metainfo``.
+    """
+    model = load_model(run, checkpoint)
+    head = pose_head(model)
+    codecs = {name: KEYPOINT_CODECS.build(decoder) for name, decoder in decoders.items()}
+    with quiet():
+        loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)
+        evaluator = _build_evaluator(run, loader.dataset.metainfo)
+    batches = track(loader, f'evaluate {run.name}')
+    for outputs, samples in network_outputs(model, batches):
+        for name, codec in codecs.items():
+            head.decoder = codec
+            # MMPose tells one tensor from several by their type
+            decoded = head.decode(outputs if len(outputs) > 1 else outputs[0])
+            model.add_pred_to_datasample(decoded, None, samples)
+            evaluator.process(samples)
+            _put_aside(evaluator, kept[name])
+    return len(loader.dataset), loader.dataset.metainfo
 
 
 def _put_aside(evaluator: Evaluator, file: BinaryIO) -> None:
@@ -125,12 +134,14 @@ def _put_aside(evaluator: Evaluator, file: BinaryIO) -> None:
 
 
 def _take_back(evaluator: Evaluator, file: BinaryIO) -> None:
-    """Give metrics what :func:`_put_aside` wrote."""
+    """Give metrics what :func:`_put_aside` wrote. Predictions come first from
+    now on: they are gone when COCO's metric needs the memory."""
     size = file.tell()
     file.seek(0)
     while file.tell() < size:
         for metric, results in zip(evaluator.metrics, pickle.load(file)):
             metric.results += results
+    evaluator.metrics.insert(0, evaluator.metrics.pop())
 
 
 def build_metrics(run: Run) -> List[BaseMetric]:
