@@ -401,6 +401,7 @@ class TestLearn:
         calibration, *_ = biased
         by_border = [c.setting for c in calibration.curves if c.setting.border == 'symmetric']
         assert by_border == [Setting('br', False, 'symmetric')]
+        assert set(calibration.metric_images) == {'fit', 'held_out'}
         assert calibration.settings_learned_for['border'] == 'clip'
 
     def test_finer_is_kept_where_it_helps(self, biased):

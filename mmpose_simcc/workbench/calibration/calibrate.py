@@ -110,6 +110,8 @@ class Calibration:
         chosen (Choice): The finest that is supported.
         verdict (Choice): The chosen one against the best other decoder.
         settings_learned_for (dict): The codec's arguments it is valid for.
+        metric_images (dict): By part, ``'fit'`` or ``'held_out'``, how many
+            of its images the metrics are of, in words.
         source (dict): Model and data.
     """
 
@@ -124,6 +126,7 @@ class Calibration:
     chosen: Choice
     verdict: Choice
     settings_learned_for: dict
+    metric_images: Dict[str, str]
     source: dict = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
@@ -143,6 +146,7 @@ class Calibration:
             dict(
                 granularity=self.chosen.name,
                 metric=self.metric,
+                metric_images=self.metric_images,
                 fit=asdict(self.chosen.fit),
                 held_out=asdict(self.chosen.held_out),
                 **self.source,
@@ -474,6 +478,7 @@ def learn(
             supported=None,
         ),
         settings_learned_for=learned_for,
+        metric_images={name: scorer.images for name, scorer in calibrator.scorers.items()},
     )
 
 

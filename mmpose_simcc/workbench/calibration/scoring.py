@@ -81,6 +81,7 @@ class Scorer:
 
     Attributes:
         rows (np.ndarray): Indices of the people who count, shape (R,).
+        images (str): How many images count, ``'2500 of 51000'``.
 
     Raises:
         ValueError: A metric needs what the data do not have.
@@ -91,6 +92,7 @@ class Scorer:
         self.rows = np.flatnonzero(members)
         img_ids = people.arrays['img_id'][self.rows]
         images = np.unique(img_ids)
+        self.images = f'{min(len(images), METRIC_IMAGES)} of {len(images)}'
         if len(images) > METRIC_IMAGES:
             drawn = np.random.default_rng(3).permutation(images)[:METRIC_IMAGES]
             self.rows = self.rows[np.isin(img_ids, drawn)]
