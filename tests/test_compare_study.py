@@ -2,6 +2,7 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,8 +155,11 @@ class TestVariation:
 
     def test_training_split(self):
         (run,) = study_runs(Study([HEATMAP], split='train'))
-        assert 'train2017' in run.cfg.test_dataloader.dataset.ann_file
-        assert 'train2017' in run.cfg.test_evaluator.ann_file
+        train, test = run.cfg.train_dataloader.dataset, run.cfg.test_dataloader.dataset
+        path = Path(train.data_root, train.ann_file).resolve()
+        # the roots of configs are relative
+        assert Path(test.data_root, test.ann_file) == path
+        assert Path(run.cfg.test_evaluator.ann_file) == path
         assert 'val2017' in run.cfg.val_evaluator.ann_file
 
     def test_decoders_with_each(self):

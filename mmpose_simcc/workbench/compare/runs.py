@@ -235,7 +235,7 @@ def use_hold_out(cfg: Config, folder: Path) -> None:
     except (OSError, ValueError) as error:
         raise CompareError(f'hold-out of the training data: {error}') from error
     train['ann_file'] = str(kept.resolve())
-    _test_on(cfg, held_out.resolve())
+    _test_on(cfg, held_out)
 
 
 def set_schedule(cfg: Config, lr: Optional[float] = None, epochs: Optional[int] = None) -> None:
@@ -269,10 +269,10 @@ def _test_on(cfg: Config, ann_file: Path) -> None:
     """Test on other annotations of the training images and annotated boxes."""
     train = _datasets(cfg, 'train')[0]
     test = _datasets(cfg, 'test')[0]
-    old, new = _path(test, test['ann_file']), ann_file
+    old, new = _path(test, test['ann_file']), ann_file.resolve()  # not below a data_root
     for name in ('data_root', 'data_prefix'):
         test[name] = train[name]
-    test['ann_file'] = str(ann_file)
+    test['ann_file'] = str(new)
     test['bbox_file'] = ''
     for node in _dicts(cfg.test_evaluator):
         if node.get('ann_file') and Path(node['ann_file']) == old:
