@@ -204,6 +204,12 @@ class TestIdentity:
             assert training_identity(other) == training_identity(plain)
             assert forward_identity(other, 'w') == forward_identity(plain, 'w')
 
+    def test_whole_sigma_is_the_same_number(self, toy_root):
+        whole, real = (
+            self.variant(toy_root, dict(type='HeatmapCodec', sigma=sigma)) for sigma in (3, 3.0)
+        )
+        assert training_identity(whole) == training_identity(real)
+
     @pytest.mark.parametrize(
         'codec',
         [

@@ -318,7 +318,7 @@ def _label_identity(codec: dict) -> dict:
         return dict(
             input_size=built.input_size,
             heatmap_size=built.heatmap_size,
-            sigma=built.sigma,
+            sigma=float(built.sigma),
             unbiased=built.unbiased,
         )
     return codec
