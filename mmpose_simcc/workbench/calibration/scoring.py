@@ -13,6 +13,7 @@ from mmpose.registry import METRICS
 
 from ...utils.checks import invalid
 from ...utils.console import quiet
+from ..metrics import keypoint_oks
 from .capture import People
 
 # of data without COCO's constants, such as faces: COCO's for eyes
@@ -41,10 +42,9 @@ def keypoint_similarity(people: People, keypoints: np.ndarray, rows: slice) -> n
     sigmas = people.metainfo.get('sigmas')
     if sigmas is None or len(sigmas) == 0:
         sigmas = np.full(K, DEFAULT_SIGMA)
-    variance = (2 * np.asarray(sigmas)) ** 2
-    scale = 2 * arrays['area'][rows, None] * variance + np.spacing(1)
-    distance = np.square(keypoints - truth).sum(-1)
-    similarity = np.exp(-distance / scale.reshape(P, *between, K))
+    similarity = keypoint_oks(
+        np.square(keypoints - truth).sum(-1), arrays['area'][rows].reshape(P, *between), sigmas
+    )
     return similarity * people.visible[rows].reshape(P, *between, K)
 
 

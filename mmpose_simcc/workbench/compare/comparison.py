@@ -14,7 +14,7 @@ from ...utils.files import file_sha256, whole_file
 from ...utils.inference import build_model, model_input_size
 from ...version import __version__
 from ..complexity import count_complexity
-from .decoders import Decoder, decoders_of
+from .decoders import Decoder, calibrated_on, decoders_of
 from .evaluation import RESULTS, build_metrics, evaluate, load_model
 from .launch import Launcher, find_training, train
 from .runs import Run, check_data, digest, forward_identity, network_identity, training_identity
@@ -128,7 +128,12 @@ def _compute(
         with whole_file(_result_file(prefixes[name])) as unfinished:
             unfinished.write_text(
                 json.dumps(
-                    dict(metrics=metrics[name], decoder=decoder, checkpoint=str(checkpoint)),
+                    dict(
+                        metrics=metrics[name],
+                        decoder=decoder,
+                        checkpoint=str(checkpoint),
+                        calibrated_on=calibrated_on(decoder),
+                    ),
                     default=list,
                 )
             )
@@ -173,7 +178,7 @@ def _collect(
 
 def _read_training(prefix: Path) -> Training:
     result = json.loads(_result_file(prefix).read_text())
-    return Training(result['checkpoint'], str(prefix), result['metrics'])
+    return Training(result['checkpoint'], str(prefix), result['metrics'], result['calibrated_on'])
 
 
 def _times(

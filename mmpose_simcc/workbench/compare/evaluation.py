@@ -2,7 +2,7 @@
 """Decodes one forward pass by many codecs and evaluates each."""
 
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 import torch
@@ -10,17 +10,20 @@ from mmengine.device import get_device
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmpose.evaluation.metrics import EPE, NME, MpiiPCKAccuracy, PCKAccuracy
+from mmpose.evaluation.metrics import EPE, NME, CocoMetric, MpiiPCKAccuracy, PCKAccuracy
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS
 
 from ...utils.console import quiet, track
 from ...utils.files import save_arrays
 from ...utils.inference import build_model, describe, load_weights, network_outputs
+from ..metrics import keypoint_oks
+from ..reliability import reliability
 from .errors import CompareError
 from .runs import Run
 
-RESULTS = 2  # raise when a row's files hold something else
+RESULTS = 3  # raise when a row's files hold something else
+NME_THRESHOLD = 0.1  # of the norm: a failure, as of WFLW (Wu et al., 2018, Section 5.1)
 
 
 def load_model(run: Run, checkpoint: str) -> TopdownPoseEstimator:
@@ -54,11 +57,14 @@ def evaluate(
             ``PREFIX.npz`` has ``ids``, ``img_ids`` (N,), ``keypoints`` (N, K,
             2) in image pixels and ``scores`` (N, K) in the order of the data
             set, and for each value of PCK, NME and EPE, by its name,
-            ``distances/NAME`` (N, K), normalised; a COCO metric adds
-            ``PREFIX.keypoints.json`` in COCO's format.
+            ``distances/NAME`` (N, K), normalised; where there is a truth to
+            compare with, ``similarity`` (N, K), see :class:`.Similarity`; a
+            COCO metric adds ``PREFIX.keypoints.json`` in COCO's format.
 
     Returns:
-        dict: For each name, the values of the config's metrics.
+        dict: For each name, the values of the config's metrics, and how far
+        scores can be trusted, see
+        :func:`~mmpose_simcc.workbench.reliability.reliability`.
 
     Raises:
         CompareError: The checkpoint does not fit.
@@ -73,6 +79,8 @@ def evaluate(
             name: _build_evaluator(run, prefixes[name], loader.dataset.metainfo) for name in codecs
         }
     predictions = {name: [] for name in codecs}
+    oks = {name: [] for name in codecs}
+    similarity = find_similarity(next(iter(evaluators.values())).metrics)
 
     batches = track(loader, f'evaluate {run.name}')
     for outputs, samples in network_outputs(model, batches):
@@ -83,14 +91,21 @@ def evaluate(
             model.add_pred_to_datasample(decoded, None, samples)
             evaluators[name].process(samples)
             predictions[name] += [_prediction(sample) for sample in samples]
+            if similarity and similarity.is_oks:
+                oks[name] += [_sample_oks(similarity.metric, sample) for sample in samples]
 
     metrics = {}
     for name, evaluator in evaluators.items():
-        _save_predictions(prefixes[name], predictions.pop(name), _distances(evaluator))
+        stored = _arrays(predictions.pop(name), _distances(evaluator))
+        if similarity:
+            stored['similarity'] = similarity.of(np.array(oks.pop(name), np.float32), stored)
+        save_arrays(f'{prefixes[name]}.npz', **stored)
         with quiet():
             metrics[name] = {
                 key: float(value) for key, value in evaluator.evaluate(len(loader.dataset)).items()
             }
+        if similarity:
+            metrics[name].update(reliability(stored['scores'], stored['similarity']))
     return metrics
 
 
@@ -181,12 +196,70 @@ def _sample_distances(metric: BaseMetric, sample: dict, divisor: str) -> np.ndar
         return np.where(counts, np.linalg.norm(offset / size, axis=-1), np.nan)
 
 
-def _save_predictions(
-    prefix: Path, predictions: List[tuple], distances: Dict[str, np.ndarray]
-) -> None:
+class Similarity(NamedTuple):
+    """What a keypoint's score is held against, by the metric that its model is judged by.
+
+    Attributes:
+        metric (BaseMetric): The metric.
+        key (str): ``'OKS'``, or MMPose's name of a value whose normalised distance counts.
+        threshold (float, optional): Distance below which a keypoint is right.
+    """
+
+    metric: BaseMetric
+    key: str
+    threshold: Optional[float] = None
+
+    def __str__(self) -> str:
+        return self.key if self.is_oks else f'{self.key} distance < {self.threshold:g}'
+
+    @property
+    def is_oks(self) -> bool:
+        return self.threshold is None
+
+    def of(self, oks: np.ndarray, stored: Dict[str, np.ndarray]) -> np.ndarray:
+        """Shape (N, K), NaN where there is no truth."""
+        if self.is_oks:
+            return oks
+        distances = stored[f'distances/{self.key}']
+        return np.where(np.isnan(distances), np.nan, distances < self.threshold).astype(np.float32)
+
+
+def find_similarity(metrics: List[BaseMetric]) -> Optional[Similarity]:
+    """By the first metric that has one: OKS with the data set's sigmas for COCO's, P(distance <
+    t) for PCK (with its own t) and NME (t = 0.1)."""
+    for metric in metrics:
+        if isinstance(metric, CocoMetric):
+            return Similarity(metric, 'OKS')
+        for name in distance_names(metric):
+            threshold = getattr(metric, 'thr', NME_THRESHOLD if name == 'NME' else None)
+            if threshold is not None:
+                return Similarity(metric, result_key(metric, name), threshold)
+    return None
+
+
+def _sample_oks(metric: CocoMetric, sample) -> np.ndarray:
+    """Of one person, shape (K,); NaN without a truth, as people have none whom a detector
+    found."""
+    truth, predicted = sample.gt_instances, sample.pred_instances.keypoints[0]
+    annotation = sample.metainfo.get('raw_ann_info')
+    if annotation is None:
+        return np.full(len(predicted), np.nan)
+    x1, y1, x2, y2 = truth.bboxes[0]
+    area = 0.53 * (x2 - x1) * (y2 - y1)  # CocoMetric's without segments
+    if metric.use_area:
+        area = annotation.get('area', area)
+    oks = keypoint_oks(
+        np.square(predicted - truth.keypoints[0]).sum(-1),
+        np.float64(area),
+        metric.dataset_meta['sigmas'],
+    )
+    visible = truth.keypoints_visible[0].reshape(len(oks), -1)[:, 0] > 0
+    return np.where(visible, oks, np.nan)
+
+
+def _arrays(predictions: List[tuple], distances: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
     ids, img_ids, keypoints, scores = zip(*predictions)
-    save_arrays(
-        f'{prefix}.npz',
+    return dict(
         ids=np.array(ids),
         img_ids=np.array(img_ids),
         keypoints=np.array(keypoints, np.float32),

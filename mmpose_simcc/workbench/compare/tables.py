@@ -13,7 +13,7 @@ from rich.console import Console
 from tabulate import tabulate
 
 from ...utils.files import whole_file
-from ..metrics import UNITS, goodness, lower_is_better, short_name, title
+from ..metrics import RELIABILITY, UNITS, goodness, lower_is_better, short_name, title
 from .errors import CompareError
 
 # MMPose's names of COCO's metrics and the papers'
@@ -39,11 +39,14 @@ class Training:
         checkpoint (str): The weights.
         predictions (str): Path of the predictions without suffix.
         metrics (dict): Values by MMPose's names.
+        calibrated_on (str, optional): The pictures on which the decoder's
+            scores were calibrated.
     """
 
     checkpoint: str
     predictions: str
     metrics: Dict[str, float]
+    calibrated_on: Optional[str] = None
 
 
 @dataclass
@@ -206,7 +209,8 @@ def metric_key(rows: List[Row], name: Optional[str] = None) -> str:
 
 def unit_factor(row: Row, key: str) -> float:
     """What turns a metric into percent, as papers give it, or pixels."""
-    in_percent = 'PCK@0.1' in row.metrics  # MPII's metric
+    # MPII's metric is
+    in_percent = 'PCK@0.1' in row.metrics and key not in RELIABILITY
     return 1.0 if in_percent or short_name(key) == 'EPE' else 100.0
 
 
