@@ -13,7 +13,7 @@ from mmengine.config import DictAction  # noqa: E402
 
 from mmpose_simcc.utils.files import whole_file  # noqa: E402
 from mmpose_simcc.workbench.compare import CompareError  # noqa: E402
-from mmpose_simcc.workbench.compare.runs import read_config  # noqa: E402
+from mmpose_simcc.workbench.compare.runs import read_config, use_data  # noqa: E402
 from mmpose_simcc.workbench.compare.score_calibration import calibrate_scores  # noqa: E402
 
 
@@ -45,6 +45,11 @@ def parse_args():
         '--ann-file', type=Path, metavar='FILE', help='other pictures in the training folder'
     )
     parser.add_argument(
+        '--data-root',
+        metavar='ROOT',
+        help='folder in place of `data_root` in the config (default: as in the config)',
+    )
+    parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
@@ -66,6 +71,8 @@ def main():
     args = parse_args()
     try:
         cfg = read_config(args.config)
+        if args.data_root:
+            use_data(cfg, args.data_root)
         cfg.merge_from_dict(args.cfg_options)
         found = calibrate_scores(cfg, args.checkpoint, args.work_dir, args.data, args.ann_file)
         args.out.parent.mkdir(parents=True, exist_ok=True)

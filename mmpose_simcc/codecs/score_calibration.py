@@ -57,8 +57,8 @@ class ScoreCalibration:
         self.knots = np.stack([_extend(row[0], longest, step=1) for row in rows])
         self.values = np.stack([_extend(row[1], longest, step=0) for row in rows])
         # all tables in one line, for one search by numpy
-        self._low, self._high = self.knots.min(), self.knots.max()
-        self._shift = np.arange(len(rows)) * (self._high - self._low + 1)
+        self._low, self._high = self.knots[:, 0], self.knots[:, -1]
+        self._shift = np.arange(len(rows)) * (self._high.max() - self._low.min() + 1)
         self._line = (self.knots + self._shift[:, None]).ravel(), self.values.ravel()
 
     def __call__(self, scores: Array) -> Array:

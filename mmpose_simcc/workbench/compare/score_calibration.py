@@ -127,10 +127,12 @@ def _pictures(dataset: dict) -> Set[Path]:
 
 
 def _choose_pictures(
-    cfg: Config, work_dir: Path, data: str, ann_file: Optional[Path]
+    run: Run, work_dir: Path, data: str, ann_file: Optional[Path]
 ) -> Tuple[Path, bool]:
     """Test on the pictures to calibrate on, in place; their annotations, and whether the config
     trains on some of them."""
+    cfg = run.cfg
+    check_data(run, 'train')
     training = [copy.deepcopy(dataset) for dataset in _datasets(cfg, 'train')]
     if ann_file:
         _test_on(cfg, Path(ann_file).resolve())
@@ -142,6 +144,7 @@ def _choose_pictures(
         if held_out == path or not held_out.is_file():
             _, held_out = hold_out(path, work_dir)
         _test_on(cfg, held_out.resolve())
+    check_data(run, 'test')
     (test,) = _datasets(cfg, 'test')
     pictures = _pictures(test)
     seen = any(pictures & _pictures(dataset) for dataset in training)
@@ -186,12 +189,10 @@ def calibrate_scores(
         raise CompareError(
             f'{run.name}: no codec of mmpose_simcc decodes like {cfg.model.head.decoder.type}'
         )
+    path, seen = _choose_pictures(run, work_dir, data, ann_file)
     similarity = find_similarity(build_metrics(run))
     if similarity is None:
         raise CompareError(f'{run.name}: `test_evaluator` has no CocoMetric, PCKAccuracy or NME')
-    check_data(run, 'train')
-    path, seen = _choose_pictures(cfg, work_dir, data, ann_file)
-    check_data(run, 'test')
     with tempfile.TemporaryDirectory() as folder:
         prefix = Path(folder, 'predictions')
         evaluate(run, str(checkpoint), dict(raw=decoder_identity(codec)), dict(raw=prefix))

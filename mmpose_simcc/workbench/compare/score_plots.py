@@ -15,6 +15,8 @@ from .plots import COLORS, save
 from .runs import Run
 from .tables import Row
 
+FEW = 50  # keypoints, of which no share is drawn
+
 
 def plot_scores(rows: List[Row], runs: Dict[str, Run], path: Path) -> Path:
     """Plot, for each model, the reliability of its decoders' scores and the keypoints that a
@@ -32,7 +34,7 @@ def plot_scores(rows: List[Row], runs: Dict[str, Run], path: Path) -> Path:
         )
     ]
     figure = Figure(figsize=(5 * len(groups), 8.6), layout='constrained')
-    columns = figure.subplots(2, len(groups), squeeze=False).T
+    columns = figure.subplots(2, len(groups), sharex='col', squeeze=False).T
     for (run, group), (above, below) in zip(groups, columns):
         calibrated = sorted({t.calibrated_on for row in group for t in row.trainings} - {None})
         lines = [run.name, *(f'calibrated on {name}' for name in calibrated)]
@@ -45,9 +47,11 @@ def plot_scores(rows: List[Row], runs: Dict[str, Run], path: Path) -> Path:
             _reliability(above, scores, similarity, dict(color=color, label=row.decoder))
             counts.hist(scores, 40, histtype='step', color=color)
             thresholds, left, right = kept(scores, similarity)
+            right[left * len(scores) < FEW] = np.nan
             below.plot(thresholds, left, color=color, label=row.decoder)
             below.plot(thresholds, right, ':', color=color)
         above.plot([0, 1], [0, 1], '--', color='#888888', linewidth=1, zorder=0)
+        counts.set_xlim(above.get_xlim())
         above.set_ylabel(f'mean similarity ({find_similarity(build_metrics(run))})')
         above.set_xlabel(f'score ({BINS} bins of {len(scores) // BINS} keypoints)')
         below.set_xlabel('threshold')
