@@ -125,7 +125,7 @@ class TestCompare:
         run = heatmap_run if row.config == heatmap_run.name else simcc_run
         decoder = decoders_of(run, [row.decoder])[row.decoder]
         metrics, predictions = stock_test(run, decoder, tmp_path)
-        assert row.metrics == pytest.approx(metrics, abs=1e-12)
+        assert {k: row.metrics[k] for k in metrics} == pytest.approx(metrics, abs=1e-12)
         assert row.metrics['PCK'] > 0
         own = json.loads(Path(f'{row.trainings[0].predictions}.keypoints.json').read_text())
         assert len(own) == len(predictions) > 5

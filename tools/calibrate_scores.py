@@ -84,8 +84,11 @@ def main():
     for name, values in (('as they are', found.raw), ('calibrated, by 5 folds', found.calibrated)):
         shown = ', '.join(f'{key} {value:.4f}' for key, value in values.items())
         print(f'scores {name}: {shown}')
-    if found.shared:
-        print(f'one map for all keypoints serves {found.shared}: less than 100 of each')
+    own = len(found.knots) - len(found.shared)
+    print(
+        f'{own} of {len(found.knots)} keypoints have a map of their own; others share one: they are '
+        'too few, or theirs would gain nothing on other pictures'
+    )
     if found.seen:
         print(
             'calibrate_scores: the config trains on these pictures, on which a model does better '

@@ -20,6 +20,7 @@ from ...codecs.score_calibration import (
 )
 from ...utils.checks import check_choice
 from ...utils.files import file_sha256
+from ..calibration.search import bootstrap_gain
 from ..hold_out import hold_out
 from ..reliability import bin_sums, equal_mass_bins, reliability
 from .errors import CompareError
@@ -56,34 +57,64 @@ def fit_map(scores: np.ndarray, similarity: np.ndarray) -> List[List[float]]:
     return [[0.0, 0.0], *points] if knots[0] > 0 else points
 
 
-def fit_maps(scores: np.ndarray, similarity: np.ndarray) -> Tuple[List[list], List[int]]:
-    """A map for each keypoint; those with less than 100 samples share one of all keypoints.
+def fit_maps(
+    scores: np.ndarray, similarity: np.ndarray, of_each: bool = True
+) -> Tuple[List[list], List[int]]:
+    """A map for each keypoint.
 
     Args:
         scores (np.ndarray): Shape (N, K).
         similarity (np.ndarray): Shape (N, K), NaN where there is no truth.
+        of_each (bool): Whether keypoints have maps of their own; those with
+            less than 100 samples share one of all keypoints, as do all
+            without it.
 
     Returns:
         tuple: K maps, and the indices of those that share one.
     """
     known = ~np.isnan(similarity)
-    shared = fit_map(scores[known], similarity[known])
-    few = np.flatnonzero(known.sum(0) < FEWEST).tolist()
+    common = fit_map(scores[known], similarity[known])
+    shared = np.flatnonzero((known.sum(0) < FEWEST) | (not of_each)).tolist()
     return [
-        shared if k in few else fit_map(scores[known[:, k], k], similarity[known[:, k], k])
+        common if k in shared else fit_map(scores[known[:, k], k], similarity[known[:, k], k])
         for k in range(scores.shape[1])
-    ], few
+    ], shared
 
 
-def cross_fit(scores: np.ndarray, similarity: np.ndarray, img_ids: np.ndarray) -> np.ndarray:
-    """Calibrated scores (N, K), each by a map that was fitted on other images."""
+def cross_fit(
+    scores: np.ndarray, similarity: np.ndarray, img_ids: np.ndarray, of_each: bool = True
+) -> np.ndarray:
+    """Calibrated scores (N, K), each by :func:`fit_maps` on other images."""
     images, image_of = np.unique(img_ids, return_inverse=True)
-    fold = np.random.default_rng(0).permutation(len(images))[image_of] % FOLDS
+    folds = min(FOLDS, len(images))
+    fold = np.random.default_rng(0).permutation(len(images))[image_of] % folds
     calibrated = np.empty_like(scores)
-    for i in range(FOLDS):
-        knots, _ = fit_maps(scores[fold != i], similarity[fold != i])
+    for i in range(folds):
+        knots, _ = fit_maps(scores[fold != i], similarity[fold != i], of_each)
         calibrated[fold == i] = ScoreCalibration(knots)(scores[fold == i])
     return calibrated
+
+
+def choose_maps(
+    scores: np.ndarray, similarity: np.ndarray, img_ids: np.ndarray
+) -> Tuple[List[list], List[int], np.ndarray]:
+    """Maps of each keypoint where they are better than a shared one on images that they were not
+    fitted on: where the interval of what they gain in squared error lies above 0.
+
+    Args:
+        scores (np.ndarray): Shape (N, K).
+        similarity (np.ndarray): Shape (N, K), NaN where there is no truth.
+        img_ids (np.ndarray): The image of each person, shape (N,).
+
+    Returns:
+        tuple: K maps, the indices of those that share one, and the scores (N, K) as maps of other
+        images calibrate them.
+    """
+    calibrated = [cross_fit(scores, similarity, img_ids, of_each) for of_each in (False, True)]
+    by_shared, by_each = (-np.nansum((c - similarity) ** 2, axis=1) for c in calibrated)
+    counts = (~np.isnan(similarity)).sum(1)
+    of_each = bootstrap_gain(by_each, by_shared, counts, img_ids).low > 0
+    return (*fit_maps(scores, similarity, of_each), calibrated[of_each])
 
 
 @dataclass
@@ -96,7 +127,8 @@ class CalibratedScores:
         calibrated_on (str): The pictures in words.
         seen (bool): Whether the config trains on some of them.
         similarity (str): What a score is the expectation of.
-        shared (list[int]): Keypoints with too few samples for a map of their own.
+        shared (list[int]): Keypoints without a map of their own: they have too few samples, or it
+            would gain nothing.
         raw (dict): ``ECE`` and ``AUROC`` of the scores as they are.
         calibrated (dict): The same, each picture by maps that were fitted on others.
         model (dict): The model.
@@ -199,20 +231,21 @@ def calibrate_scores(
         with np.load(f'{prefix}.npz') as stored:
             img_ids, scores = stored['img_ids'], stored['scores'].astype(float)
             truth = stored['similarity'].astype(float)
-    if (~np.isnan(truth)).sum() < FEWEST:
-        raise ValueError(f'{path} has less than {FEWEST} annotated keypoints')
-    knots, shared = fit_maps(scores, truth)
     people = (~np.isnan(truth)).any(1)
+    images = len(set(img_ids[people]))
+    if images < 2:  # one is judged by what the other tells
+        raise ValueError(f'{path} must have annotated keypoints in 2 images, but has {images}')
+    knots, shared, calibrated = choose_maps(scores[people], truth[people], img_ids[people])
     return CalibratedScores(
         codec=codec,
         knots=knots,
-        calibrated_on=f'{path.name} ({len(set(img_ids[people]))} images, {people.sum()} people)'
+        calibrated_on=f'{path.name} ({images} images, {people.sum()} people)'
         + (', seen in training' if seen else ''),
         seen=seen,
         similarity=str(similarity),
         shared=shared,
         raw=reliability(scores, truth),
-        calibrated=reliability(cross_fit(scores, truth, img_ids), truth),
+        calibrated=reliability(calibrated, truth[people]),
         model=dict(
             config=Path(cfg.filename or '').name,
             checkpoint=Path(checkpoint).name,
