@@ -55,6 +55,7 @@ PLACEHOLDERS = {
 TOOLS = {
     'benchmark_codecs.py': (['--rounds', '1'], 'stock / ours'),
     'calibrate_daec.py': ([], 'written: '),
+    'calibrate_scores.py': (['--data', 'test'], 'written: '),
     'compare.py': ([], 'holds the tables, plots and pictures'),
     'convert_official.py': ([], 'wrote '),
     'export_onnx.py': ([], 'passed onnx.checker'),

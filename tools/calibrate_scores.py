@@ -86,8 +86,8 @@ def main():
         print(f'scores {name}: {shown}')
     own = len(found.knots) - len(found.shared)
     print(
-        f'{own} of {len(found.knots)} keypoints have a map of their own; others share one: they are '
-        'too few, or theirs would gain nothing on other pictures'
+        f'{own} of {len(found.knots)} keypoints have a map of their own; others share one: they '
+        'are too few, or theirs would gain nothing on other pictures'
     )
     if found.seen:
         print(

@@ -67,7 +67,8 @@ class Row:
         boxes (str): By which people are cut out.
         test_data (str): Equal for rows that are tested on the same data.
         factors (dict): What a study varies.
-        metrics (dict): Means over the trainings by MMPose's names.
+        metrics (dict): Means over the trainings by MMPose's names; what not
+            all of them have is left out.
     """
 
     config: str
@@ -89,6 +90,7 @@ class Row:
         self.metrics = {
             key: float(np.mean([training.metrics[key] for training in self.trainings]))
             for key in self.trainings[0].metrics
+            if all(key in training.metrics for training in self.trainings)
         }
 
     def spread(self, key: str) -> Optional[float]:
