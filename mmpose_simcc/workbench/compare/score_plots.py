@@ -3,6 +3,7 @@
 
 from itertools import groupby
 from pathlib import Path
+from textwrap import fill
 from typing import Dict, List, Tuple
 
 import numpy as np
@@ -39,17 +40,23 @@ def plot_scores(rows: List[Row], runs: Dict[str, Run], path: Path) -> Path:
         calibrated = sorted({t.calibrated_on for row in group for t in row.trainings} - {None})
         lines = [run.name, *(f'calibrated on {name}' for name in calibrated)]
         lines.append(f'judged on {", ".join(file.name for file in run.annotation_files)}')
-        above.set_title('\n'.join(lines), fontsize=8)
+        above.set_title('\n'.join(fill(line, 70) for line in lines), fontsize=8)
         counts = above.inset_axes([0, 0, 1, 0.18])
         counts.axis('off')
-        for row, color in zip(group, COLORS * len(group)):
+        # a colour for raw and calibrated scores of a decoder, paler for the raw ones
+        names = dict.fromkeys(row.decoder.partition(',')[0] for row in group)
+        colors = dict(zip(names, COLORS * len(names)))
+        for row in group:
+            name, _, is_calibrated = row.decoder.partition(',')
+            pale = calibrated and not is_calibrated
+            style = dict(color=colors[name], alpha=0.4 if pale else 1.0)
             scores, similarity = _keypoints(row)
-            _reliability(above, scores, similarity, dict(color=color, label=row.decoder))
-            counts.hist(scores, 40, histtype='step', color=color)
+            _reliability(above, scores, similarity, style)
+            counts.hist(scores, 40, histtype='step', **style)
             thresholds, left, right = kept(scores, similarity)
             right[left * len(scores) < FEW] = np.nan
-            below.plot(thresholds, left, color=color, label=row.decoder)
-            below.plot(thresholds, right, ':', color=color)
+            below.plot(thresholds, left, label=row.decoder, **style)
+            below.plot(thresholds, right, ':', **style)
         above.plot([0, 1], [0, 1], '--', color='#888888', linewidth=1, zorder=0)
         counts.set_xlim(above.get_xlim())
         above.set_ylabel(f'mean similarity ({find_similarity(build_metrics(run))})')
