@@ -61,6 +61,7 @@ setup(
     # importing the package says what to install where both are missing.
     # OpenCV comes with mmpose, also under two names.
     install_requires=[
+        'filelock',
         'jinja2',
         'matplotlib',
         'mmengine>=0.8.0,<1.0.0',

@@ -29,6 +29,7 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 
 from .codecs.base import TensorCodec
 from .utils.checks import check_choice, invalid
+from .utils.inference import pose_head_cfg
 
 SIMCC_CODECS = ('SimCCCodec', 'SimCCLabel')
 # Whether cell i of a stock heatmap lies at pixel i (w-1)/(W-1), as UDP has it
@@ -145,9 +146,7 @@ def check_frames(cfg: dict) -> bool:
     if isinstance(cfg, Config):
         cfg = cfg._cfg_dict
     use_udp = bool(_pipeline_frame(cfg))
-    head = cfg.get('model', {}).get('head') or {}
-    head = head.get('pose_cfg', head)
-    codecs = [('the config has the decoder', head.get('decoder'))]
+    codecs = [('the config has the decoder', pose_head_cfg(cfg).get('decoder'))]
     for target in _dicts_of_type(_in_use(cfg), 'GenerateTarget'):
         encoder = target.get('encoder')
         encoders = encoder if isinstance(encoder, (list, tuple)) else [encoder]
@@ -314,13 +313,12 @@ def _base_parts(cfg: dict) -> Tuple[dict, dict]:
         ValueError: They cannot be swapped.
     """
     model = cfg.get('model', {})
-    head = model.get('head') or {}
-    if _type_name(head) == 'MSPNHead':
+    if _type_name(model.get('head') or {}) == 'MSPNHead':
         raise ValueError(
             'MSPNHead cannot be swapped: it supervises every unit of every stage by labels of '
             'its own, from a list of codecs'
         )
-    head = head.get('pose_cfg', head)
+    head = pose_head_cfg(cfg)
     codec = head.get('decoder')
     if (
         not isinstance(codec, dict)

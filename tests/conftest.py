@@ -36,6 +36,7 @@ LONG_FILES = (
     'test_end_to_end.py',
     'test_calibration.py',
     'test_compare.py',
+    'test_compare_stock.py',
 )
 
 

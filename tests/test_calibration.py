@@ -1,15 +1,20 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import copy
 import io
 import json
+import os
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import mmpose
 import numpy as np
 import pytest
 import torch
 from conftest import run, run_tool
 from mmengine.config import Config
-from mmpose.registry import DATASETS
+from mmpose.registry import DATASETS, TRANSFORMS
 from rich.console import Console
 from test_compare_metrics import face_run, run_stock, write_faces
 
@@ -59,6 +64,8 @@ from mmpose_simcc.workbench.calibration.windows import (
 )
 from mmpose_simcc.workbench.toy import make_toy_coco
 
+METAINFO = Path(mmpose.__file__).parent / '.mim/configs/_base_/datasets/coco.py'
+
 CORNERS = ('br', 'ur', 'bl', 'ul')
 # whole, fractional, widening the window, past the maximum, nothing left
 DELTAS = (-2.0, -1.5, 0.0, 0.25, 3.0, 4.0, 6.75, 7.0, 8.5, 14.9, 20.0)
@@ -83,18 +90,21 @@ def noisy_heatmaps(number, size=(16, 20), sigma=2.0, seed=0):
 
 
 class TestWindows:
+    @pytest.mark.parametrize('border', ['clip', 'symmetric'])
     @pytest.mark.parametrize('corner', CORNERS)
     @pytest.mark.parametrize('blur', [1, 11])
-    def test_equals_decode_daec(self, corner, blur):
+    def test_equals_decode_daec(self, corner, blur, border):
         maps, _ = noisy_heatmaps(40)
         locs, peaks = heatmap_argmax(maps)
         source = maps if blur == 1 else smooth_heatmaps(maps, blur)
         windows = extract_windows(source, locs, half_width=9)
-        sums = window_sums(windows / peaks[:, None, None], locs, peaks, (16, 20), 2.0, corner)
+        sums = window_sums(
+            windows / peaks[:, None, None], locs, peaks, (16, 20), 2.0, corner, border
+        )
         pairs = torch.cartesian_prod(torch.tensor(DELTAS), torch.tensor(DELTAS))
         ours = decode_windows(sums, pairs[None]) + locs[:, None]
         for pair, found in zip(pairs, ours.unbind(1)):
-            expected = decode_daec(maps.double(), locs, 2.0, pair.double(), corner, blur)
+            expected = decode_daec(maps.double(), locs, 2.0, pair.double(), corner, blur, border)
             np.testing.assert_allclose(found, expected, atol=2e-4)
 
     def test_grid_is_every_pair(self):
@@ -137,9 +147,10 @@ def heatmap_codec(**kwargs):
 
 
 class TestRecords:
+    @pytest.mark.parametrize('border', ['clip', 'symmetric'])
     @pytest.mark.parametrize('smooth', [False, True])
     @pytest.mark.parametrize('corner', CORNERS)
-    def test_heatmaps_equal_the_codec(self, corner, smooth):
+    def test_heatmaps_equal_the_codec(self, corner, smooth, border):
         maps, _ = noisy_heatmaps(30)
         maps = maps.view(6, 5, 20, 16) * 0.1  # an unsure network
         maps[0, 0] = 0
@@ -148,9 +159,9 @@ class TestRecords:
         records = HeatmapRecords(heatmap_codec(), low=-2)
         stored = records.record(maps)
         deltas = np.random.default_rng(0).uniform(-2, 7, (3, 5, 2))
-        found = records.decode(stored, Setting(corner, smooth), deltas)
+        found = records.decode(stored, Setting(corner, smooth, border), deltas)
         for i, delta in enumerate(deltas):
-            codec = heatmap_codec(corner=corner, smooth=smooth, delta=delta.tolist())
+            codec = heatmap_codec(corner=corner, smooth=smooth, border=border, delta=delta.tolist())
             expected, _ = codec.batch_decode(maps)
             # float16 windows: 0.002 cells of 4 pixels
             np.testing.assert_allclose(found[:, i], np.concatenate(expected), atol=0.008)
@@ -384,6 +395,12 @@ class TestLearn:
         by_keypoint = np.array(choices['keypoint'].delta)[:, 0]
         np.testing.assert_array_equal(by_keypoint, deltas[values.argmax(0)])
 
+    def test_both_borders_are_compared(self, biased):
+        calibration, *_ = biased
+        by_border = [c.setting for c in calibration.curves if c.setting.border == 'symmetric']
+        assert by_border == [Setting('br', False, 'symmetric')]
+        assert calibration.settings_learned_for['border'] == 'clip'
+
     def test_finer_is_kept_where_it_helps(self, biased):
         """The two groups of keypoints need different factors."""
         calibration, *_ = biased
@@ -472,13 +489,46 @@ class TestLearn:
             codec.batch_decode(maps[:2])[0], same.batch_decode(maps[:2])[0]
         )
 
+    def test_factor_for_a_symmetric_border(self, tmp_path, metainfo):
+        """Keypoints at the border of 12 x 12 cells: learned for the border that is asked for,
+        better there than a factor for the clipped window, and refused by a codec with the other."""
+        rng = np.random.default_rng(3)
+        truth = rng.uniform(0, 11, (60, 17, 2)).astype(np.float32)
+        x, y = np.arange(12), np.arange(12)[:, None]
+        maps = np.exp(-((x - truth[..., :1, None]) ** 2 + (y - truth[..., 1:, None]) ** 2) / 8)
+        maps = torch.from_numpy(maps.astype(np.float32))
+        codec = DAECCodec((48, 48), (12, 12), sigma=2, border='symmetric')
+        records = HeatmapRecords(codec)
+        assert records.own_setting == Setting(border='symmetric')
+        people = synthetic_people(tmp_path, records, maps, truth * 4, metainfo)
+        deltas = candidate_deltas(-2, 7, 0.5)
+        symmetric, clipped = (
+            learn(PCK_CONFIG, people, records, Setting(border=border), deltas)
+            for border in ('symmetric', 'clip')
+        )
+        assert symmetric.chosen.held_out.similarity > clipped.chosen.held_out.similarity
+        assert symmetric.settings_learned_for['border'] == 'symmetric'
+        path = tmp_path / 'delta.json'
+        symmetric.save(path)
+        same = DAECCodec((48, 48), (12, 12), sigma=2, border='symmetric', delta=str(path))
+        np.testing.assert_array_equal(same.delta, np.float32(symmetric.chosen.delta))
+        with pytest.raises(ValueError, match="border='symmetric', but the codec has border='clip'"):
+            DAECCodec((48, 48), (12, 12), sigma=2, delta=str(path))
+
     def test_plot(self, biased, tmp_path):
         path = plot_calibration(biased[0], tmp_path / 'plot.png')
         assert path.stat().st_size > 10_000
 
 
 class TestLearnedFile:
-    SETTINGS = dict(sigma=2, heatmap_size=[48, 64], blur_kernel_size=11, corner='br', smooth=False)
+    SETTINGS = dict(
+        sigma=2,
+        heatmap_size=[48, 64],
+        blur_kernel_size=11,
+        corner='br',
+        smooth=False,
+        border='clip',
+    )
 
     def save(self, path, delta=3.5, representation='heatmap', **settings):
         save_learned_delta(path, representation, delta, {**self.SETTINGS, **settings}, {})
@@ -500,12 +550,21 @@ class TestLearnedFile:
             (dict(heatmap_size=(72, 96)), r'heatmap_size=\[48, 64\], but'),
             (dict(corner='ul'), "corner='br', but the codec has corner='ul'"),
             (dict(smooth=True), 'smooth=False, but the codec has smooth=True'),
+            (dict(border='symmetric'), "border='clip', but the codec has border='symmetric'"),
         ],
     )
     def test_other_settings(self, tmp_path, change, message):
         path = self.save(tmp_path / 'd.json')
         with pytest.raises(ValueError, match=message):
             self.codec(path, **change)
+
+    def test_file_from_before_there_was_a_border(self, tmp_path):
+        settings = {name: value for name, value in self.SETTINGS.items() if name != 'border'}
+        path = str(tmp_path / 'd.json')
+        save_learned_delta(path, 'heatmap', 2.5, settings, {})
+        assert self.codec(path).delta == 2.5
+        with pytest.raises(ValueError, match="border='clip', but"):
+            self.codec(path, border='symmetric')
 
     def test_kernel_matters_only_with_smoothing(self, tmp_path):
         path = self.save(tmp_path / 'd.json')
@@ -592,6 +651,61 @@ def read_shards(people):
     return [dict(np.load(path)) for path in people.shards]
 
 
+@TRANSFORMS.register_module()
+class WithoutRepr:
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, results):
+        return results
+
+
+def move_data(cfg, folder):
+    (folder / 'data').rename(folder / 'moved')
+    cfg.val_dataloader.dataset.data_root = f'{folder}/moved/'
+
+
+def touch_picture(cfg, folder):
+    os.utime(sorted(folder.glob('data/val2017/*.jpg'))[0], ns=(1, 1))
+
+
+def own_sigmas(value):
+    def change(cfg, folder):
+        text = METAINFO.read_text().replace('0.026', value)
+        (folder / 'own.py').write_text('# my own\n' + text)
+        cfg.val_dataloader.dataset.metainfo = dict(from_file=str(folder / 'own.py'))
+
+    return change
+
+
+def edit_annotations(cfg, folder):
+    (path,) = folder.glob('data/annotations/*val2017.json')
+    content = json.loads(path.read_text())
+    content['annotations'][0]['keypoints'][0] += 1
+    path.write_text(json.dumps(content))
+
+
+def change_transform(cfg, folder):
+    cfg.test_dataloader.dataset.pipeline[-1]['value'] = 2
+
+
+def flip_test(cfg, folder):
+    cfg.model.test_cfg.flip_test = not cfg.model.test_cfg.flip_test
+
+
+# what is changed, and whether the same pass serves
+PASSES = {
+    'nothing': (lambda cfg, folder: None, True),
+    'data folder': (move_data, True),
+    'metainfo of the same content': (own_sigmas('0.026'), True),
+    'custom sigmas': (own_sigmas('0.03'), False),
+    'annotations': (edit_annotations, False),
+    'a picture touched': (touch_picture, False),
+    'a transform': (change_transform, False),
+    'flip test': (flip_test, False),
+}
+
+
 class TestCapture:
     def test_no_augmentation_and_annotated_boxes(self, toy):
         cfg, *_ = toy
@@ -656,6 +770,24 @@ class TestCapture:
         other = capture(cfg, str(tmp_path / 'other.pth'), records, 'val', tmp_path)
         assert first.shards[0] != other.shards[0]
 
+    @pytest.mark.parametrize('change,same', PASSES.values(), ids=PASSES)
+    def test_what_is_another_pass(self, toy, tmp_path, change, same):
+        cfg, _, checkpoint = toy
+        cfg = copy.deepcopy(cfg)
+        shutil.copytree(
+            Path(cfg.val_dataloader.dataset.data_root),
+            tmp_path / 'data',
+            copy_function=shutil.copy2,
+        )
+        cfg.val_dataloader.dataset.data_root = f'{tmp_path}/data/'
+        # an object by whose address nothing may be told
+        cfg.test_dataloader.dataset.pipeline.append(dict(type='WithoutRepr', value=1))
+        records = build_records(cfg.model.head.decoder, -2)
+        first = capture(cfg, checkpoint, records, 'val', tmp_path / 'work')
+        change(cfg, tmp_path)
+        other = capture(cfg, checkpoint, records, 'val', tmp_path / 'work')
+        assert (first.shards == other.shards) == same
+
     def test_keypoints_are_those_of_the_model(self, toy, tmp_path):
         """The quarter shift from the records, in image pixels, is what the
         model itself predicts."""
@@ -678,6 +810,27 @@ class TestCapture:
         ):
             np.testing.assert_allclose(found, sample.pred_instances.keypoints[0], atol=0.01)
             np.testing.assert_allclose(score, sample.pred_instances.keypoint_scores[0], rtol=1e-3)
+
+    def test_inside_a_visibility_head(self, toy, tmp_path):
+        """The same weights give the same factors."""
+        cfg, _, checkpoint = toy
+        other = copy.deepcopy(cfg)
+        other.model.head = dict(type='VisPredictHead', pose_cfg=cfg.model.head)
+        model = build_model(other)
+        plain = torch.load(checkpoint, weights_only=True)
+        head = {name[5:]: value for name, value in plain.items() if name.startswith('head.')}
+        model.head.pose_head.load_state_dict(head)
+        model.load_state_dict(plain, strict=False)  # the backbone
+        torch.save(model.state_dict(), tmp_path / 'inside.pth')
+        first, second = (
+            calibrate(config, weights, tmp_path, 'val', step=1)
+            for config, weights in ((cfg, checkpoint), (other, str(tmp_path / 'inside.pth')))
+        )
+        assert second.settings_learned_for == first.settings_learned_for
+        assert [c.delta for c in second.choices] == [c.delta for c in first.choices]
+        for mine, plain in zip(second.curves, first.curves):
+            np.testing.assert_allclose(mine.similarity, plain.similarity, rtol=1e-5)
+            assert np.ptp(mine.similarity) > 0
 
 
 class TestScorer:
@@ -761,11 +914,21 @@ class TestTool:
             (dict(high=99), '`high` must be'),
             (dict(low=1), '`low` must be'),
             (dict(subset=0), '`subset` must be'),
+            (dict(border='mirror'), '`corner, smooth and border` must be'),
         ],
     )
     def test_arguments(self, toy, tmp_path, arguments, message):
         with pytest.raises(ValueError, match=message):
             calibrate(toy[0], toy[2], tmp_path, **arguments)
+
+    def test_symmetric_border(self, toy, tmp_path):
+        out = tmp_path / 'd.json'
+        arguments = '--border', 'symmetric', '--step', 1, '--work-dir', tmp_path, '--out', out
+        result = run_tool('calibrate_daec.py', *toy[1:], *arguments)
+        assert result.returncode == 0, result.stderr
+        assert 'br, symmetric border' in result.stdout
+        assert json.loads(out.read_text())['settings']['border'] == 'symmetric'
+        DAECCodec((64, 64), (16, 16), sigma=2, border='symmetric', delta=str(out))
 
     def test_checkpoint_of_another_model(self, toy, tmp_path):
         path = tmp_path / 'other.pth'
@@ -781,7 +944,8 @@ class TestTool:
         assert 'No space left on device' in result.stderr.splitlines()[-1]
         assert '.npz' in result.stderr.splitlines()[-1]
         assert out.read_text() == 'earlier'
-        assert [p for p in small_disk.rglob('*') if p.is_file()] == [out]
+        files = [path for path in small_disk.rglob('*') if path.is_file()]
+        assert [path for path in files if path.suffix != '.lock'] == [out]
 
     @pytest.mark.slow
     def test_two_processes_equal_one(self, repo_root, tmp_path):

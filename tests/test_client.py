@@ -73,8 +73,10 @@ def test_distribution_finds_the_same_keypoints(alone, simcc_file, tmp_path):  # 
     np.testing.assert_allclose(values[:, :2], keypoints, atol=1e-2)
 
 
-def test_interrupted_video(simcc_file, tmp_path):  # noqa: F811
-    """Leaves what an earlier run wrote, and nothing that looks finished."""
+@pytest.mark.parametrize('later', [0, 0.1, 0.5])
+@pytest.mark.parametrize('earlier', [{}, {'a.mp4': b'earlier', 'predictions.json': b'{}'}])
+def test_interrupted_video(simcc_file, tmp_path, earlier, later):  # noqa: F811
+    """Leaves what an earlier run wrote, and nothing else."""
     writer = cv2.VideoWriter(str(tmp_path / 'a.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
     rng = np.random.default_rng(0)
     for _ in range(2000):
@@ -82,7 +84,8 @@ def test_interrupted_video(simcc_file, tmp_path):  # noqa: F811
     writer.release()
     out = tmp_path / 'out'
     out.mkdir()
-    (out / 'a.mp4').write_bytes(b'earlier')
+    for name, content in earlier.items():
+        (out / name).write_bytes(content)
     process = subprocess.Popen(
         [sys.executable, ROOT / 'tools/infer_onnx.py', simcc_file, 'a.avi', '--out', 'out'],
         cwd=tmp_path,
@@ -93,9 +96,9 @@ def test_interrupted_video(simcc_file, tmp_path):  # noqa: F811
     )
     while process.poll() is None and not list(out.glob('.unfinished*')):
         time.sleep(0.02)
+    time.sleep(later)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.splitlines()[-1] == 'infer_onnx: interrupted'
-    assert [path.name for path in out.iterdir()] == ['a.mp4']
-    assert (out / 'a.mp4').read_bytes() == b'earlier'
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == earlier

@@ -175,6 +175,21 @@ class TestDelta:
         with pytest.raises(ValueError, match='`delta` must be'):
             DAECCodec(**SIZE, delta=delta)
 
+    @pytest.mark.parametrize('delta', [2, 1.5, (1, 2.5), [0, 1, 2.5], [[0, 1], [2, 3], [-1, 4]]])
+    def test_border(self, delta):
+        """Every form of a factor; only keypoints near the border move."""
+        size = dict(input_size=(64, 64), heatmap_size=(16, 16), sigma=2)
+        keypoints = np.array([[[30.0, 33], [2, 32], [61, 5]]], np.float32)
+        maps = HeatmapCodec(**size, unbiased=True).encode(keypoints)['heatmaps']
+        clipped, symmetric = (
+            DAECCodec(**size, delta=delta, border=border).decode(maps)[0][0]
+            for border in ('clip', 'symmetric')
+        )
+        np.testing.assert_array_equal(DAECCodec(**size, delta=delta).decode(maps)[0][0], clipped)
+        np.testing.assert_allclose(symmetric[0], clipped[0], atol=0.3)
+        assert symmetric[1, 0] < clipped[1, 0] - 2 and symmetric[2, 0] > clipped[2, 0]
+        assert np.abs(symmetric[1:] - keypoints[0, 1:]).max() < 3
+
     def test_wrong_number_of_keypoints(self):
         codec = DAECCodec(**SIZE, delta=[1, 2, 3])
         with pytest.raises(ValueError, match='each of the 17 keypoints'):
@@ -208,6 +223,7 @@ class TestArguments:
             (HeatmapCodec, dict(refine='dark')),
             (DAECCodec, dict(corner='tl')),
             (DAECCodec, dict(smooth='yes')),
+            (DAECCodec, dict(border='mirror')),
         ],
     )
     def test_own_errors(self, codec, kwargs):

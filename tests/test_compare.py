@@ -2,22 +2,30 @@
 import contextlib
 import copy
 import json
+import os
+import random
+import re
+import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import mmpose
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, run_tool
+from conftest import BESIDE_TESTS, ROOT, run_tool
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from mmengine.utils import digit_version
 
+from mmpose_simcc.codecs.learned import save_learned_delta
 from mmpose_simcc.config import set_representation
-from mmpose_simcc.utils.inference import build_model
+from mmpose_simcc.utils.inference import build_model, pose_head_cfg
+from mmpose_simcc.workbench import identity
 from mmpose_simcc.workbench.compare import (
     CompareError,
     Launcher,
@@ -37,8 +45,10 @@ from mmpose_simcc.workbench.compare.runs import (
     use_data,
 )
 from mmpose_simcc.workbench.compare.tables import flat_table, write_tables
+from mmpose_simcc.workbench.identity import Content, picture_names
 from mmpose_simcc.workbench.toy import make_toy_coco
 
+METAINFO = Path(mmpose.__file__).parent / '.mim/configs/_base_/datasets/coco.py'
 CONFIGS = ROOT / 'configs' / 'body_2d_keypoint'
 HEATMAP = str(CONFIGS / 'topdown_heatmap/toy_coco' / 'td-hm_res18_1xb8-4e_toy-coco-64x64.py')
 DARK = HEATMAP.replace('res18_', 'res18_dark-')
@@ -93,7 +103,7 @@ def compared(heatmap_run, simcc_run, tmp_path_factory):
 def stock_test(run, decoder, work_dir):
     """What MMEngine's Runner gives with this decoder in the config."""
     cfg = copy.deepcopy(run.cfg)
-    cfg.model.head.decoder = decoder
+    pose_head_cfg(cfg).decoder = decoder
     cfg.work_dir = str(work_dir)
     cfg.load_from = run.checkpoint
     cfg.experiment_name = work_dir.name
@@ -144,6 +154,24 @@ class TestCompare:
         assert again == rows
         assert sorted(work_dir.rglob('*')) == files
         assert [path.stat().st_mtime_ns for path in files] == before
+
+    def test_a_learned_factor_is_not_used_for_another_border(self, heatmap_run, tmp_path):
+        decoder = dict(heatmap_run.cfg.model.head.decoder, type='DAECCodec')
+        codec = heatmap_run.build_codec()
+        settings = dict(
+            sigma=codec.sigma,
+            heatmap_size=codec.heatmap_size,
+            corner='br',
+            smooth=False,
+            border='clip',
+        )
+        save_learned_delta(tmp_path / 'd.json', 'heatmap', 1.5, settings, {})
+        cfg = copy.deepcopy(heatmap_run.cfg)
+        cfg.model.head.decoder = dict(decoder, delta=str(tmp_path / 'd.json'))
+        decoders = decoders_of(Run('learned', cfg))
+        assert decoders['daec']['delta'] == str(tmp_path / 'd.json')
+        assert decoders['daec_symmetric']['delta'] == 'empirical'
+        assert decoders['daec_symmetric']['border'] == 'symmetric'
 
     def test_tables_hold_the_rows(self, compared, tmp_path):
         _, rows = compared
@@ -198,14 +226,263 @@ class TestIdentity:
         other = self.variant(toy_root, codec)
         assert training_identity(other) != training_identity(plain)
 
-    def test_data_count_by_content(self, toy_root, tmp_path):
-        run = load_run(HEATMAP, toy_root)
-        make_toy_coco(tmp_path / 'same', train=12, val=10, seed=1, workers=1)
-        make_toy_coco(tmp_path / 'other', train=12, val=10, seed=2, workers=1)
-        same = load_run(HEATMAP, str(tmp_path / 'same'))
-        other = load_run(HEATMAP, str(tmp_path / 'other'))
-        for identity in (training_identity, lambda run: forward_identity(run, 'w')):
-            assert identity(same) == identity(run) != identity(other)
+
+ANNOTATIONS = 'annotations/person_keypoints_{}2017.json'
+
+
+def picture(run, split='train'):
+    root = run.cfg.train_dataloader.dataset.data_root
+    return sorted(Path(root, f'{split}2017').glob('*.jpg'))[0]
+
+
+def touch(split):
+    def change(run, folder):
+        os.utime(picture(run, split), ns=(1, 1))
+
+    return change
+
+
+def replace_by_same_size(run, folder):
+    """Another picture of the same size, at another time."""
+    path = picture(run)
+    content = path.read_bytes()
+    path.write_bytes(content[::-1])
+    os.utime(path, ns=(1, 1))
+
+
+def move(run, folder):
+    root = Path(run.cfg.train_dataloader.dataset.data_root)
+    shutil.copytree(root, folder / 'moved', copy_function=shutil.copy2)
+    use_data(run.cfg, str(folder / 'moved'))
+
+
+def annotate(split):
+    def change(run, folder):
+        root = Path(run.cfg.train_dataloader.dataset.data_root)
+        path = root / ANNOTATIONS.format(split)
+        content = json.loads(path.read_text())
+        content['annotations'][0]['keypoints'][0] += 1
+        path.write_text(json.dumps(content))
+
+    return change
+
+
+def add_picture(run, folder):
+    """One that no annotation names."""
+    (picture(run).parent / 'other.jpg').write_bytes(b'')
+
+
+def sigmas(value, name='own.py', comment=''):
+    """All data sets by a metainfo file of one's own."""
+
+    def change(run, folder):
+        text = Path(METAINFO).read_text()
+        text, done = re.subn(r'sigmas=\[\s*0\.026', f'sigmas=[{value}', text)
+        assert done == 1
+        (folder / name).write_text(comment + text)
+        for split in ('train', 'test'):
+            run.cfg[f'{split}_dataloader'].dataset.metainfo = dict(from_file=str(folder / name))
+
+    return change
+
+
+def set_option(**options):
+    def change(run, folder):
+        run.cfg.merge_from_dict({name.replace('__', '.'): v for name, v in options.items()})
+
+    return change
+
+
+def attribute(value):
+    """An object without __repr__, in a hook, a transform and a metric."""
+
+    class Plain:
+        def __init__(self):
+            self.value = value
+
+    def change(run, folder):
+        run.cfg.custom_hooks = [dict(type='EpochSeedHook', extra=Plain())]
+        run.cfg.test_dataloader.dataset.pipeline[0]['extra'] = Plain()
+        run.cfg.test_evaluator['extra'] = Plain()
+
+    return change
+
+
+def pretrained(value):
+    def change(run, folder):
+        path = folder / f'{secrets.token_hex(4)}.pth'
+        path.write_bytes(value)
+        run.cfg.load_from = str(path)
+
+    return change
+
+
+# what is changed, and whether the training and the results are computed again
+CHANGES = {
+    'nothing': (lambda run, folder: None, '', ''),
+    'data folder': (move, '', ''),
+    'annotations of the training data': (annotate('train'), 'train', 'test'),
+    'annotations of the test data': (annotate('val'), '', 'test'),
+    'a training picture touched': (touch('train'), 'train', 'test'),
+    'a test picture touched': (touch('val'), '', 'test'),
+    'a training picture replaced': (replace_by_same_size, 'train', 'test'),
+    'a picture that nothing names': (add_picture, '', ''),
+    'metainfo of the same content': (sigmas(0.026), '', ''),
+    'its path and a comment': (sigmas(0.026, 'b.py', '# 2\n'), '', ''),
+    'custom sigmas': (sigmas(0.03), 'train', 'test'),
+    'seed': (set_option(randomness=dict(seed=7)), 'train', 'test'),
+    'epochs': (set_option(train_cfg__max_epochs=9), 'train', 'test'),
+    'learning rate': (set_option(optim_wrapper__optimizer__lr=0.1), 'train', 'test'),
+    'scaled learning rate': (set_option(auto_scale_lr__enable=True), 'train', 'test'),
+    'batch': (set_option(train_dataloader__batch_size=3), 'train', 'test'),
+    'network': (set_option(model__backbone__depth=34), 'train', 'test'),
+    'flip test': (set_option(model__test_cfg__flip_test=False), '', 'test'),
+    'metric': (set_option(test_evaluator__nms_mode='none'), '', 'test'),
+    'data workers': (set_option(train_dataloader__num_workers=7), '', ''),
+    'logging': (set_option(default_hooks__logger__interval=7), '', ''),
+    'checkpoints': (set_option(default_hooks__checkpoint__interval=7), '', ''),
+    'validation': (set_option(train_cfg__val_interval=7), '', ''),
+    'work folder': (set_option(work_dir='elsewhere'), '', ''),
+}
+
+
+class TestWhatIsComputedAgain:
+    @pytest.fixture
+    def run(self, toy_root, tmp_path):
+        shutil.copytree(toy_root, tmp_path / 'data', copy_function=shutil.copy2)
+        return load_run(HEATMAP, str(tmp_path / 'data'))
+
+    @staticmethod
+    def identities(run, processes=1, **options):
+        """As a new command finds them."""
+        content = Content(**options)
+        training = training_identity(run, processes, content)
+        return training, forward_identity(run, training, content)
+
+    def changed(self, before, after):
+        return tuple(name if a != b else '' for name, a, b in zip(('train', 'test'), before, after))
+
+    @pytest.mark.parametrize('change,training,result', CHANGES.values(), ids=CHANGES)
+    def test_change(self, run, tmp_path, change, training, result):
+        before = self.identities(run)
+        change(run, tmp_path)
+        assert self.changed(before, self.identities(run)) == (training, result)
+
+    def test_processes(self, run):
+        """They share a training; evaluation is the same by any number."""
+        before = self.identities(run)
+        assert self.changed(before, self.identities(run, 8)) == ('train', 'test')
+        assert Launcher('pytorch', 8).world_size == Launcher('slurm', 8).world_size == 8
+        assert Launcher().world_size == Launcher('none', 8).world_size == 1
+
+    @pytest.mark.parametrize('package', ['mmpose', 'mmengine', 'torch', 'mmpose_simcc.version'])
+    def test_versions(self, run, package, monkeypatch):
+        before = self.identities(run)
+        module = sys.modules[package]
+        if package == 'mmpose_simcc.version':
+            module = identity
+        monkeypatch.setattr(module, '__version__', '0.0.1')
+        assert self.changed(before, self.identities(run)) == ('train', 'test')
+
+    def test_builds_of_one_torch_are_equal(self, run, monkeypatch):
+        before = self.identities(run)
+        monkeypatch.setattr(torch, '__version__', torch.__version__.split('+')[0] + '+other')
+        assert self.identities(run) == before
+
+    def test_weights_by_content(self, run, tmp_path):
+        found = []
+        for value in (b'1', b'1', b'2'):
+            pretrained(value)(run, tmp_path)
+            found.append(self.identities(run))
+        assert found[0] == found[1] != found[2]
+
+    def test_objects_by_attributes(self, run, tmp_path):
+        found = []
+        for value in (1, 1, 2):
+            attribute(value)(run, tmp_path)
+            found.append(self.identities(run))
+        assert found[0] == found[1] != found[2]
+
+    def test_hashed_pictures(self, run, tmp_path):
+        """Their times do not count, their bytes do even at the same size and
+        time."""
+        hashed = self.identities(run, hash_pictures=True)
+        touch('train')(run, tmp_path)
+        touch('val')(run, tmp_path)
+        assert self.identities(run, hash_pictures=True) == hashed
+        timed = self.identities(run)
+        replace_by_same_size(run, tmp_path)
+        assert self.identities(run) == timed
+        assert self.changed(hashed, self.identities(run, hash_pictures=True))[0] == 'train'
+
+    def test_boxes(self, run, tmp_path):
+        found = []
+        for name, text in (('a', '[1]'), ('b', '[1]'), ('c', '[2]')):
+            boxes = tmp_path / f'{name}.json'
+            boxes.write_text(text)
+            run.cfg.test_dataloader.dataset.bbox_file = str(boxes)
+            found.append(self.identities(run))
+        assert found[0] == found[1]
+        assert self.changed(found[1], found[2]) == ('', 'test')
+
+    def test_learned_factors(self, tmp_path):
+        found = []
+        for name, text in (('a', '1'), ('b', '1'), ('c', '2')):
+            path = tmp_path / f'{name}.json'
+            path.write_text(text)
+            found.append(identity.digest(Content().of(dict(type='DAECCodec', delta=str(path)))))
+        assert found[0] == found[1] != found[2]
+
+    def test_pictures_are_looked_at_once(self, run, monkeypatch):
+        looks = []
+        stat = os.stat
+        monkeypatch.setattr(
+            identity.os, 'stat', lambda path, **options: looks.append(path) or stat(path, **options)
+        )
+        content = Content()
+        for _ in range(3):
+            training_identity(run, 1, content)
+            forward_identity(run, 'w', content)
+        pictures = [str(path) for path in looks if str(path).endswith('.jpg')]
+        assert len(pictures) == len(set(pictures)) == 12 + 10
+
+
+def test_pictures_of_annotations(tmp_path):
+    """Without parsing: escaped names, other texts, MPII's list."""
+    path = tmp_path / 'a.json'
+    names = ['a/b.jpg', 'ä "q" \\.png', 'x.jpg']
+    coco = dict(
+        info='"file_name": "no.jpg"',
+        images=[dict(file_name=name, coco_url='http://x/y.jpg') for name in names],
+    )
+    for text in (json.dumps(coco), json.dumps(coco, ensure_ascii=False, indent=1)):
+        path.write_text(text)
+        assert picture_names(path) == sorted(names)
+    path.write_text(json.dumps([dict(image=name, joints=[1]) for name in names]))
+    assert picture_names(path) == sorted(names)
+    path.write_text('')
+    assert picture_names(path) == []
+
+
+def test_digest_is_equal_in_every_process():
+    """Whatever the order of sets, and addresses."""
+    code = (
+        'import sys, numpy as np, functools\n'
+        'from mmpose_simcc.workbench.identity import digest\n'
+        'class Plain:\n'
+        '    def __init__(self): self.words = set("abcdefgh")\n'
+        'class Slots:\n'
+        '    __slots__ = ("x",)\n'
+        '    def __init__(self): self.x = Plain\n'
+        'print(digest([Plain(), Slots(), np.arange(3), functools.partial(len), {1: (2,)}]))\n'
+    )
+    found = set()
+    for seed in ('1', '2'):
+        env = dict(os.environ, PYTHONHASHSEED=seed)
+        done = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True)
+        found.add(done.stdout)
+        assert done.returncode == 0, done.stderr
+    assert len(found) == 1
 
 
 class Exploit:
@@ -264,10 +541,6 @@ class TestErrors:
             path.write_bytes(content[:size])
             assert 'half.pth cannot be read' in self.error(lambda: compare([run], tmp_path))
 
-    @pytest.mark.skipif(
-        digit_version(torch.__version__) < digit_version('2.6'),
-        reason='torch < 2.6 loads without weights_only',
-    )
     def test_malicious_checkpoint(self, heatmap_run, tmp_path):
         trace = tmp_path / 'was_here'
         path = tmp_path / 'evil.pth'
@@ -361,52 +634,128 @@ def test_failed_training_names_its_reason(toy_root, tmp_path):
 
 
 def processes_of(folder):
-    """How many running processes name a file in a folder."""
+    """How many running processes name a folder or a file in it."""
     count = 0
     for path in Path('/proc').glob('[0-9]*'):
         with contextlib.suppress(OSError):  # it has ended
             running = path.joinpath('stat').read_text().rpartition(')')[2].split()[0] != 'Z'
-            count += running and f'{folder}/trainings'.encode() in (path / 'cmdline').read_bytes()
+            count += running and str(folder).encode() in (path / 'cmdline').read_bytes()
     return count
 
 
+needs_proc = pytest.mark.skipif(
+    not Path('/proc/self/cmdline').exists(), reason='processes are read in /proc'
+)
+
+
+class Command:
+    """``tools/compare.py`` with a training of two epochs, as a process.
+
+    Its metric is an error in pixels: other weights have another.
+    """
+
+    def __init__(self, folder, toy_root):
+        config = folder / 'short.py'
+        config.write_text(
+            f"_base_ = ['{HEATMAP}']\n"
+            'train_cfg = dict(max_epochs=2)\n'
+            'default_hooks = dict(logger=dict(interval=1))\n'
+            "test_evaluator = [dict(type='EPE')]\n"
+            "custom_hooks = [dict(type='EpochSeedHook')]\n"
+        )
+        self.words = [sys.executable, ROOT / 'tools/compare.py', config, '--data', toy_root]
+        self.env = dict(PYTHONPATH=str(BESIDE_TESTS), OMP_NUM_THREADS='1')
+
+    def start(self, work, *decoders):
+        words = [*self.words, '--decoders', *(decoders or ['argmax']), '--work-dir', work]
+        return subprocess.Popen(
+            list(map(str, words)),
+            env=self.env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def run(self, work, *decoders):
+        """What it prints on stderr."""
+        process = self.start(work, *decoders)
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        return errors
+
+
+def results(work):
+    """What tables hold but for times and places."""
+    rows = json.loads((work / 'table.json').read_text())
+    return [(row['config'], row['decoder'], row['metrics']) for row in rows]
+
+
+@pytest.fixture
+def command(tmp_path, toy_root):
+    return Command(tmp_path, toy_root)
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not Path('/proc/self/cmdline').exists(), reason='processes are read in /proc')
-def test_terminated_comparison_ends_its_training_and_goes_on(toy_root, tmp_path, repo_root):
-    config = tmp_path / 'short.py'
-    config.write_text(
-        f"_base_ = ['{HEATMAP}']\n"
-        'train_cfg = dict(max_epochs=2)\n'
-        'default_hooks = dict(logger=dict(interval=1))\n'
-    )
-    command = [
-        sys.executable,
-        repo_root / 'tools/compare.py',
-        config,
-        '--data',
-        toy_root,
-        '--decoders',
-        'argmax',
-        '--work-dir',
-        tmp_path / 'work',
-    ]
-    env = dict(PYTHONPATH=str(repo_root), OMP_NUM_THREADS='1')
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+@needs_proc
+def test_terminated_comparison_ends_its_training_and_goes_on(command, tmp_path):
+    work = tmp_path / 'work'
+    process = command.start(work)
     # interrupted once the first epoch is saved
-    while process.poll() is None and not list(tmp_path.glob('work/trainings/*/last_checkpoint')):
+    while process.poll() is None and not list(work.glob('trainings/*/last_checkpoint')):
         time.sleep(0.1)
-    assert processes_of(tmp_path / 'work') > 1  # a training and its data workers
+    assert processes_of(work / 'trainings') > 1  # a training and its data workers
     process.terminate()
     process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
-    assert processes_of(tmp_path / 'work') == 0
-    (folder,) = tmp_path.glob('work/trainings/*')
+    assert processes_of(work) == 0
+    (folder,) = work.glob('trainings/*')
     assert not (folder / 'finished.txt').exists()
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
-    assert 'argmax' in done.stdout
+    command.run(work)
     log = (folder / 'train.log').read_text()
     assert 'resumed epoch: 1' in log
     # the optimizer in one pass, where torch has it for CPUs
     fused = digit_version(torch.__version__) >= digit_version('2.4')
     assert ('fused=True' in log) == fused
     assert (folder / 'finished.txt').read_text() == 'epoch_2.pth\n'
+
+
+@pytest.mark.slow
+@needs_proc
+def test_killed_at_any_moment(command, tmp_path):
+    """No process is left, and the next start ends with the same tables."""
+    start = time.monotonic()
+    command.run(tmp_path / 'calm')
+    duration = time.monotonic() - start
+    work, rng = tmp_path / 'work', random.Random(0)
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        process = command.start(work)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=rng.uniform(0.4, 1) * duration)
+        process.send_signal(number)
+        process.communicate()
+        deadline = time.monotonic() + 15
+        while processes_of(work) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert processes_of(work) == 0
+    command.run(work)
+    assert results(work) == results(tmp_path / 'calm')
+
+
+@pytest.mark.slow
+def test_two_comparisons_share_a_folder(command, tmp_path):
+    """The second waits for the training of the first, and uses it; what only
+    one needs is computed by it."""
+    work = tmp_path / 'work'
+    first, second = command.start(work), command.start(work, 'argmax', 'quarter')
+    errors = []
+    for process in (first, second):
+        errors.append(process.communicate()[1])
+        assert process.returncode == 0, errors
+    said = [e.count('under way in another process, waiting for it') for e in errors]
+    assert sum(e.count('train short: under way') for e in errors) == 1, errors
+    assert max(said) > 0
+    (folder,) = work.glob('trainings/*')
+    log = (folder / 'train.log').read_text()
+    assert log.count('Epoch(train) [2]') == log.count('Epoch(train) [1]') == 2
+    assert len(list(work.glob('results/*.npz'))) == 2
+    assert not list(work.rglob('.unfinished*'))

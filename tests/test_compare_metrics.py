@@ -10,11 +10,22 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import run_tool
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from mmpose.datasets.datasets import AP10KDataset
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
-from mmpose.evaluation.metrics import EPE, NME
+from mmpose.evaluation.metrics import (
+    AUC,
+    EPE,
+    NME,
+    CocoMetric,
+    CocoWholeBodyMetric,
+    JhmdbPCKAccuracy,
+    KeypointPartitionMetric,
+    MpiiPCKAccuracy,
+    PCKAccuracy,
+)
 from rich.console import Console
 from test_compare import HEATMAP, load_run, with_random_weights
 
@@ -27,7 +38,9 @@ from mmpose_simcc.workbench.compare.bootstrap import (
     match_predictions,
     resample,
 )
+from mmpose_simcc.workbench.compare.evaluation import result_key
 from mmpose_simcc.workbench.compare.report import Difference, remarks, write_report
+from mmpose_simcc.workbench.compare.study import check_metric_names
 from mmpose_simcc.workbench.compare.tables import (
     Row,
     Training,
@@ -38,6 +51,7 @@ from mmpose_simcc.workbench.compare.tables import (
     print_table,
     study_table,
 )
+from mmpose_simcc.workbench.metrics import value_names
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 FACES = 'mmpose::face_2d_keypoint/topdown_heatmap/300w/td-hm_hrnetv2-w18_8xb64-60e_300w-256x256.py'
@@ -300,7 +314,103 @@ def test_average_precision_over_categories_equals_the_evaluator(toy_root, tmp_pa
     assert abs(samples.mean() - expected) < 0.1 and samples.std() > 0
 
 
+def people_of(keypoints, sizes):
+    """Predictions a pixel off, of 20 people in a square of 100 pixels."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        truth = rng.uniform(0, 100, (1, keypoints, 2))
+        gt = dict(keypoints=truth, keypoints_visible=np.ones((1, keypoints)))
+        gt.update(bboxes=np.array([[0.0, 0, 100, 100]]), **sizes)
+        pred = dict(keypoints=truth + 1)
+        yield dict(pred_instances=pred, gt_instances=gt)
+
+
+class TestNamesBeforeAnEvaluation:
+    """Of every metric of MMPose's stock top-down configs but PoseTrack18's."""
+
+    @pytest.mark.parametrize(
+        'metric, keypoints',
+        [
+            (PCKAccuracy(norm_item=['bbox', 'head', 'torso']), 15),
+            (PCKAccuracy(prefix='a'), 15),
+            (MpiiPCKAccuracy(), 16),
+            (JhmdbPCKAccuracy(norm_item=['bbox', 'torso']), 15),
+            (JhmdbPCKAccuracy(norm_item='torso'), 15),
+            (EPE(), 15),
+            (AUC(), 15),
+            (NME('use_norm_item', norm_item='bbox_size'), 15),
+        ],
+    )
+    def test_distances(self, metric, keypoints):
+        metric.process([], list(people_of(keypoints, dict(head_size=np.array([[20.0]])))))
+        values = metric.evaluate(20)
+        assert sorted(values) == sorted(result_key(metric, name) for name in value_names(metric))
+
+    @pytest.mark.parametrize('kind', ['keypoints', 'keypoints_crowd', 'wholebody'])
+    def test_coco(self, kind, toy_root, tmp_path):
+        content = json.loads(
+            Path(toy_root, 'annotations/person_keypoints_val2017.json').read_text()
+        )
+        for image in content['images']:
+            image['crowdIndex'] = 0.5
+        for annotation in content['annotations']:
+            for part, points in dict(foot=6, face=68, lefthand=21, righthand=21).items():
+                annotation[f'{part}_kpts'] = [50, 50, 2] * points
+                annotation[f'{part}_valid'] = True
+        path = tmp_path / 'people.json'
+        path.write_text(json.dumps(content))
+        if kind == 'wholebody':
+            metric, points = CocoWholeBodyMetric(str(path)), 133
+        else:
+            metric, points = CocoMetric(str(path), iou_type=kind, use_area=False), 17
+        metric.dataset_meta = dict(sigmas=np.full(points, 0.05), num_keypoints=points)
+        metric.dataset_meta.update(CLASSES=('person',))
+        samples = [
+            dict(
+                id=annotation['id'],
+                img_id=annotation['image_id'],
+                category_id=1,
+                pred_instances=dict(
+                    keypoints=np.full((1, points, 2), 50.0), keypoint_scores=np.ones((1, points))
+                ),
+                gt_instances=dict(bbox_scores=np.ones(1), bbox_scales=np.full((1, 2), 100.0)),
+            )
+            for annotation in content['annotations']
+        ]
+        metric.process([], samples)
+        values = metric.evaluate(len(samples))
+        assert list(values) == [result_key(metric, name) for name in value_names(metric)]
+
+    def test_not_known(self):
+        assert value_names(KeypointPartitionMetric(dict(type='EPE'), dict(a=[0]))) is None
+
+
 class TestBeforeTraining:
+    def test_mistyped_metric(self, toy_root, tmp_path):
+        done = run_tool(
+            *('compare.py', HEATMAP, '--data', toy_root, '--work-dir', tmp_path),
+            *('--metric', 'AP@50'),
+        )
+        assert (done.returncode, done.stderr) == (
+            1,
+            'compare: there is no metric AP@50; there are AP, AP50, AP75, AP(M), AP(L), AR\n',
+        )
+        assert not list(tmp_path.glob('trainings/*'))
+
+    @pytest.mark.parametrize('names', [dict(value='EPE'), dict(columns=['#Params', 'EPE'])])
+    def test_mistyped_metric_of_a_study(self, names, toy_root, tmp_path):
+        run = load_run(HEATMAP, toy_root)
+        run.cfg.test_evaluator = [dict(type='PCKAccuracy', norm_item=['bbox', 'torso'])]
+        with pytest.raises(CompareError, match='^there is no metric EPE; there are PCK, tPCK$'):
+            run_study(Study([], **names), [run], tmp_path)
+        assert not list(tmp_path.glob('trainings/*'))
+
+    def test_metrics_of_which_the_values_are_not_known(self, toy_root):
+        run = load_run(HEATMAP, toy_root)
+        partition = dict(type='KeypointPartitionMetric', metric=dict(type='EPE'))
+        run.cfg.test_evaluator = [dict(type='EPE'), dict(partition, partitions=dict(a=[0]))]
+        check_metric_names(Study([], value='anything'), [run])
+
     def test_several_data_sets_are_refused(self, toy_root, tmp_path):
         run = load_run(HEATMAP, toy_root)
         run.cfg.test_evaluator = dict(

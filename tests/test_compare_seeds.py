@@ -195,7 +195,8 @@ class TestSchedule:
             set_schedule(cfg, epochs=2)
 
 
-def test_page_of_several_trainings(toy_root, tmp_path):
+@pytest.mark.parametrize('kind, x', [('bars', 'model'), ('lines', 'input_size')])
+def test_page_of_several_trainings(toy_root, tmp_path, kind, x):
     """Two random models in place of two trainings of one."""
     rows = []
     for seed in range(2):
@@ -205,7 +206,8 @@ def test_page_of_several_trainings(toy_root, tmp_path):
             replace(row, trainings=[*before, *row.trainings])
             for row, before in zip(found, ([r.trainings for r in rows] or [[], []]))
         ]
-    study = Study([], value='PCK', decoders=['argmax', 'dark'])
+    plot = dict(kind=kind, x=x)
+    study = Study([], value='PCK', decoders=['argmax', 'dark'], plot=plot)
     page, *_ = write_report(study, [run], rows, tmp_path / 'out')
     text = page.read_text()
     assert 'resamples of the images and of the trainings' in text

@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 from test_compare import load_run, stock_test, with_random_weights
 
+from mmpose_simcc.utils.inference import load_config
+from mmpose_simcc.workbench.calibration.calibrate import calibrate
+from mmpose_simcc.workbench.calibration.capture import capture
+from mmpose_simcc.workbench.calibration.records import build_records
 from mmpose_simcc.workbench.compare import CompareError, compare
 from mmpose_simcc.workbench.compare.decoders import decoders_of
+from mmpose_simcc.workbench.compare.evaluation import evaluate
 from mmpose_simcc.workbench.toy import make_toy_coco
 
-HEATMAP_ROWS = ['stock', 'argmax', 'quarter', 'second_max', 'dark', 'daec']
+HEATMAP_ROWS = ['stock', 'argmax', 'quarter', 'second_max', 'dark', 'daec', 'daec_symmetric']
 FOLDER = 'mmpose::body_2d_keypoint/'
+RTMW = 'mmpose::wholebody_2d_keypoint/rtmpose/cocktail14/rtmw-m_8xb1024-270e_cocktail14-256x192.py'
 CONFIGS = {
     'heatmap': ('topdown_heatmap/coco/td-hm_mobilenetv2_8xb64-210e_coco-256x192', HEATMAP_ROWS),
     'udp': ('topdown_heatmap/coco/td-hm_hrnet-w32_udp-8xb64-210e_coco-256x192', HEATMAP_ROWS),
@@ -21,12 +27,17 @@ CONFIGS = {
         'topdown_heatmap/coco/td-hm_hrnet-w32_udp-regress-8xb64-210e_coco-256x192',
         ['stock'],
     ),
+    'visibility': (
+        'topdown_heatmap/coco/td-hm-vis_res50_8xb64-210e_coco-aic-256x192-merge',
+        HEATMAP_ROWS,
+    ),
     'megvii': ('topdown_heatmap/coco/td-hm_rsn18_8xb32-210e_coco-256x192', ['stock']),
     'simcc': (
         'simcc/coco/simcc_mobilenetv2_wo-deconv-8xb64-210e_coco-256x192',
         ['stock', 'argmax'],
     ),
     'rtmpose': ('rtmpose/coco/rtmpose-t_8xb256-420e_coco-256x192', ['stock', 'argmax']),
+    'rtmw': (None, ['stock', 'argmax']),
     'regression': ('topdown_regression/coco/td-reg_res50_8xb64-210e_coco-256x192', ['stock']),
     'rle': (
         'topdown_regression/coco/td-reg_mobilenetv2_rle-pretrained-8xb64-210e_coco-256x192',
@@ -50,10 +61,22 @@ def test_loss_that_cannot_be_built(toy_root):
         decoders_of(run)
 
 
+def stock_run(kind, toy_root, folder):
+    config, _ = CONFIGS[kind]
+    path = f'{FOLDER}{config}.py'
+    if kind == 'rtmw':  # a model of whole bodies, on COCO's keypoints
+        cfg = load_config(f'{FOLDER}{CONFIGS["rtmpose"][0]}.py')
+        cfg.model = load_config(RTMW).model
+        cfg.model.head.out_channels = 17
+        path = str(folder / 'rtmw.py')
+        cfg.dump(path)
+    return with_random_weights(path, toy_root, folder, gt_boxes=True)
+
+
 @pytest.mark.parametrize('kind', CONFIGS)
 def test_stock_row_equals_stock_test(kind, toy_root, tmp_path):
-    config, names = CONFIGS[kind]
-    run = with_random_weights(f'{FOLDER}{config}.py', toy_root, tmp_path, gt_boxes=True)
+    _, names = CONFIGS[kind]
+    run = stock_run(kind, toy_root, tmp_path)
     assert [*decoders_of(run)] == names
     if 'second_max' not in names and len(names) > 1:
         names = ['stock', 'argmax', 'dark', 'daec']  # along the axes
@@ -61,15 +84,32 @@ def test_stock_row_equals_stock_test(kind, toy_root, tmp_path):
     assert [row.decoder for row in rows] == names
     assert all(row.decode_ms > 0 for row in rows)
     row = rows[0]
-    metrics, predictions = stock_test(run, dict(run.cfg.model.head.decoder), tmp_path)
+    metrics, predictions = stock_test(run, dict(run.head.decoder), tmp_path)
     assert {key: row.metrics[key] for key in metrics} == pytest.approx(metrics, abs=1e-12)
     own = json.loads(Path(f'{row.trainings[0].predictions}.keypoints.json').read_text())
     assert len(own) == len(predictions) > 5
     for mine, stock in zip(own, predictions):
         np.testing.assert_allclose(mine['keypoints'], stock['keypoints'])
         assert mine['score'] == pytest.approx(stock['score'])
-    if kind == 'rtmpose':  # the argmax of the same outputs, by another codec
-        first, second = (
-            np.load(f'{row.trainings[0].predictions}.npz')['keypoints'] for row in rows[:2]
-        )
-        np.testing.assert_allclose(first, second, atol=1e-3)
+    keypoints = {
+        row.decoder: np.load(f'{row.trainings[0].predictions}.npz')['keypoints'] for row in rows
+    }
+    if kind in ('rtmpose', 'rtmw'):  # the argmax of the same outputs, by another codec
+        np.testing.assert_allclose(keypoints['stock'], keypoints['argmax'], atol=1e-3)
+
+
+@pytest.mark.parametrize('kind', ['simcc', 'rtmpose', 'rtmw', 'udp'])
+def test_calibration_of_a_stock_model(kind, toy_root, tmp_path):
+    """Its decoders find what those of a comparison find, and its file is for them."""
+    run = stock_run(kind, toy_root, tmp_path)
+    calibration = calibrate(run.cfg, run.checkpoint, tmp_path, 'test', step=1)
+    calibration.save(tmp_path / 'daec.json')
+    records = build_records(run.head.decoder, loss=run.head.get('loss'))
+    people = capture(run.cfg, run.checkpoint, records, 'test', tmp_path)
+    decoders = decoders_of(run, ['argmax', 'dark', 'daec'])
+    decoders['daec']['delta'] = str(tmp_path / 'daec.json')
+    evaluate(run, run.checkpoint, decoders, {name: tmp_path / name for name in decoders})
+    for name in ('argmax', 'dark'):
+        keypoints = np.load(tmp_path / f'{name}.npz')['keypoints']
+        np.testing.assert_allclose(people.arrays[f'by_{name}'], keypoints, atol=0.01)
+    assert np.isfinite(np.load(tmp_path / 'daec.npz')['keypoints']).all()

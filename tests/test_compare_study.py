@@ -59,7 +59,8 @@ class TestReadyStudies:
         make_toy_coco(root, train=2, val=2, workers=1)
         trainings = set()
         for path in STUDIES:
-            if 'table' in path.stem and path.stem.startswith(('dark', 'daec')):
+            of_a_table = 'table' in path.stem and path.stem.startswith(('dark', 'daec'))
+            if of_a_table or path.stem.startswith('border'):
                 runs = study_runs(load_study(str(path)), str(root))
                 trainings.update(map(training_identity, runs))
         assert len(trainings) == 2  # biased and unbiased labels

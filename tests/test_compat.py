@@ -1,8 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import io
 import os
 import pickle
 import subprocess
 import sys
+import tarfile
 import textwrap
 from pathlib import Path
 
@@ -244,3 +246,131 @@ class TestCheckpointLoading:
         torch.save(dict(evil=StealGlobals()), path)
         with pytest.raises(pickle.UnpicklingError, match='not allowed'):
             torch.load(path)
+
+
+@pytest.fixture(params=['as with this torch', 'as before torch 2.6'])
+def loads(request, monkeypatch):
+    """The project's own loading, which is as strict with every torch."""
+    if request.param == 'as before torch 2.6':
+        monkeypatch.setattr(compat, 'LOADS_WEIGHTS_ONLY', False)
+    return compat.load_checkpoint
+
+
+class TestOwnLoading:
+    def same(self, value, expected):
+        assert type(value) is type(expected)
+        if isinstance(expected, dict):
+            assert value.keys() == expected.keys()
+            for name in expected:
+                self.same(value[name], expected[name])
+        elif isinstance(expected, (list, tuple)):
+            assert len(value) == len(expected)
+            for pair in zip(value, expected):
+                self.same(*pair)
+        elif isinstance(expected, torch.Tensor):
+            assert value.dtype == expected.dtype and torch.equal(value, expected)
+        elif isinstance(expected, HistoryBuffer):
+            np.testing.assert_equal(value.data, expected.data)
+            assert value.statistics('mean') == expected.statistics('mean')
+        else:
+            np.testing.assert_equal(value, expected)
+
+    @pytest.mark.parametrize('zipped', [True, False])
+    def test_all_of_a_checkpoint_of_mmengine(self, trained, tmp_path, loads, zipped):
+        """By comparison with trusted pickle."""
+        trained.train_dataloader.dataset.metainfo = parse_pose_metainfo(
+            dict(from_file=str(METAINFO[0]))
+        )
+        trained.save_checkpoint(str(tmp_path), 'epoch_1.pth')
+        path = tmp_path / 'epoch_1.pth'
+        trusted = torch.load(path, weights_only=False)
+        torch.save(trusted, path, _use_new_zipfile_serialization=zipped)
+        loaded = loads(str(path))
+        assert loaded['message_hub']['log_scalars'] and loaded['optimizer']['state']
+        self.same(loaded, trusted)
+        load_weights(Tiny(), str(path))
+
+    @pytest.mark.parametrize('core', ['core', '_core'])
+    def test_numpy_of_the_other_major_version(self, tmp_path, loads, core):
+        path = tmp_path / 'a.pth'
+        value = dict(array=np.arange(3.0), scalar=np.float64(1.5))
+        torch.save(value, path, _use_new_zipfile_serialization=False)
+        ours = b'numpy.core.' if b'numpy.core.' in path.read_bytes() else b'numpy._core.'
+        path.write_bytes(path.read_bytes().replace(ours, f'numpy.{core}.'.encode()))
+        self.same(loads(str(path)), value)
+
+    @pytest.mark.parametrize('dtype', ['float16', 'bfloat16', 'float64', 'int64', 'bool', 'uint8'])
+    def test_tensors_of_every_kind(self, tmp_path, loads, dtype):
+        path = tmp_path / 'a.pth'
+        tensor = torch.arange(6).view(2, 3).to(getattr(torch, dtype))
+        value = dict(view=tensor[:, 1:], parameter=nn.Parameter(torch.ones(2)), size=tensor.shape)
+        torch.save(value, path)
+        loaded = loads(str(path))
+        self.same(loaded['view'], value['view'])
+        assert isinstance(loaded['parameter'], nn.Parameter)
+        assert loaded['size'] == torch.Size([2, 3])
+
+    @pytest.mark.parametrize('zipped', [True, False])
+    @pytest.mark.parametrize('where', ['meta', 'state_dict', 'state_dict/deep'])
+    def test_malicious_pickle_does_not_run(self, tmp_path, loads, where, zipped):
+        path, trace = tmp_path / 'evil.pth', tmp_path / 'was_here'
+        evil = Exploit(trace)
+        checkpoint = {'meta': {}, 'state_dict': nn.Linear(2, 2).state_dict()}
+        if where == 'state_dict/deep':
+            checkpoint['state_dict']['deep'] = [dict(deeper=(evil,))]
+        else:
+            checkpoint[where]['evil'] = evil
+        torch.save(checkpoint, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(ValueError, match=r'evil.pth cannot be read: .*posix\.system') as error:
+            load_weights(nn.Linear(2, 2), str(path))
+        assert len(str(error.value).splitlines()) == 1
+        assert not trace.exists()
+        # the same file does run where pickle is trusted
+        torch.load(path, weights_only=False)
+        assert trace.exists()
+
+    def test_plain_pickle_does_not_run(self, tmp_path, loads):
+        path, trace = tmp_path / 'evil.pth', tmp_path / 'was_here'
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            path.write_bytes(pickle.dumps(Exploit(trace), protocol))
+            with pytest.raises(ValueError, match='cannot be read'):
+                load_weights(nn.Linear(2, 2), str(path))
+        assert not trace.exists()
+
+    def test_pickle_in_a_tar_does_not_run(self, tmp_path, loads):
+        """The oldest format of torch, which weights_only=True of torch < 2.6
+        does not restrict (CVE-2025-32434)."""
+        path, trace = tmp_path / 'evil.tar', tmp_path / 'was_here'
+        with tarfile.open(path, 'w') as content:
+            for name in ('storages', 'tensors', 'pickle'):
+                data = pickle.dumps(Exploit(trace), 2)
+                entry = tarfile.TarInfo(name)
+                entry.size = len(data)
+                content.addfile(entry, io.BytesIO(data))
+        with pytest.raises(ValueError, match='cannot be read'):
+            load_weights(nn.Linear(2, 2), str(path))
+        assert not trace.exists()
+
+    def test_programs_are_refused(self, tmp_path, loads):
+        path = str(tmp_path / 'program.pth')
+        torch.jit.script(nn.Linear(2, 2)).save(path)
+        with pytest.raises(ValueError, match='cannot be read: .*TorchScript'):
+            load_weights(nn.Linear(2, 2), path)
+
+    @pytest.mark.parametrize('evil', [StealGlobals(), ManyBytes(), textwrap.TextWrapper()])
+    def test_what_types_of_checkpoints_could_reach(self, tmp_path, loads, evil):
+        path = tmp_path / 'evil.pth'
+        torch.save(dict(evil=evil), path)
+        with pytest.raises(ValueError, match='cannot be read'):
+            load_weights(nn.Linear(2, 2), str(path))
+
+    def test_dotted_names_are_refused(self, tmp_path, loads):
+        """Protocol 4 reaches attributes of what it names."""
+        path = tmp_path / 'evil.pth'
+        words = b'torch._utils', b'_rebuild_tensor_v2.__globals__'
+        pushed = b''.join(b'\x8c' + bytes([len(word)]) + word for word in words)
+        reach = b'\x80\x04' + pushed + b'\x93.'
+        path.write_bytes(reach)
+        assert pickle.loads(reach)['torch'] is torch
+        with pytest.raises(ValueError, match='cannot be read'):
+            load_weights(nn.Linear(2, 2), str(path))

@@ -16,19 +16,18 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from modelindex.load_model_index import load as load_model_index
 from scipy.io import savemat
 
-CONFIGS = {
-    path.stem: path for path in sorted((ROOT / 'configs' / 'body_2d_keypoint').rglob('*.py'))
-}
+CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*_2d_keypoint/**/*.py'))}
 NAME = re.compile(
     r'(?P<algorithm>[a-z0-9-]+)_(?P<arch>[a-z0-9-]+)_(?:(?P<setting>[a-z-]+)-)?'
     r'\d+xb\d+-(?P<epochs>\d+)e_'
-    r'(?P<dataset>[a-z-]+)-(?P<h>\d+)x(?P<w>\d+)'
+    r'(?P<dataset>[a-z0-9-]+)-(?P<h>\d+)x(?P<w>\d+)'
 )
 DATASETS = {
     'coco': 'CocoDataset',
     'toy-coco': 'CocoDataset',
     'mpii': 'MpiiDataset',
     'crowdpose': 'CrowdPoseDataset',
+    '300w': 'Face300WDataset',
 }
 SMOOTHINGS = {'no-smoothing': 'none', 'gaussian': 'gaussian', 'laplace': 'laplace'}
 
@@ -311,3 +310,17 @@ class TestRealPictures:
         )
         for split in ('', '(E)', '(M)', '(H)'):
             assert -1 <= metrics[f'crowdpose/AP{split}'] <= 1
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        'name',
+        [
+            'td-hm_hrnetv2-w18_daec-8xb64-60e_300w-256x256',
+            'simcc_hrnetv2-w18_8xb64-60e_300w-256x256',
+        ],
+    )
+    def test_300w(self, name, shared_dir, tmp_path):
+        options = {f'{split}_dataloader.dataset.indices': 4 for split in ('val', 'test')}
+        for split in ('train', 'val', 'test'):
+            options[f'{split}_dataloader.dataset.data_root'] = str(shared_dir / 'data' / 'faces')
+        assert 0 < self.run(name, tmp_path, **options)['NME'] < 10

@@ -46,7 +46,12 @@ from mmpose_simcc.deploy.export.graph import (  # noqa: E402
 )
 from mmpose_simcc.deploy.export.onnx_file import typed_where  # noqa: E402
 from mmpose_simcc.deploy.export.precision import _last_layers  # noqa: E402
-from mmpose_simcc.utils.inference import build_model, load_config  # noqa: E402
+from mmpose_simcc.utils.inference import (  # noqa: E402
+    build_model,
+    load_config,
+    pose_head,
+    pose_head_cfg,
+)
 
 STOCK = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py'
 INPUT_SIZE = (64, 48)
@@ -61,6 +66,7 @@ CODECS = dict(
     dark=dict(type='DARKCodec', **CELLS),
     daec=dict(type='DAECCodec', **CELLS),
     daec_smooth=dict(type='DAECCodec', smooth=True, **CELLS),
+    daec_symmetric=dict(type='DAECCodec', border='symmetric', delta=[1.5, -1], **CELLS),
     udp=dict(type='DARKCodec', use_udp=True, **CELLS),
     simcc=SIMCC,
     simcc_logit=dict(score='maximum', **SIMCC),
@@ -82,6 +88,23 @@ SIMCC_HEAD = dict(
     simcc_split_ratio=2.0,
 )
 DECONVS = dict(deconv_out_channels=(16, 16, 16))
+RTMPOSE = dict(
+    type='RTMCCHead',
+    final_layer_kernel_size=7,
+    gau_cfg=dict(
+        hidden_dims=64,
+        s=32,
+        expansion_factor=2,
+        dropout_rate=0.0,
+        drop_path=0.0,
+        act_fn='SiLU',
+        use_rel_bias=False,
+        pos_enc=False,
+    ),
+    loss=dict(type='KLDiscretLoss', use_target_weight=True, beta=10.0, label_softmax=True),
+    decoder=dict(STOCK_SIMCC, sigma=(4.9, 5.66), normalize=False),
+    **SIMCC_HEAD,
+)
 HEADS = dict(
     stock_heatmap=dict(
         type='HeatmapHead',
@@ -97,22 +120,22 @@ HEADS = dict(
         decoder=STOCK_CODECS['simcc_label'],
         **SIMCC_HEAD,
     ),
-    rtmpose=dict(
-        type='RTMCCHead',
-        final_layer_kernel_size=7,
-        gau_cfg=dict(
-            hidden_dims=64,
-            s=32,
-            expansion_factor=2,
-            dropout_rate=0.0,
-            drop_path=0.0,
-            act_fn='SiLU',
-            use_rel_bias=False,
-            pos_enc=False,
+    rtmpose=RTMPOSE,
+    rtmw=dict(
+        RTMPOSE,
+        type='RTMWHead',
+        input_size=(64, 64),
+        decoder=dict(RTMPOSE['decoder'], input_size=(64, 64)),
+    ),
+    visibility=dict(
+        type='VisPredictHead',
+        pose_cfg=dict(
+            type='HeatmapHead',
+            in_channels=64,
+            out_channels=17,
+            decoder=dict(STOCK_CODECS['msra_dark'], input_size=(64, 64), heatmap_size=(16, 16)),
+            **DECONVS,
         ),
-        loss=dict(type='KLDiscretLoss', use_target_weight=True, beta=10.0, label_softmax=True),
-        decoder=dict(STOCK_SIMCC, sigma=(4.9, 5.66), normalize=False),
-        **SIMCC_HEAD,
     ),
 )
 
@@ -123,12 +146,14 @@ def small_config(codec, head):
     if codec is not None:
         set_representation(cfg, codec, head)
     else:
+        cfg.model.head = head
         for step in cfg.test_dataloader.dataset.pipeline:
             if step.type == 'TopdownAffine':
-                step.input_size = head['decoder']['input_size']
-        cfg.model.head = head
-    cfg.model.head.in_channels = 64
+                step.input_size = pose_head_cfg(cfg).decoder.input_size
+    pose_head_cfg(cfg).in_channels = 64
     cfg.model.backbone = dict(type='ResNet', depth=18, base_channels=8, stem_channels=8)
+    if pose_head_cfg(cfg).type == 'RTMWHead':
+        cfg.model.backbone.out_indices = (2, 3)
     cfg.model.test_cfg.flip_test = False
     return cfg
 
@@ -179,8 +204,8 @@ def build(cfg, seed=0):
     for parameter in model.head.parameters():
         if parameter.ndim > 1:
             nn.init.xavier_normal_(parameter)
-    if cfg.model.head.type == 'HeatmapHead':  # else stock gives (-1, -1)
-        nn.init.ones_(model.head.final_layer.bias)
+    if pose_head_cfg(cfg).type == 'HeatmapHead':  # else stock gives (-1, -1)
+        nn.init.ones_(pose_head(model).final_layer.bias)
     model.cfg = cfg
     model.dataset_meta = dataset_meta_from_config(cfg, 'test')
     return model
@@ -365,6 +390,7 @@ class TestDecodeInTheGraph:
         'quarter',
         'dark',
         'daec',
+        'daec_symmetric',
         'simcc',
         'udp',
         'simcc_daec',
@@ -395,7 +421,7 @@ def test_export_every_head(name, tmp_path):
     assert session.keypoint_names[0] == 'nose'
     assert len(session.skeleton) == 19
     assert session.metadata['mean'] == [123.675, 116.28, 103.53]
-    assert session.metadata['codec']['type'] == cfg.model.head.decoder.type
+    assert session.metadata['codec']['type'] == pose_head_cfg(cfg).decoder.type
 
     # a whole picture through MMPose and through the client
     rng = np.random.default_rng(1)
@@ -407,12 +433,12 @@ def test_export_every_head(name, tmp_path):
     moved = np.abs(keypoints - expected).max(-1)
     # the crop's warp rounds differently, which may move an argmax
     assert np.median(moved) < 0.1 and (moved < 1).mean() > 0.9
-    if name not in ('stock_simcc', 'rtmpose'):
+    if name not in ('stock_simcc', 'rtmpose', 'rtmw'):
         expected = np.concatenate([s.pred_instances.keypoint_scores for s in samples])
         np.testing.assert_allclose(scores, expected, rtol=0.05, atol=1e-3)
 
 
-@pytest.mark.parametrize('name', ['simcc', 'heatmap1d', *list(HEADS)[1:]])
+@pytest.mark.parametrize('name', ['simcc', 'heatmap1d', 'stock_simcc', 'rtmpose', 'rtmw'])
 @pytest.mark.parametrize('kind', ['float', 'bgr'])
 def test_simcc_output(name, kind, tmp_path):
     cfg = config_of(name)

@@ -4,6 +4,8 @@ before stays."""
 
 import csv
 import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from mmpose_simcc.utils.files import whole_file
 from mmpose_simcc.weights.checkpoint import save_checkpoint
 from mmpose_simcc.weights.official import OfficialModel
 from mmpose_simcc.workbench.compare.plots import save
-from mmpose_simcc.workbench.compare.tables import Row, write_tables
+from mmpose_simcc.workbench.compare.tables import Row, Training, write_tables
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 
@@ -44,9 +46,7 @@ def make_rows(number):
             1.0,
             1.0,
             1.0,
-            {'coco/AP': 0.5},
-            'a.pth',
-            f'results/{i}',
+            [Training('a.pth', f'results/{i}', {'coco/AP': 0.5})],
         )
         for i in range(number)
     ]
@@ -103,6 +103,48 @@ class TestWholeFile:
             whole_file(tmp_path / 'a' / 'b.txt') as unfinished,
         ):
             unfinished.write_text('')
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from mmpose_simcc.utils.files import whole_file
+path, letter = Path(sys.argv[1]), sys.argv[2]
+print('ready', flush=True)
+sys.stdin.read()  # both begin when it is closed
+for length in range(1, 201):
+    with whole_file(path) as unfinished, open(unfinished, 'w') as file:
+        for _ in range(50):
+            file.write(letter * length)
+            file.flush()
+    lines = path.read_text()  # this process's file or the other's, but whole
+    assert len(set(lines)) == 1, set(lines)
+    assert len(lines) % 50 == 0, len(lines)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_file(tmp_path):
+    """200 rounds each: what is found is always what one of them wrote."""
+    path = tmp_path / 'a.txt'
+    writers = [
+        subprocess.Popen(
+            [sys.executable, '-c', WRITER, path, letter],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for letter in 'ab'
+    ]
+    for writer in writers:
+        writer.stdout.readline()
+    for writer in writers:
+        writer.stdin.close()
+    for writer in writers:
+        assert writer.wait() == 0, writer.stderr.read()
+    assert path.read_text() in ('a' * 10000, 'b' * 10000)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 class TestFullDisk:

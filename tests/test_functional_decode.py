@@ -38,7 +38,7 @@ def random_maps(seed, shape=(2, 17, 64, 48), noise=0.02):
     return maps.astype(np.float32)
 
 
-def brute_force_daec(heatmap, sigma, delta, corner='br'):
+def brute_force_daec(heatmap, sigma, delta, corner='br', border='clip'):
     """The definition, cell by cell, in float64; integer delta."""
     H, W = heatmap.shape
     y0, x0 = np.unravel_index(heatmap.argmax(), heatmap.shape)
@@ -52,6 +52,10 @@ def brute_force_daec(heatmap, sigma, delta, corner='br'):
         high_y -= delta
     else:
         low_y += delta
+    if border == 'symmetric':
+        reach_x, reach_y = min(x0, W - 1 - x0), min(y0, H - 1 - y0)
+        low_x, high_x = max(low_x, x0 - reach_x), min(high_x, x0 + reach_x)
+        low_y, high_y = max(low_y, y0 - reach_y), min(high_y, y0 + reach_y)
     total = sum_x = sum_y = 0.0
     for y in range(max(low_y, 0), min(high_y, H - 1) + 1):
         for x in range(max(low_x, 0), min(high_x, W - 1) + 1):
@@ -183,15 +187,65 @@ class TestDark:
 
 
 class TestDaec:
+    @pytest.mark.parametrize('border', ['clip', 'symmetric'])
     @pytest.mark.parametrize('corner', ['br', 'ur', 'bl', 'ul'])
     @pytest.mark.parametrize('delta', [-3, 0, 4, 30])
-    def test_equals_brute_force(self, corner, delta):
+    def test_equals_brute_force(self, corner, delta, border):
         """At every place on the map, borders and corners included."""
         maps = as_tensor(random_maps(4, (80, 24, 20)))
+        expected = [
+            brute_force_daec(heatmap, 1.5, delta, corner, border) for heatmap in maps.numpy()
+        ]
+        for same in (maps, maps.numpy()):
+            locs, _ = F.heatmap_argmax(same)
+            with np.errstate(invalid='ignore'):  # nothing left of a window
+                actual = F.decode_daec(same, locs, 1.5, delta, corner, border=border)
+            np.testing.assert_allclose(actual, expected, atol=1e-3)
+
+    @settings(deadline=None, max_examples=40)
+    @given(
+        seed=st.integers(0, 1000),
+        delta=st.lists(st.floats(-3, 9), min_size=2, max_size=2),
+        corner=st.sampled_from(['br', 'ur', 'bl', 'ul']),
+        kernel=st.sampled_from([1, 11]),
+    )
+    def test_border_changes_nothing_away_from_it(self, seed, delta, corner, kernel):
+        """Whole and fractional factors, for x and y."""
+        maps = as_tensor(random_maps(seed, (20, 40, 36)))
         locs, _ = F.heatmap_argmax(maps)
-        actual = F.decode_daec(maps, locs, 1.5, delta, corner)
-        expected = [brute_force_daec(heatmap, 1.5, delta, corner) for heatmap in maps.numpy()]
-        np.testing.assert_allclose(actual, expected, atol=1e-3)
+        e = F.daec_radius(2)
+        reach = torch.tensor([max(e, e - d) for d in delta])
+        nearest_border = torch.minimum(locs, torch.tensor([36, 40]) - 1 - locs)
+        away = (nearest_border >= reach).all(-1)
+        published, symmetric = (
+            F.decode_daec(maps, locs, 2, delta, corner, kernel, border)
+            for border in ('clip', 'symmetric')
+        )
+        torch.testing.assert_close(symmetric[away], published[away], atol=1e-6, rtol=0)
+
+    @settings(deadline=None, max_examples=60)
+    @given(x=st.integers(0, 15), y=st.integers(0, 15), delta=st.floats(-2, 2))
+    def test_symmetric_border_keeps_a_peak_on_its_cell(self, x, y, delta):
+        """Where the published window moves it inwards."""
+        keypoint = torch.tensor([[float(x), float(y)]])
+        maps, _ = F.gaussian_heatmaps(keypoint, (16, 16), 2.0)
+        locs, _ = F.heatmap_argmax(maps)
+        symmetric = F.decode_daec(maps, locs, 2, delta, border='symmetric')
+        assert (symmetric - keypoint).abs().max() < 0.05
+        published = F.decode_daec(maps, locs, 2, 0)
+        if min(x, 15 - x) < 2:
+            assert (published - keypoint)[0, 0].abs() > 0.5
+
+    def test_clipped_window_moves_by_the_mean_of_a_truncated_normal(self):
+        """What the docstring says of the published window."""
+        from scipy.stats import norm
+
+        for r in range(7):
+            maps, _ = F.gaussian_heatmaps(torch.tensor([[float(r), 20.0]]), (48, 64), sigma=2)
+            decoded = F.decode_daec(maps, torch.tensor([[r, 20]]), 2, delta=0)
+            a = (r + 0.5) / 2
+            expected = 2 * norm.pdf(a) / norm.cdf(a)
+            assert decoded[0, 0].item() - r == pytest.approx(expected, abs=0.03)
 
     @settings(deadline=None, max_examples=60)
     @given(x=st.floats(8, 39), y=st.floats(8, 55))
@@ -283,10 +337,10 @@ class TestVectors:
         vectors = as_tensor(random_maps(9, (50, 1, 60))[:, 0]).abs()
         locs, _ = F.vector_argmax(vectors)
         maps = vectors.unsqueeze(1)
+        on_line = torch.stack([locs, 0 * locs], -1)
         for delta in (-2, 0, 1.5, 5):
-            expected = F.decode_daec(
-                maps, torch.stack([locs, 0 * locs], -1), 2, torch.tensor([delta, 0.0])
-            )[:, 0]
+            pair = torch.tensor([delta, 0.0])
+            expected = F.decode_daec(maps, on_line, 2, pair)[:, 0]
             torch.testing.assert_close(F.decode_daec_1d(vectors, locs, 2, delta), expected)
 
     @settings(deadline=None, max_examples=50)

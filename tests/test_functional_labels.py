@@ -12,6 +12,7 @@ from mmpose.codecs.utils.gaussian_heatmap import (
     generate_gaussian_heatmaps,
     generate_unbiased_gaussian_heatmaps,
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpose_simcc import functional as F
 
@@ -141,10 +142,9 @@ class TestKLDivergence:
 
 
 class TestFlip:
-    @pytest.mark.parametrize('k', [1, 1.5, 2, 3])
-    def test_undoes_a_mirrored_image(self, k):
-        """Vectors of the mirrored image peak where the image's do."""
-        w = 64
+    @pytest.mark.parametrize('w, k', [(64, 1), (64, 1.5), (65, 1.5), (63, 1.7), (64, 2), (64, 3)])
+    def test_undoes_a_mirrored_image(self, w, k):
+        """Vectors of the mirrored image peak where the image's do, also if w k is not whole."""
         num_bins = round(w * k)
         x = torch.tensor([[10.25, 40.0]])
         mirrored = w - 1 - x
@@ -158,6 +158,23 @@ class TestFlip:
         expected = logits(x[:, [1, 0]])
         inner = slice(0, int((w - 1) * k))
         torch.testing.assert_close(flipped[..., inner], expected[..., inner], atol=0.02, rtol=1e-3)
+
+    @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
+    def test_makes_no_float64(self, dtype):
+        """Of which MPS has none."""
+        made = set()
+
+        class Dtypes(TorchDispatchMode):
+            def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+                result = func(*args, **(kwargs or {}))
+                made.add(getattr(result, 'dtype', None))
+                return result
+
+        x, y = torch.randn(1, 2, 96, dtype=dtype), torch.randn(1, 2, 128, dtype=dtype)
+        with Dtypes():
+            flipped, _ = F.flip_simcc(x, y, [1, 0], 1.5)
+        assert flipped.dtype == dtype
+        assert dtype in made and torch.float64 not in made
 
     def test_swaps_keypoints(self):
         y = torch.arange(6.0).view(1, 3, 2)

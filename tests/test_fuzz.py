@@ -150,12 +150,18 @@ def plain_dark(values, x, y, kernel_size):
     return [x + step[0], y + step[1]], True
 
 
-def plain_daec(values, x, y, sigma, delta):
+def plain_daec(values, x, y, sigma, delta, border):
     H, W = values.shape
     e = int(3 * sigma + 1)
     total = np.zeros(3)
-    for row in range(max(0, y - e), min(H - 1, y + e - delta) + 1):
-        for column in range(max(0, x - e), min(W - 1, x + e - delta) + 1):
+
+    def cells(m, size):
+        for cell in range(max(0, m - e), min(size - 1, m + e - delta) + 1):
+            if border == 'clip' or 0 <= 2 * m - cell < size:
+                yield cell
+
+    for row in cells(y, H):
+        for column in cells(x, W):
             weight = max(values[row, column], 1e-10)
             total += weight, weight * column, weight * row
     return [x, y] if total[0] == 0 else list(total[1:] / total[0])
@@ -173,6 +179,7 @@ class TestHeatmapDecoders:
         sigma=st.sampled_from([0.4, 1, 2.0]),
         kernel=st.sampled_from([1, 3, 11]),
         delta=st.integers(-2, 8),
+        border=st.sampled_from(['clip', 'symmetric']),
         dtype=st.sampled_from(['float32', 'float64']),
         batched=st.booleans(),
     )
@@ -185,16 +192,19 @@ class TestHeatmapDecoders:
         sigma=1,
         kernel=1,
         delta=0,
+        border='clip',
         dtype='float32',
         batched=False,
     )
-    def test_equal_the_formulas(self, seed, W, H, refine, sigma, kernel, delta, dtype, batched):
+    def test_equal_the_formulas(
+        self, seed, W, H, refine, sigma, kernel, delta, border, dtype, batched
+    ):
         if refine == 'second_max' and W * H == 1:
             return  # see test_one_cell
         size = dict(input_size=(W * 4, H * 4), heatmap_size=(W, H), sigma=sigma)
         codec = dict(
             dark=lambda: DARKCodec(**size, blur_kernel_size=kernel),
-            daec=lambda: DAECCodec(**size, delta=delta),
+            daec=lambda: DAECCodec(**size, delta=delta, border=border),
         ).get(refine, lambda: HeatmapCodec(**size, refine=refine))()
         maps = make_maps(seed, H, W).astype(dtype)
         if batched:
@@ -221,7 +231,7 @@ class TestHeatmapDecoders:
                 # next to 1e-10 float32 has few digits; -inf has no blur
                 usable &= values[y, x] > 1e-9 and np.isfinite(values).all()
             elif refine == 'daec':
-                exact = plain_daec(values, x, y, sigma, delta)
+                exact = plain_daec(values, x, y, sigma, delta, border)
             if usable:
                 np.testing.assert_allclose(point, exact, rtol=1e-3, atol=2e-3)
 
@@ -607,6 +617,7 @@ anything = st.one_of(
             'br',
             'ul',
             'empirical',
+            'symmetric',
             'softmax',
             'logit',
             'no.json',
@@ -626,7 +637,7 @@ HEATMAP = dict(input_size=(48, 64), heatmap_size=(12, 16), sigma=2)
 ARGUMENTS = {
     HeatmapCodec: [*HEATMAP, 'unbiased', 'blur_kernel_size', 'refine'],
     DARKCodec: [*HEATMAP, 'unbiased', 'blur_kernel_size'],
-    DAECCodec: [*HEATMAP, 'unbiased', 'blur_kernel_size', 'delta', 'corner', 'smooth'],
+    DAECCodec: [*HEATMAP, 'unbiased', 'blur_kernel_size', 'delta', 'corner', 'smooth', 'border'],
     SimCCCodec: [
         'input_size',
         'simcc_split_ratio',

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from conftest import ROOT, run_tool
 from mim.cli import cli as mim_cli
 from mmengine.config import Config, DictAction
+from test_recorded import write_recording
 from test_weights import made_up_weights
 
 from mmpose_simcc import SimCCClassifierHead
@@ -62,6 +63,7 @@ TOOLS = {
     'infer_onnx.py': ([], 'written to '),
     'make_toy_coco.py': (['--workers', '1'], 'is complete'),
     'model_size.py': ([], 'GFLOPs'),
+    'score_heatmaps.py': ([], 'mean OKS'),
 }
 # Commands of minutes, and the test that runs them.
 ELSEWHERE = {'python tools/model_size.py --papers': 'tests/test_complexity.py'}
@@ -145,6 +147,7 @@ def clone(tmp_path_factory):
         made_up_weights(ROOT / 'tests/golden' / 'simcc_res50_upfree_256x192.keys.json'),
         folder / 'pose_resnet_50_simcc.pth',
     )
+    write_recording(folder / 'RECORDING.npz')
     picture = next((folder / 'data/coco/val2017').iterdir())
     (folder / 'person.jpg').write_bytes(picture.read_bytes())
     return folder
@@ -224,7 +227,7 @@ def execute(command):
     else:
         pytest.fail(f'the README has a command that no test runs: {command}')
     for word in words:  # read or written
-        if re.search(r'\.(pth|onnx|json|jpg|yml)$', word):
+        if re.search(r'\.(pth|onnx|json|jpg|npz|yml)$', word):
             assert Path(word.split('=')[-1]).is_file(), word
 
 

@@ -39,7 +39,8 @@ GIVEN = ((), ('head',), ('head', 'sigma'), ('use_udp',))
 
 @MODELS.register_module()
 class PatchFeatures(nn.Module):
-    """Features of the size of a ViT's, where mmpretrain is not installed."""
+    """Features of the size of a ViT's, where mmpretrain is not installed: the reference set has
+    it, but it refuses the oldest MMEngine that this package allows."""
 
     def __init__(self, channels):
         super().__init__()

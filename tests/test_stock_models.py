@@ -3,25 +3,64 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 from mmpose.codecs import MSRAHeatmap, RegressionLabel, SimCCLabel, UDPHeatmap
 from mmpose.datasets.transforms import TopdownAffine
 from mmpose.models import TopdownPoseEstimator
 from mmpose.models.losses import KLDiscretLoss
+from mmpose.registry import KEYPOINT_CODECS
 from mmpose.structures import PoseDataSample
+from test_stock_configs import STOCK, buildable
 
 from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec, SimCCKLLoss
 from mmpose_simcc.codecs import equivalent_codec
+from mmpose_simcc.utils.inference import build_model
 
+TOP_DOWN = 'body_2d_keypoint/topdown_heatmap/coco'
 SIZE = dict(input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
 
 
 def keypoints_in(low, high, number=200, seed=0):
     rng = np.random.default_rng(seed)
     return rng.uniform(low, high, (1, number, 2)).astype(np.float32)
+
+
+def as_peak(output):
+    """A network's output (H, W) as a smooth peak with a maximum of 1."""
+    output = (output - output.max()) / np.ptp(output)
+    peak = cv2.GaussianBlur(np.exp(40 * output), (0, 0), 6, borderType=cv2.BORDER_CONSTANT)
+    return peak / peak.max()
+
+
+def is_same_step(heatmap):
+    """Whether stock's and DARK's Newton steps of up to a cell are the same to 0.01 pixels, told
+    from their second derivatives alone, in float64."""
+    H, W = heatmap.shape
+    y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
+    if not (1 < x < W - 2 and 1 < y < H - 2):
+        return False
+    smooth = cv2.GaussianBlur(np.pad(heatmap.astype(np.float64), 5), (11, 11), 0)[5:-5, 5:-5]
+    around = smooth[y - 2 : y + 3, x - 2 : x + 3] * heatmap.max() / smooth.max()
+    if around.min() < 1e-3:
+        return False
+
+    def log(dx, dy):
+        return np.log(around[2 + dy, 2 + dx])
+
+    def second(dx, dy):  # along a direction
+        return log(dx, dy) - 2 * log(0, 0) + log(-dx, -dy)
+
+    stock_xy = (second(1, 1) - second(1, 0) - second(0, 1)) / 2
+    stock = np.array([[second(1, 0), stock_xy], [stock_xy, second(0, 1)]])
+    dark_xy = log(1, 1) - log(1, -1) - log(-1, 1) + log(-1, -1)
+    dark = np.array([[second(2, 0), dark_xy], [dark_xy, second(0, 2)]]) / 4
+    # 0.2% of a cell of 192/47 pixels
+    return np.linalg.norm(np.linalg.inv(stock) @ dark - np.eye(2), 2) < 2e-3
 
 
 class TestUDP:
@@ -60,6 +99,38 @@ class TestUDP:
         ours, scores = DARKCodec(**sizes, blur_kernel_size=11, use_udp=True).decode(heatmaps)
         assert np.abs(ours - stock).max() < 0.01
         np.testing.assert_allclose(scores, stock_scores, atol=1e-6)
+
+    @pytest.mark.parametrize('config', ['hrnet-w32_udp-', 'ViTPose-small_'])
+    def test_dark_is_stocks_on_outputs_of_networks(self, config):
+        """Of stock configs with random weights, whose outputs are made into peaks as trained
+        networks give them: sharpened, and smoothed by a wide Gaussian.
+
+        Both decoders take one Newton step on the log of the same smoothed map, with the same
+        first derivatives. It is the same step where the log is a parabola, and its terms of
+        third order matter as little: then second derivatives between neighbours (stock's) and
+        over two cells (DARK's, and ours) agree. It is another where the peak has any other form,
+        where stock takes a value of the map to be at least 1e-3, and within two cells of the
+        border, where DARK and ours keep the maximum.
+        """
+        (path,) = (STOCK / TOP_DOWN).glob(f'td-hm_{config}8xb64*coco-256x192.py')
+        cfg = Config.fromfile(path)
+        cfg.model = buildable(cfg)
+        torch.manual_seed(0)
+        model = build_model(cfg)
+        with torch.no_grad():
+            outputs = model.head(model.extract_feat(torch.randn(8, 3, 256, 192)))
+        heatmaps = np.stack([as_peak(output) for output in outputs.flatten(0, 1).numpy()])
+        stock = KEYPOINT_CODECS.build(cfg.model.head.decoder)
+        assert isinstance(stock, UDPHeatmap)
+        expected, expected_scores = stock.decode(heatmaps)
+        actual, scores = DARKCodec(**SIZE, use_udp=True).decode(heatmaps)
+        difference = np.abs(actual - expected).max(-1)[0]
+        same = np.array([is_same_step(heatmap) for heatmap in heatmaps])
+        assert same.sum() > 10 and difference[same].max() < 0.01
+        cells = actual[0, same] / (np.array([192, 256]) / [47, 63])
+        assert np.abs(cells - cells.round()).mean() > 0.05  # there are steps
+        assert difference[~same].max() > 0.01  # it matters which are left out
+        np.testing.assert_allclose(scores, expected_scores, atol=1e-6)
 
     @pytest.mark.parametrize('use_udp', [False, True])
     def test_from_the_picture_and_back(self, use_udp):

@@ -17,6 +17,7 @@ warnings.filterwarnings('ignore', module='mm(cv|pose)')
 
 from mmpose_simcc.utils.files import whole_file  # noqa: E402
 from mmpose_simcc.utils.inference import load_config  # noqa: E402
+from mmpose_simcc.utils.processes import end_forks_with_parent  # noqa: E402
 from mmpose_simcc.workbench.calibration import (  # noqa: E402
     calibrate,
     plot_calibration,
@@ -30,8 +31,8 @@ def parse_args():
     parser = argparse.ArgumentParser(
         description='Learn the error-compensation factor D of DAEC for a '
         'trained heatmap model, or of its 1-D form for a SimCC model, in one '
-        'forward pass over the training set. Every D, corner and smoothing '
-        "is then scored by the config's own metric, fitted on one part of "
+        'forward pass over the training set. Every D, corner, smoothing and '
+        "border is then scored by the config's own metric, fitted on one part of "
         'the images and compared on another. Writes a JSON file for '
         'DAECCodec(delta=FILE) or SimCCCodec(refine="daec", delta=FILE), and '
         'a plot beside it. Interrupted, the same command goes on.',
@@ -96,6 +97,12 @@ def parse_args():
         help="smoothing that D is written for (default: the config's, or off); both are compared",
     )
     parser.add_argument(
+        '--border',
+        choices=['clip', 'symmetric'],
+        help="what the window does at the map's border (default: the config's, or clip); both "
+        'are compared',
+    )
+    parser.add_argument(
         '--out',
         type=Path,
         metavar='FILE',
@@ -108,6 +115,12 @@ def parse_args():
         metavar='DIR',
         help='where windows of the forward pass are kept, about 25 kB a '
         'person at sigma 2; the processes share it (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--hash',
+        action='store_true',
+        help='tell pictures apart by their content, which reads them all (default: by name, size '
+        'and modification time)',
     )
     parser.add_argument(
         '--launcher',
@@ -129,6 +142,7 @@ def start_processes(launcher):
 
 def main():
     args = parse_args()
+    end_forks_with_parent()
     try:
         start_processes(args.launcher)
         calibration = calibrate(
@@ -144,6 +158,8 @@ def main():
             step=args.step,
             corner=args.corner,
             smooth=None if args.smooth is None else args.smooth == 'on',
+            border=args.border,
+            hash_pictures=args.hash,
         )
         if not is_main_process():
             return

@@ -15,6 +15,7 @@ warnings.filterwarnings('ignore', module='mm(cv|pose)')
 
 from mmengine.config import DictAction  # noqa: E402
 
+from mmpose_simcc.utils.processes import end_forks_with_parent, only_here  # noqa: E402
 from mmpose_simcc.workbench.compare import (  # noqa: E402
     CompareError,
     Launcher,
@@ -143,6 +144,12 @@ def parse_args():
         help='where results go and are found again (default: %(default)s)',
     )
     parser.add_argument(
+        '--hash',
+        action='store_true',
+        help='tell pictures apart by their content, which reads them all (default: by name, size '
+        'and modification time)',
+    )
+    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm'],
         default='none',
@@ -204,13 +211,19 @@ def read_study(args):
 
 
 def draw_toy_data():
+    root = Path(TOY_ROOT)
+    root.parent.mkdir(parents=True, exist_ok=True)
     # drawn with other numbers, or by hand: used as it is
-    with contextlib.suppress(FileExistsError):
-        make_toy_coco(TOY_ROOT, **TOY_DATA)
+    with (
+        only_here(root.with_name(f'.{root.name}.lock'), f'draw {root}'),
+        contextlib.suppress(FileExistsError),
+    ):
+        make_toy_coco(root, **TOY_DATA)
 
 
 def main():
     args = parse_args()
+    end_forks_with_parent()
     # a comparison that is ended takes its trainings with it
     for number in {signal.SIGTERM, getattr(signal, 'SIGHUP', signal.SIGTERM)}:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -224,9 +237,8 @@ def main():
         folder.mkdir(parents=True, exist_ok=True)  # a disk that is full says so first
         for line in remarks(study, runs):
             print(f'compare: {line}', file=sys.stderr)
-        rows = run_study(
-            study, runs, args.work_dir, Launcher(args.launcher, args.gpus, args.srun_args)
-        )
+        launcher = Launcher(args.launcher, args.gpus, args.srun_args)
+        rows = run_study(study, runs, args.work_dir, launcher, args.hash)
         page, *paths = write_report(study, runs, rows, folder)
     except (CompareError, OSError) as error:
         print(f'compare: {error}', file=sys.stderr)

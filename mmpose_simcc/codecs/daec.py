@@ -62,13 +62,18 @@ class DAECCodec(BaseHeatmapCodec):
             number or a pair for each keypoint. Two numbers are a pair: for
             two keypoints give two pairs. A path ending in ``.json`` reads
             what ``tools/calibrate_daec.py`` learned from data, which applies
-            to one sigma, heatmap size, corner and smoothing. Defaults to
-            ``'empirical'``.
+            to one sigma, heatmap size, corner, smoothing and border. Defaults
+            to ``'empirical'``.
         corner (str): The corner of the window that is cut (DAEC, Section
             4.6): ``'br'``, ``'ur'``, ``'bl'`` or ``'ul'``. Defaults to
             ``'br'``, the method.
         smooth (bool): Whether the map is smoothed first (DAEC, Section 4.5).
             Defaults to False.
+        border (str): What a window does at the map's border: ``'clip'``, the
+            method, is clipped; ``'symmetric'`` reaches on both sides as far
+            as the nearest border lets it, see
+            :func:`~mmpose_simcc.functional.decode_daec`. Defaults to
+            ``'clip'``.
         use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
             cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
             ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
@@ -92,12 +97,14 @@ class DAECCodec(BaseHeatmapCodec):
         delta: DeltaArgument = 'empirical',
         corner: str = 'br',
         smooth: bool = False,
+        border: str = 'clip',
         use_udp: bool = False,
         score_calibration: Optional[str] = None,
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
         self.corner = check_choice('corner', corner, ('br', 'ur', 'bl', 'ul'))
         self.smooth = check_bool('smooth', smooth)
+        self.border = check_choice('border', border, ('clip', 'symmetric'))
         if isinstance(delta, str) and delta == 'empirical':
             delta = empirical_delta(self.sigma, smooth)
         elif isinstance(delta, str) and delta.endswith('.json'):
@@ -107,7 +114,11 @@ class DAECCodec(BaseHeatmapCodec):
 
     def _load_delta(self, path: str):
         settings = dict(
-            sigma=self.sigma, heatmap_size=self.heatmap_size, corner=self.corner, smooth=self.smooth
+            sigma=self.sigma,
+            heatmap_size=self.heatmap_size,
+            corner=self.corner,
+            smooth=self.smooth,
+            border=self.border,
         )
         if self.smooth:
             settings['blur_kernel_size'] = self.blur_kernel_size
@@ -124,4 +135,5 @@ class DAECCodec(BaseHeatmapCodec):
             self.delta,
             corner=self.corner,
             blur_kernel_size=self.blur_kernel_size if self.smooth else 1,
+            border=self.border,
         )

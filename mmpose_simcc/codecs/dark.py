@@ -21,7 +21,8 @@ class DARKCodec(BaseHeatmapCodec):
             Defaults to True.
         blur_kernel_size (int, optional): Odd size of the modulation kernel
             (DARK, Eq. 10); 1 does not modulate. Follows sigma by default: 11
-            for 2, 17 for 3.
+            for 2, 17 for 3. There are zeros around the map, which bend what
+            a large kernel leaves of a small map: of 16 cells 5 is better.
         use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
             cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
             ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,

@@ -125,5 +125,6 @@ def load_learned_delta(path: str, representation: str, settings: dict) -> Any:
             f'{content.get("representation")!r}, not '
             f'{representation!r}'
         )
-    check_settings(name, content['settings'], settings)
+    learned_for = {'border': 'clip', **content['settings']}  # files from before there was a choice
+    check_settings(name, learned_for, settings)
     return content['delta']

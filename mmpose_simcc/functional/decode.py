@@ -334,6 +334,10 @@ def _widened_radius(sigma: float, delta: Delta) -> int:
     return daec_radius(sigma) + max(0, -math.floor(lowest))
 
 
+_MIRRORED_ONLY = dict(clip=False, symmetric=True)
+_CUTS_UPPER = dict(br=(True, True), ur=(True, False), bl=(False, True), ul=(False, False))
+
+
 def _daec_weights(offsets: Array, sigma: float, delta: Array, cut_upper: bool) -> Array:
     """Which cells along an axis count in DAEC's sums: 1 from -e to e - delta (mirrored for a cut
     of the lower bound), and a last one by its part, so that delta may be a fraction.
@@ -357,7 +361,16 @@ def _daec_weights(offsets: Array, sigma: float, delta: Array, cut_upper: bool) -
     return (e - delta[:, None] - outwards + 1).clip(0, 1) * (outwards >= -e)
 
 
-_CUTS_UPPER = dict(br=(True, True), ur=(True, False), bl=(False, True), ul=(False, False))
+def _is_mirrored(offsets: Array, locs: Array, size: int) -> Array:
+    """Whether the map has each cell's mirror image about the maximum too, shape (M, w).
+
+    Args:
+        offsets (Array): Cells from the maximum, shape (M, w).
+        locs (Array): Cells of the maxima, int64, shape (M,).
+        size (int): Cells of the axis.
+    """
+    nearest_border = namespace(locs).minimum(locs, size - 1 - locs)
+    return abs(offsets) <= nearest_border[:, None]
 
 
 def decode_daec(
@@ -367,6 +380,7 @@ def decode_daec(
     delta: Delta,
     corner: str = 'br',
     blur_kernel_size: int = 1,
+    border: str = 'clip',
 ) -> Array:
     r"""Error-compensated decoding: the mean of a window that is cut at one corner (DAEC, Section
     3.2, Eq. 10).
@@ -376,8 +390,26 @@ def decode_daec(
                    {\sum_{x_1}^{x_2-\Delta} f(x)}
 
     along each axis, over the 2-D window that reaches ``e = int(3 sigma + 1)`` cells from the
-    maximum and is cut by Delta at its bottom-right corner. It is clipped to the map. Where nothing
-    is left of it, the maximum itself.
+    maximum m and is cut by Delta at its bottom-right corner. Where nothing is left of it, the
+    maximum itself.
+
+    The published window is clipped to the map, :math:`[\max(m - e, 0), \min(m + e - \Delta,
+    L - 1)]` on an axis of L cells. Its mean is the centre of a peak only as long as both of the
+    peak's tails are in it: r cells from the border the tail beyond is missing, and the mean of
+    what is left of a Gaussian lies
+
+    .. math:: \sigma \frac{\varphi(a)}{\Phi(a)}, \quad a = \frac{r + 1/2}{\sigma}
+
+    too far inwards (the mean of a truncated normal distribution), 1.3 cells for sigma 2 in the
+    last row, whatever Delta is. A window that reaches equally far on both sides moves no
+    symmetric peak. So ``border='symmetric'`` ends both bounds at the distance to the nearest
+    border, r = min(m, L - 1 - m), in place of the map:
+
+    .. math:: [m - \min(e, r), \; m + \min(e - \Delta, r)]
+
+    Delta still cuts the full window, not one that is shorter already: cut by Delta as well, that
+    would be moved by a larger part the shorter it is. Where r is at least e and e - Delta, both
+    are the same.
 
     Args:
         heatmaps (Array): Shape (..., H, W).
@@ -391,15 +423,19 @@ def decode_daec(
             'bl' the lower of x and the upper of y.
         blur_kernel_size (int): Odd size of a Gaussian kernel that smooths the map first (DAEC,
             Section 4.5); 1 does not smooth.
+        border (str): 'clip' (the method) ends the window at the map, 'symmetric' both its bounds
+            at the distance to the nearest border.
 
     Returns:
         Array: Coordinates (x, y) in cells, shape (..., 2).
 
     Example:
-        >>> heatmaps, _ = gaussian_heatmaps(torch.tensor([[20.3, 30.6]]), (48, 64), sigma=2)
+        >>> heatmaps, _ = gaussian_heatmaps(torch.tensor([[2.3, 30.6]]), (48, 64), sigma=2)
         >>> locs, _ = heatmap_argmax(heatmaps)
         >>> decode_daec(heatmaps, locs, sigma=2, delta=0)
-        tensor([[20.2993, 30.6010]])
+        tensor([[ 2.6205, 30.6010]])
+        >>> decode_daec(heatmaps, locs, sigma=2, delta=0, border='symmetric')
+        tensor([[ 2.1245, 30.6010]])
     """
     xp = namespace(heatmaps)
     maps, x, y = _flatten(heatmaps, locs)
@@ -412,6 +448,10 @@ def decode_daec(
     upper_x, upper_y = _CUTS_UPPER[corner]
     weights_x = _daec_weights(offsets_x, sigma, deltas[:, 0], upper_x)
     weights_y = _daec_weights(offsets_y, sigma, deltas[:, 1], upper_y)
+    if _MIRRORED_ONLY[border]:
+        H, W = map(int, maps.shape[1:])
+        weights_x = weights_x * _is_mirrored(offsets_x, x, W)
+        weights_y = weights_y * _is_mirrored(offsets_y, y, H)
     columns = weights_x * (weights_y[:, None, :] @ f)[:, 0]  # sums of f along y, in the window
     rows = weights_y * (f @ weights_x[:, :, None])[:, :, 0]
     sums = xp.stack([(columns * offsets_x).sum(-1), (rows * offsets_y).sum(-1)], -1)
@@ -454,7 +494,11 @@ def refine_dark_1d(vectors: Array, locs: Array, blur_kernel_size: int) -> Array:
 
 
 def decode_daec_1d(
-    vectors: Array, locs: Array, sigma: float, delta: Delta, cut_upper: bool = True
+    vectors: Array,
+    locs: Array,
+    sigma: float,
+    delta: Delta,
+    cut_upper: bool = True,
 ) -> Array:
     """:func:`decode_daec` along one axis, for SimCC probabilities.
 

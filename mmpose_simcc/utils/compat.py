@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Mends two gaps between MMPose and the packages that pip installs today.
+"""Mends gaps between MMPose and the packages that pip installs today.
 
 * mmcv-lite has no ``mmcv.ops``, which MMPose imports for a few bottom-up
   heads whether or not they are used. A stand-in module takes its place; its
@@ -10,9 +10,12 @@
   these types are declared safe; nothing ever falls back to unpickling
   arbitrary objects.
 
-Where compiled ops are installed, or torch is older, nothing is changed.
+Where compiled ops are installed, or torch is older, nothing is changed;
+:func:`load_checkpoint` is as strict with every torch.
 """
 
+import codecs
+import functools
 import importlib
 import importlib.util
 import logging
@@ -20,12 +23,17 @@ import pickle
 import re
 import sys
 import types
+from collections import Counter
 from importlib.machinery import ModuleSpec
-from typing import List
+from typing import Any, Dict, List
 
 import torch
+from torch import serialization
 
 logger = logging.getLogger('mmpose_simcc')
+
+# by default, and as strictly with its older file formats
+LOADS_WEIGHTS_ONLY = tuple(map(int, re.findall(r'\d+', torch.__version__)[:2])) >= (2, 6)
 
 
 def _refuse(name: str) -> None:
@@ -163,11 +171,69 @@ def mend_checkpoint_loading() -> bool:
     """
     from mmengine.logging import HistoryBuffer
 
-    major, minor = map(int, re.findall(r'\d+', torch.__version__)[:2])
-    if (major, minor) < (2, 6) or HistoryBuffer in torch.serialization.get_safe_globals():
+    if not LOADS_WEIGHTS_ONLY or HistoryBuffer in serialization.get_safe_globals():
         return False
-    torch.serialization.add_safe_globals(_checkpoint_types())
+    serialization.add_safe_globals(_checkpoint_types())
     return True
+
+
+def load_checkpoint(path: str) -> Any:
+    """Load a checkpoint to the CPU, of which nothing is unpickled but
+    tensors, plain containers and the types of MMEngine's own checkpoints.
+
+    Args:
+        path (str): A local file.
+
+    Returns:
+        What was saved.
+
+    Raises:
+        Exception: It cannot be read or holds something else; see
+            :func:`why_refused`.
+    """
+    if LOADS_WEIGHTS_ONLY:
+        return torch.load(path, map_location='cpu', weights_only=True)
+    # Before 2.6 torch can be told no types of MMEngine's (2.4) or leaves gaps
+    # for crafted files (CVE-2025-32434), but takes another unpickler.
+    with open(path, 'rb') as file:
+        if serialization._is_zipfile(file):
+            with serialization._open_zipfile_reader(file) as content:
+                if serialization._is_torchscript_zip(content):
+                    raise pickle.UnpicklingError('it is a TorchScript program')
+    restricted = types.SimpleNamespace(
+        __name__='pickle',
+        Unpickler=_CheckpointUnpickler,
+        load=lambda file, **options: _CheckpointUnpickler(file, **options).load(),
+    )
+    return torch.load(path, map_location='cpu', pickle_module=restricted)
+
+
+class _CheckpointUnpickler(pickle.Unpickler):
+    """Finds what :func:`_allowed_globals` lists, and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        # protocol 2, in which torch writes, has the name of Python 2
+        module = 'builtins' if module == '__builtin__' else module
+        try:
+            return _allowed_globals()[f'{module}.{name}']
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f'GLOBAL {module}.{name} was not an allowed global'
+            ) from None
+
+
+@functools.cache
+def _allowed_globals() -> Dict[str, Any]:
+    """Those of torch's own loader of weights with what it has got since, and
+    MMEngine's."""
+    from torch._weights_only_unpickler import _get_allowed_globals
+
+    allowed = dict(_get_allowed_globals())
+    since = [Counter, set, complex, torch.device, codecs.encode]
+    for item in since + _checkpoint_types():
+        value, name = item if isinstance(item, tuple) else (item, None)
+        allowed[name or f'{value.__module__}.{value.__qualname__}'] = value
+    return allowed
 
 
 def apply() -> None:

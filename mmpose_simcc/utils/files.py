@@ -5,6 +5,7 @@ import contextlib
 import functools
 import hashlib
 import io
+import secrets
 from pathlib import Path
 from typing import Iterator, Union
 
@@ -14,7 +15,8 @@ import numpy as np
 @contextlib.contextmanager
 def whole_file(path: Union[str, Path]) -> Iterator[Path]:
     """Write a file that takes its place only when it is whole: on a full disk
-    an earlier one stays, and nothing that is damaged is found later.
+    an earlier one stays, and nothing that is damaged is found later. Of several
+    processes that write it, the last one's file stays, whole.
 
     Args:
         path (str | Path): The file.
@@ -30,7 +32,7 @@ def whole_file(path: Union[str, Path]) -> Iterator[Path]:
         ...     unfinished.write_text('...')
     """
     path = Path(path)
-    unfinished = path.with_name(f'.unfinished-{path.name}')
+    unfinished = path.with_name(f'.unfinished-{secrets.token_hex(4)}-{path.name}')
     try:
         yield unfinished
         unfinished.replace(path)

@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Configs, models and network outputs of top-down estimators."""
 
+import os
 import re
 from collections import OrderedDict
 from contextlib import contextmanager
@@ -11,14 +12,13 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import init_default_scope
-from mmengine.runner import CheckpointLoader
 from mmengine.utils import is_installed
 from mmpose.models import TopdownPoseEstimator, build_pose_estimator
 from mmpose.registry import MODELS
 from mmpose.structures import PoseDataSample
 from torch import Tensor, nn
 
-from .compat import why_refused
+from .compat import load_checkpoint, why_refused
 
 
 def describe(error: Exception) -> str:
@@ -98,6 +98,25 @@ def build_model(cfg: Config) -> TopdownPoseEstimator:
     return model
 
 
+def pose_head_cfg(cfg: dict) -> dict:
+    """The config of the head that predicts keypoints, whose ``decoder`` is
+    their codec: the model's head, or the one inside a ``VisPredictHead``.
+
+    Args:
+        cfg (Config | dict): Config of a model and all that is around it.
+
+    Returns:
+        dict: A part of the config; empty where there is no head.
+    """
+    head = cfg.get('model', {}).get('head') or {}
+    return head.get('pose_cfg', head)
+
+
+def pose_head(model: TopdownPoseEstimator) -> nn.Module:
+    """The head that predicts keypoints, as :func:`pose_head_cfg`."""
+    return getattr(model.head, 'pose_head', model.head)
+
+
 def model_input_size(model: TopdownPoseEstimator) -> Tuple[int, int]:
     """Size (w, h) in pixels of the images that a model decodes for.
 
@@ -109,7 +128,7 @@ def model_input_size(model: TopdownPoseEstimator) -> Tuple[int, int]:
     Raises:
         ValueError: Neither has an ``input_size``.
     """
-    for codec in model.cfg.model.head.get('decoder'), model.cfg.get('codec'):
+    for codec in pose_head_cfg(model.cfg).get('decoder'), model.cfg.get('codec'):
         size = (codec or {}).get('input_size')
         if size is not None:
             width, height = size
@@ -134,9 +153,7 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
             message names the first entry that differs.
     """
     try:
-        loaded = CheckpointLoader.load_checkpoint(
-            str(checkpoint), map_location='cpu', logger='silent'
-        )
+        loaded = load_checkpoint(os.path.expanduser(checkpoint))
     except Exception as error:  # unpickling raises nearly anything
         raise ValueError(f'checkpoint {checkpoint} cannot be read: {why_refused(error)}') from error
     loaded = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
@@ -216,13 +233,13 @@ def network_outputs(
     Raises:
         ValueError: The head does not decode by its method ``decode``.
     """
+    head = pose_head(model)
     for batch in batches:
         data = model.data_preprocessor(batch, False)
-        with recorded_outputs(model.head) as outputs:
+        with recorded_outputs(head) as outputs:
             samples = model.predict(data['inputs'], data['data_samples'])
         if len(outputs) != 1:
             raise ValueError(
-                f'{type(model.head).__name__} does not decode a '
-                'batch by one call of its method `decode`'
+                f'{type(head).__name__} does not decode a batch by one call of its method `decode`'
             )
         yield outputs[0], samples

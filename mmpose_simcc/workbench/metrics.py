@@ -1,9 +1,20 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What the values of MMPose's metrics mean."""
 
-from typing import TypeVar
+from typing import List, Optional, TypeVar
 
 import numpy as np
+from mmengine.evaluator import BaseMetric
+from mmpose.evaluation.metrics import (
+    AUC,
+    EPE,
+    NME,
+    CocoMetric,
+    CocoWholeBodyMetric,
+    JhmdbPCKAccuracy,
+    MpiiPCKAccuracy,
+    PCKAccuracy,
+)
 
 Number = TypeVar('Number')
 
@@ -12,6 +23,13 @@ LOWER_IS_BETTER = ('EPE', 'NME', 'ECE')
 UNITS = dict(EPE='px', NME='%', ECE='%')
 # of scores, not of keypoints
 RELIABILITY = ('ECE', 'AUROC')
+# PCK by what it is normalised by
+PCK_NAMES = dict(bbox='PCK', head='PCKh', torso='tPCK')
+MPII_PARTS = ('Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee', 'Ankle')
+JHMDB_PARTS = ('Head', 'Sho', 'Elb', 'Wri', 'Hip', 'Knee', 'Ank')
+COCO_NAMES = ('AP', 'AP .5', 'AP .75', 'AP (M)', 'AP (L)')
+COCO_NAMES += tuple(name.replace('AP', 'AR') for name in COCO_NAMES)
+CROWD_NAMES = ('AP', 'AP .5', 'AP .75', 'AR', 'AR .5', 'AR .75', 'AP(E)', 'AP(M)', 'AP(H)')
 
 
 def short_name(key: str) -> str:
@@ -51,3 +69,19 @@ def keypoint_oks(
     """
     scale = 2 * areas[..., None] * (2 * np.asarray(sigmas)) ** 2 + np.spacing(1)
     return np.exp(-squared_distances / scale)
+
+
+def value_names(metric: BaseMetric) -> Optional[List[str]]:
+    """The names of the values that one of MMPose's metrics gives, without its
+    prefix; None of a metric whose values are not known before it has some."""
+    kind = type(metric)
+    if kind in (CocoMetric, CocoWholeBodyMetric) and not metric.format_only:
+        return [*(CROWD_NAMES if metric.iou_type == 'keypoints_crowd' else COCO_NAMES)]
+    if kind is PCKAccuracy:
+        return [PCK_NAMES[item] for item in metric.norm_item]
+    if kind is MpiiPCKAccuracy and 'head' in metric.norm_item:
+        return ['PCK', 'PCK@0.1', *(f'{part} PCK' for part in MPII_PARTS)]
+    if kind is JhmdbPCKAccuracy:
+        totals = [PCK_NAMES[item] for item in metric.norm_item if item in ('bbox', 'torso')]
+        return totals + [f'{part} {total}' for total in totals for part in JHMDB_PARTS]
+    return [kind.__name__] if kind in (EPE, NME, AUC) else None

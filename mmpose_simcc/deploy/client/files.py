@@ -2,8 +2,15 @@
 """Files that are whole or not there."""
 
 import contextlib
+import secrets
 from pathlib import Path
 from typing import Iterator
+
+
+def unfinished_path(path: Path) -> Path:
+    """Where to write a file until it is whole: beside it, with the same suffix,
+    under a name that no other process writes to."""
+    return path.with_name(f'.unfinished-{secrets.token_hex(4)}-{path.name}')
 
 
 @contextlib.contextmanager
@@ -20,7 +27,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     Raises:
         OSError: It cannot be written; the error names it.
     """
-    unfinished = path.with_name(f'.unfinished-{path.name}')
+    unfinished = unfinished_path(path)
     try:
         yield unfinished
         unfinished.replace(path)

@@ -13,7 +13,7 @@ import numpy as np
 from .detector import PersonDetector
 from .draw import draw_skeleton
 from .errors import ClientError
-from .files import whole_file
+from .files import unfinished_path, whole_file
 from .pose import PoseSession
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
@@ -82,7 +82,7 @@ class Video:
                 'video that OpenCV can read'
             )
         self.target = out / f'{path.stem}.mp4'
-        self.unfinished = out / f'.unfinished-{path.stem}.mp4'
+        self.unfinished = unfinished_path(self.target)
         self.writer = None
         self.written = 0
 
@@ -114,12 +114,11 @@ class Video:
 
     def __exit__(self, error_type, *error) -> None:
         self.capture.release()
-        if self.writer is None:
-            return
-        self.writer.release()
         try:
-            if error_type is None:
-                self._keep()
+            if self.writer is not None:
+                self.writer.release()
+                if error_type is None:
+                    self._keep()
         finally:
             self.unfinished.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from ...codecs import SimCCCodec, equivalent_codec
 from ...functional import peak_mass
 from ...models import Heatmap1DHead
 from ...utils.checks import check_choice, invalid
+from ...utils.inference import pose_head
 from ..client import RTMLIB_MEAN, RTMLIB_STD
 
 INPUTS = ('float', 'bgr', 'uint8')
@@ -185,7 +186,7 @@ class Decode(nn.Module):
 
 
 class Network(nn.Module):
-    """Backbone, neck and head of a top-down model.
+    """Backbone, neck and the head that predicts keypoints of a top-down model.
 
     Args:
         model (TopdownPoseEstimator): The model.
@@ -195,7 +196,7 @@ class Network(nn.Module):
         super().__init__()
         self.backbone = model.backbone
         self.neck = model.neck if model.with_neck else nn.Identity()
-        self.head = model.head
+        self.head = pose_head(model)
 
     def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
         """The head's outputs for normalised images (B, 3, h, w)."""
@@ -228,7 +229,7 @@ class DeployModel(nn.Module):
         super().__init__()
         self.input = ImageInput(model.data_preprocessor, input)
         self.network = Network(model)
-        self.decode = Decode(model.head, output)
+        self.decode = Decode(self.network.head, output)
 
     @property
     def input_size(self) -> Tuple[int, int]:

@@ -17,6 +17,7 @@ from torch import nn
 
 from ...config import check_frames
 from ...utils.checks import invalid
+from ...utils.inference import pose_head_cfg
 from ...version import __version__
 from .graph import OUTPUTS, DeployModel
 
@@ -67,7 +68,7 @@ def describe(cfg: Config, model: DeployModel) -> Dict[str, Any]:
         flip_channels=model.input.flip_channels,
         use_udp=use_udp,
         bbox_padding=_pipeline_step(cfg, 'GetBBoxCenterScale').get('padding', 1.25),
-        codec=dict(cfg.model.head.decoder),
+        codec=dict(pose_head_cfg(cfg).decoder),
         dataset_name=meta['dataset_name'],
         keypoint_names=names,
         skeleton=meta['skeleton_links'],

@@ -11,6 +11,7 @@ from mmpose.models import TopdownPoseEstimator
 from mmpose.structures import PoseDataSample
 from torch import Tensor
 
+from ...utils.inference import pose_head
 from ..client import PoseSession
 from .graph import DeployModel
 
@@ -87,7 +88,7 @@ class Reference:
         images = list(torch.from_numpy(crops).permute(0, 3, 1, 2))
         samples = [PoseDataSample() for _ in images]
         data = self.model.data_preprocessor(dict(inputs=images, data_samples=samples))
-        responses = self.model.head(self.model.extract_feat(data['inputs']))
+        responses = pose_head(self.model)(self.model.extract_feat(data['inputs']))
         return (responses,) if isinstance(responses, Tensor) else responses
 
     def decode(self, responses: Sequence[Tensor]) -> np.ndarray:

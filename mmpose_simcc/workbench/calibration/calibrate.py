@@ -15,6 +15,7 @@ from ...codecs.learned import save_learned_delta
 from ...config import check_frames
 from ...utils.checks import check_choice, check_int, check_number, invalid
 from ...utils.files import file_sha256
+from ...utils.inference import pose_head_cfg
 from ..metrics import goodness
 from .capture import People, capture, distributed_map
 from .records import Setting, build_records
@@ -53,7 +54,7 @@ class Choice:
         name (str): How fine the factor is, or another decoder's name.
         delta: The factor in a form that the codec takes; None for another
             decoder.
-        setting (Setting): Corner and smoothing.
+        setting (Setting): Corner, smoothing and border.
         fit (Score): On the images it was chosen on. Corners and smoothings
             have no metrics there.
         held_out (Score): On the others.
@@ -76,7 +77,7 @@ class Curve(NamedTuple):
     """A setting at every factor, on the fitted images.
 
     Attributes:
-        setting (Setting): Corner and smoothing.
+        setting (Setting): Corner, smoothing and border.
         deltas (np.ndarray): Factors, shape (D,).
         similarity (np.ndarray): Mean keypoint similarity, shape (D,).
         metric_deltas (np.ndarray): Whole factors that the metric scored.
@@ -165,7 +166,7 @@ class _Decoder(NamedTuple):
 
     Attributes:
         name (str): The row's name in a table.
-        setting (Setting): Corner and smoothing.
+        setting (Setting): Corner, smoothing and border.
         pairs (tuple, optional): Factors (x, y), one pair or one a keypoint.
     """
 
@@ -369,7 +370,7 @@ def learn(
         cfg (Config): Its ``test_evaluator`` names the metrics.
         people (People): See :func:`~.capture.capture`.
         records (HeatmapRecords | SimCCRecords): By which they were captured.
-        setting (Setting): Corner and smoothing that a factor is chosen for.
+        setting (Setting): Corner, smoothing and border that a factor is chosen for.
         deltas (np.ndarray): Factors to choose from, shape (D,).
         holdout (float): See :func:`calibrate`.
         metric (str, optional): See :func:`calibrate`.
@@ -383,15 +384,15 @@ def learn(
     """
     calibrator = _Calibrator(cfg, people, records, holdout, metric)
     metric = calibrator.metric
-    curves = [
-        calibrator.curve(s, deltas, by_metric=s.corner == setting.corner) for s in records.settings
-    ]
+    # every corner and smoothing, and the other border
+    compared = [s for s in records.settings if s.border == setting.border or s[:2] == setting[:2]]
+    curves = [calibrator.curve(s, deltas, by_metric=s.corner == setting.corner) for s in compared]
     at_best = []
     for curve in curves:
         pair = best_candidates(curve.similarity, deltas, records.empirical(curve.setting), 1)
         at_best.append(_daec(curve.setting, pair, str(curve.setting)))
     references = [_Decoder(name, setting) for name in records.references]
-    ladder = calibrator.ladder(curves[records.settings.index(setting)])
+    ladder = calibrator.ladder(curves[compared.index(setting)])
     reference_choices = calibrator.choices(references)
     choices = calibrator.choices(ladder)
 
@@ -442,6 +443,8 @@ def calibrate(
     step: Optional[float] = None,
     corner: Optional[str] = None,
     smooth: Optional[bool] = None,
+    border: Optional[str] = None,
+    hash_pictures: bool = False,
 ) -> Calibration:
     """Learn DAEC's factor for a trained model.
 
@@ -468,6 +471,10 @@ def calibrate(
             default that of the config's codec, else 'br', the method.
         smooth (bool, optional): Whether it is chosen for smoothed maps. By
             default as in the config's codec, else False.
+        border (str, optional): What windows do at the map's border, 'clip' or
+            'symmetric'. By default as in the config's codec, else 'clip'.
+        hash_pictures (bool): Whether pictures count by their content, for
+            which all are read; else by size and modification time.
 
     Returns:
         Calibration: The factors at every granularity, and the chosen one.
@@ -482,7 +489,8 @@ def calibrate(
     if subset is not None:
         check_int('subset', subset, 1)
     check_frames(cfg)
-    records = build_records(cfg.model.head.decoder, low, cfg.model.head.get('loss'))
+    head = pose_head_cfg(cfg)
+    records = build_records(head.decoder, low, head.get('loss'))
     high = records.high if high is None else high
     check_number('high', high, low=1, high=records.high)
     step = records.default_step if step is None else step
@@ -491,14 +499,18 @@ def calibrate(
         raise invalid('step', step, '1 divided by a whole number')
     own = records.own_setting
     setting = Setting(
-        own.corner if corner is None else corner, own.smooth if smooth is None else smooth
+        own.corner if corner is None else corner,
+        own.smooth if smooth is None else smooth,
+        own.border if border is None else border,
     )
     if setting not in records.settings:
         raise invalid(
-            'corner and smooth', tuple(setting), f'one of {[tuple(s) for s in records.settings]}'
+            'corner, smooth and border',
+            tuple(setting),
+            f'one of {[tuple(s) for s in records.settings]}',
         )
 
-    people = capture(cfg, checkpoint, records, split, work_dir, subset)
+    people = capture(cfg, checkpoint, records, split, work_dir, subset, hash_pictures)
     deltas = candidate_deltas(records.low, high, step)
     calibration = learn(cfg, people, records, setting, deltas, holdout, metric)
     calibration.source = dict(

@@ -7,9 +7,8 @@ and several processes share the shards. What a shard holds does not depend on
 who made it.
 """
 
+import contextlib
 import copy
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
@@ -18,7 +17,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.dist import all_gather_object, barrier, get_dist_info
+from mmengine.dist import all_gather_object, barrier, broadcast_object_list, get_dist_info
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
@@ -28,6 +27,8 @@ from ...utils.checks import invalid
 from ...utils.console import Progress, Task, quiet, track
 from ...utils.files import file_sha256, save_arrays
 from ...utils.inference import build_model, load_weights, network_outputs
+from ...utils.processes import only_here
+from ..identity import Content, digest, versions
 from .records import Arrays, reference_keypoints
 
 SHARD_PEOPLE = 256
@@ -53,7 +54,7 @@ def distributed_map(function: Callable, items: Iterable, description: str) -> Li
     return [shares[i % world_size][i // world_size] for i in range(len(items))]
 
 
-def build_dataset(cfg: Config, split: str):
+def dataset_config(cfg: Config, split: str) -> Config:
     """A split of a config's data as it is tested: annotated boxes, the test
     pipeline, no augmentation.
 
@@ -62,13 +63,12 @@ def build_dataset(cfg: Config, split: str):
         split (str): 'train', 'val' or 'test'.
 
     Returns:
-        BaseDataset: The data set.
+        ConfigDict: Config of the data set.
 
     Raises:
         ValueError: The split is not one data set with an annotation file, or
             the file is not there.
     """
-    init_default_scope(cfg.get('default_scope', 'mmpose'))
     dataset = copy.deepcopy(cfg[f'{split}_dataloader'].dataset)
     if not dataset.get('ann_file'):
         raise invalid(
@@ -85,8 +85,14 @@ def build_dataset(cfg: Config, split: str):
         path = Path(dataset.get('data_root') or '', name)
         if not path.exists():
             raise ValueError(f'the {split} data are not here: there is no {path}')
+    return dataset
+
+
+def build_dataset(cfg: Config, split: str):
+    """The data set of :func:`dataset_config`."""
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
     with quiet():
-        return DATASETS.build(dataset)
+        return DATASETS.build(dataset_config(cfg, split))
 
 
 def choose_subset(img_ids: np.ndarray, number: Optional[int]) -> np.ndarray:
@@ -196,30 +202,38 @@ def _load_people(shards: List[Path], window_names: Iterable[str], dataset) -> Pe
 
 
 def _identity(
-    cfg: Config, checkpoint: str, dataset, indices: np.ndarray, batch_size: int, records
+    cfg: Config,
+    checkpoint: str,
+    split: str,
+    indices: np.ndarray,
+    batch_size: int,
+    records,
+    content: Content,
 ) -> str:
     """Name of a pass: equal when its shards would be."""
-    data = cfg.to_dict()
-    described = json.dumps(
+    return digest(
         [
+            versions(),
             file_sha256(checkpoint),
-            data['model'],
-            file_sha256(dataset.ann_file),
-            dataset.data_prefix,
-            repr(dataset.pipeline),
+            content.of(cfg.to_dict()['model']),
+            content.of(dataset_config(cfg, split)),
+            indices,
             batch_size,
             SHARD_PEOPLE,
             records.identity,
             records.half_width,
-        ],
-        sort_keys=True,
-        default=str,
+        ]
     )
-    return hashlib.sha256(described.encode() + indices.tobytes()).hexdigest()[:12]
 
 
 def capture(
-    cfg: Config, checkpoint: str, records, split: str, work_dir: Path, subset: Optional[int] = None
+    cfg: Config,
+    checkpoint: str,
+    records,
+    split: str,
+    work_dir: Path,
+    subset: Optional[int] = None,
+    hash_pictures: bool = False,
 ) -> People:
     """Run a model over data and keep the windows around its maxima.
 
@@ -234,6 +248,8 @@ def capture(
             has to see.
         subset (int, optional): About how many people, see
             :func:`choose_subset`.
+        hash_pictures (bool): Whether pictures count by their content, for
+            which all are read; else by size and modification time.
 
     Returns:
         People: In every process, all of them.
@@ -251,27 +267,35 @@ def capture(
         raise ValueError(f'there is nobody in {dataset.ann_file}')
     loader_cfg = cfg.get('test_dataloader') or cfg.val_dataloader
     batch_size = loader_cfg.batch_size
-    folder = work_dir / _identity(cfg, checkpoint, dataset, indices, batch_size, records)
-    folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(indices), SHARD_PEOPLE)
-    shards = [folder / f'{start:08d}.npz' for start in starts]
-    missing = [
-        (path, indices[start : start + SHARD_PEOPLE])
-        for path, start in zip(shards, starts)
-        if not path.is_file()
-    ]
     rank, world_size = get_dist_info()
-    missing = missing[rank::world_size]
-    if missing:
-        _run(
-            model.to(get_device()),
-            dataset,
-            missing,
-            batch_size,
-            loader_cfg.get('num_workers', 0),
-            records,
-        )
-    barrier()
+    with contextlib.ExitStack() as stack:
+        name = [None]
+        if rank == 0:  # for all: it looks at every picture
+            content = Content(hash_pictures)
+            name = [_identity(cfg, checkpoint, split, indices, batch_size, records, content)]
+            work_dir.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(only_here(work_dir / f'{name[0]}.lock', 'forward pass'))
+        broadcast_object_list(name)
+        folder = work_dir / name[0]
+        folder.mkdir(parents=True, exist_ok=True)
+        shards = [folder / f'{start:08d}.npz' for start in starts]
+        missing = [
+            (path, indices[start : start + SHARD_PEOPLE])
+            for path, start in zip(shards, starts)
+            if not path.is_file()
+        ]
+        missing = missing[rank::world_size]
+        if missing:
+            _run(
+                model.to(get_device()),
+                dataset,
+                missing,
+                batch_size,
+                loader_cfg.get('num_workers', 0),
+                records,
+            )
+        barrier()
     window_names = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')
     return _load_people(shards, window_names, dataset)
 

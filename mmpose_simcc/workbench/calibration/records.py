@@ -31,13 +31,20 @@ class Setting(NamedTuple):
     Attributes:
         corner (str): The corner of the window that is cut.
         smooth (bool): Whether the map is smoothed first.
+        border (str): What the window does at the map's border.
     """
 
     corner: str = 'br'
     smooth: bool = False
+    border: str = 'clip'
 
     def __str__(self) -> str:
-        return f'{self.corner}, smoothed' if self.smooth else self.corner
+        parts = [self.corner]
+        if self.smooth:
+            parts.append('smoothed')
+        if self.border == 'symmetric':
+            parts.append('symmetric border')
+        return ', '.join(parts)
 
 
 def _store(windows: Tensor, peaks: Tensor, shape: tuple) -> np.ndarray:
@@ -64,7 +71,10 @@ class HeatmapRecords:
 
     representation = 'heatmap'
     settings = tuple(
-        Setting(corner, smooth) for smooth in (False, True) for corner in ('br', 'ur', 'bl', 'ul')
+        Setting(corner, smooth, border)
+        for border in ('clip', 'symmetric')
+        for smooth in (False, True)
+        for corner in ('br', 'ur', 'bl', 'ul')
     )
     default_step = 0.25  # cells
     unit = 'cells'
@@ -81,7 +91,9 @@ class HeatmapRecords:
         )
         self.codec = self.references['argmax']
         self.own_setting = (
-            Setting(codec.corner, codec.smooth) if isinstance(codec, DAECCodec) else Setting()
+            Setting(codec.corner, codec.smooth, codec.border)
+            if isinstance(codec, DAECCodec)
+            else Setting()
         )
         self.high = daec_radius(self.codec.sigma)
         self.low = -2.0 if low is None else low
@@ -131,7 +143,13 @@ class HeatmapRecords:
         windows = torch.from_numpy(windows).flatten(0, 1).float()
         peaks = torch.from_numpy(records['peaks']).flatten()
         sums = window_sums(
-            windows, locs, peaks, self.codec.heatmap_size, self.codec.sigma, setting.corner
+            windows,
+            locs,
+            peaks,
+            self.codec.heatmap_size,
+            self.codec.sigma,
+            setting.corner,
+            setting.border,
         )
         return sums, locs
 
@@ -140,7 +158,7 @@ class HeatmapRecords:
 
         Args:
             records (dict): See :meth:`record`; those of P people.
-            setting (Setting): Corner and smoothing.
+            setting (Setting): Corner, smoothing and border.
             deltas (np.ndarray): Factors (x, y), shape (D, K, 2).
 
         Returns:
@@ -158,7 +176,7 @@ class HeatmapRecords:
 
         Args:
             records (dict): See :meth:`record`; those of P people.
-            setting (Setting): Corner and smoothing.
+            setting (Setting): Corner, smoothing and border.
             deltas (np.ndarray): Factors, shape (D,).
 
         Returns:

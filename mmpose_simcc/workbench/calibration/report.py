@@ -110,7 +110,7 @@ def print_report(calibration: Calibration, console: Console) -> None:
     show('Other decoders', _table(calibration, calibration.references, 'decoder'))
     if len(calibration.settings) > 1:
         show(
-            'Corners and smoothing, each at its best D by similarity',
+            'Corners, smoothing and border, each at its best D by similarity',
             _table(calibration, calibration.settings, 'cut corner'),
         )
     granularity = 'Granularity of D'
@@ -157,20 +157,22 @@ def plot_calibration(calibration: Calibration, path: Path) -> Path:
     is_heatmap = calibration.representation == 'heatmap'
     rule = 'empirical' if is_heatmap else 'symmetric'
     curves = [curve for curve in calibration.curves if len(curve.metric_deltas)]
+    empirical = {}  # and the color of its mark
     for curve, color in zip(curves, COLORS):
-        name = ('smoothed' if curve.setting.smooth else 'unsmoothed') if is_heatmap else 'DAEC'
+        name = f'cut {curve.setting}' if is_heatmap else 'DAEC'
         left.plot(curve.metric_deltas, curve.metrics, '.-', color=color, label=name)
         best = goodness(curve.metrics, calibration.metric).argmax()
         left.plot(curve.metric_deltas[best], curve.metrics[best], '*', color=color, markersize=13)
-        empirical = calibration.empirical[curve.setting]
-        _mark(left, empirical, color, f'{rule} D = {empirical:g}')
+        empirical.setdefault(calibration.empirical[curve.setting], color)
+    for delta, color in empirical.items():
+        _mark(left, delta, color, f'{rule} D = {delta:g}')
     for reference, color in zip(calibration.references, OTHERS):
         value = reference.fit.metrics[calibration.metric]
         left.axhline(value, color=color, linestyle=':', label=reference.name)
     left.set_ylabel(f'{calibration.metric} on fitted images')
     left.set_title('D by the metric (star: best)', loc='left')
 
-    same = [c for c in calibration.curves if c.setting.smooth == setting.smooth]
+    same = [c for c in calibration.curves if c.setting[1:] == setting[1:]]
     for curve, color in zip(same, COLORS):
         middle.plot(
             curve.deltas,

@@ -95,11 +95,13 @@ class WindowSums(NamedTuple):
         return (2 * self.radius + 1 - delta).clamp(0, last)
 
 
-def _on_map(locs: Tensor, size: int, half_width: int) -> Tensor:
-    """Which cells of a window are on the map, along one axis: (M, S)."""
+def _on_map(locs: Tensor, size: int, half_width: int, border: str = 'clip') -> Tensor:
+    """Which cells of a window count along one axis, (M, S): those on the map,
+    and with a symmetric border only where their mirror images are too."""
     steps = torch.arange(-half_width, half_width + 1, device=locs.device)
     cells = locs.unsqueeze(-1) + steps
-    return (cells >= 0) & (cells < size)
+    on_map = (cells >= 0) & (cells < size)
+    return on_map & on_map.flip(-1) if border == 'symmetric' else on_map
 
 
 def window_sums(
@@ -109,6 +111,7 @@ def window_sums(
     heatmap_size: tuple,
     sigma: float,
     corner: str = 'br',
+    border: str = 'clip',
 ) -> WindowSums:
     """Prefix sums of windows, for :func:`decode_windows`.
 
@@ -120,14 +123,15 @@ def window_sums(
         heatmap_size (tuple): (W, H) in cells.
         sigma (float): Standard deviation of the label in cells.
         corner (str): The corner that is cut: 'br', 'ur', 'bl' or 'ul'.
+        border (str): 'clip' or 'symmetric'.
 
     Returns:
         WindowSums: Those of two axes.
     """
     W, H = heatmap_size
     radius, half_width = daec_radius(sigma), windows.shape[-1] // 2
-    columns_on = _on_map(locs[:, 0], W, half_width)
-    rows_on = _on_map(locs[:, 1], H, half_width)
+    columns_on = _on_map(locs[:, 0], W, half_width, border)
+    rows_on = _on_map(locs[:, 1], H, half_width, border)
     # below the floor no response counts, see functional.decode
     values = torch.maximum(windows, (LOWEST / peaks).view(-1, 1, 1))
     values = values * (rows_on.unsqueeze(2) & columns_on.unsqueeze(1))

@@ -5,19 +5,20 @@ decoder of a model from one forward pass, and keeps what is done."""
 import json
 import platform
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from mmengine.device import get_device
 
 from ...utils.files import file_sha256, whole_file
 from ...utils.inference import build_model, model_input_size
-from ...version import __version__
+from ...utils.processes import only_here
 from ..complexity import count_complexity
+from ..identity import Content, digest, versions
 from .decoders import Decoder, calibrated_on, decoders_of
 from .evaluation import RESULTS, build_metrics, evaluate, load_model
 from .launch import Launcher, find_training, train
-from .runs import Run, check_data, digest, forward_identity, network_identity, training_identity
+from .runs import Run, check_data, forward_identity, network_identity, training_identity
 from .tables import Row, Training
 from .timing import time_runs
 
@@ -27,11 +28,13 @@ def compare(
     work_dir: Path,
     decoders: Optional[Sequence[Decoder]] = None,
     launcher: Optional[Launcher] = None,
+    hash_pictures: bool = False,
 ) -> List[Row]:
     """Compare decoders and models.
 
-    What was done before with the same resolved config, weights and data (by
-    content) is read from ``work_dir``; an interrupted training goes on.
+    What was done before with the same resolved config, weights, data and
+    versions is read from ``work_dir``; an interrupted training goes on. Several
+    processes may share ``work_dir``: what one of them does the others wait for.
 
     Args:
         runs (list[Run]): The models, with different names; those with several
@@ -42,6 +45,8 @@ def compare(
             :func:`~mmpose_simcc.workbench.compare.decoders.decoders_of`.
         launcher (Launcher, optional): Starts the trainings; by default one
             process each.
+        hash_pictures (bool): Whether pictures count by their content, for
+            which all are read; else by size and modification time.
 
     Returns:
         list[Row]: A row for each decoder of each run.
@@ -49,89 +54,97 @@ def compare(
     Raises:
         CompareError: A config, checkpoint or data set does not serve.
     """
-    work_dir = Path(work_dir)
-    (work_dir / 'results').mkdir(parents=True, exist_ok=True)
+    work_dir, launcher = Path(work_dir), launcher or Launcher()
+    for name in ('results', 'locks'):
+        (work_dir / name).mkdir(parents=True, exist_ok=True)
     codecs = [decoders_of(run, decoders) for run in runs]
     for run in runs:  # before hours of training
         check_data(run, 'test')
         build_metrics(run)
         if not run.checkpoint:
             check_data(run, 'train')
-    trainings = [
-        (training, of_run) for run, of_run in zip(runs, codecs) for training in run.trainings()
+    content = Content(hash_pictures)
+    works = [
+        [_work(training, of_run, launcher, content, work_dir) for training in run.trainings()]
+        for run, of_run in zip(runs, codecs)
     ]
-    prefixes = []
-    for run, of_run in trainings:
-        weights = file_sha256(run.checkpoint) if run.checkpoint else training_identity(run)
-        forward = forward_identity(run, weights)
-        prefixes.append(
-            {
-                name: work_dir
-                / 'results'
-                / digest([__version__, RESULTS, forward, _by_content(codec)])
-                for name, codec in of_run.items()
-            }
-        )
-    todo = [
-        {
-            name: codec
-            for name, codec in of_run.items()
-            if not _result_file(of_prefix[name]).is_file()
-        }
-        for (_, of_run), of_prefix in zip(trainings, prefixes)
-    ]
-    for (run, _), missing in zip(trainings, todo):
-        if missing and run.checkpoint:
-            load_model(run, run.checkpoint)
+    todo = [work for of_run in works for work in of_run if work.missing]
+    for work in todo:
+        if work.run.checkpoint:
+            load_model(work.run, work.run.checkpoint)
     launched = {
-        training_identity(run): run
-        for (run, _), missing in zip(trainings, todo)
-        if missing and not run.checkpoint and not find_training(run, work_dir)
+        work.training: work.run
+        for work in todo
+        if work.training and not find_training(work.training, work_dir)
     }
     if launched:
-        train(list(launched.values()), work_dir, launcher or Launcher())
-    for (run, _), of_run, of_prefix in zip(trainings, todo, prefixes):
-        # an earlier run may have computed the same rows
-        missing = {
+        train(launched, work_dir, launcher)
+    for work in todo:
+        if not work.missing:  # an earlier run had the same rows
+            continue
+        with only_here(work_dir / 'locks' / f'{work.forward}.lock', f'evaluate {work.run.name}'):
+            _compute(work, work_dir)
+    prefixes = [[work.prefixes for work in of_run] for of_run in works]
+    return _collect(runs, codecs, prefixes, work_dir)
+
+
+class _Work(NamedTuple):
+    """What one forward pass serves.
+
+    Attributes:
+        run (Run): Its weights are a checkpoint or those of one training.
+        decoders (dict): Codec configs by name.
+        training (str, optional): Identity of the training.
+        forward (str): Identity of the forward pass.
+        prefixes (dict): For each decoder, where its files go.
+    """
+
+    run: Run
+    decoders: Dict[str, dict]
+    training: Optional[str]
+    forward: str
+    prefixes: Dict[str, Path]
+
+    @property
+    def missing(self) -> Dict[str, dict]:
+        """The decoders without a result."""
+        return {
             name: codec
-            for name, codec in of_run.items()
-            if not _result_file(of_prefix[name]).is_file()
+            for name, codec in self.decoders.items()
+            if not _result_file(self.prefixes[name]).is_file()
         }
-        if missing:
-            _compute(run, missing, of_prefix, work_dir)
-    by_training = iter(prefixes)
-    of_runs = [[next(by_training) for _ in run.trainings()] for run in runs]
-    return _collect(runs, codecs, of_runs, work_dir)
 
 
-def _by_content(codec: dict) -> dict:
-    """A codec with files (of learned factors) replaced by their content."""
-    return {
-        name: file_sha256(value) if isinstance(value, str) and Path(value).is_file() else value
-        for name, value in codec.items()
+def _work(
+    run: Run, decoders: Dict[str, dict], launcher: Launcher, content: Content, work_dir: Path
+) -> _Work:
+    training = None if run.checkpoint else training_identity(run, launcher.world_size, content)
+    forward = forward_identity(run, training or file_sha256(run.checkpoint), content)
+    prefixes = {
+        name: work_dir / 'results' / digest([RESULTS, forward, content.of(codec)])
+        for name, codec in decoders.items()
     }
+    return _Work(run, decoders, training, forward, prefixes)
 
 
 def _result_file(prefix: Path) -> Path:
     return Path(f'{prefix}.json')
 
 
-def _compute(
-    run: Run,
-    decoders: Dict[str, dict],
-    prefixes: Dict[str, Path],
-    work_dir: Path,
-) -> None:
-    checkpoint = run.checkpoint or find_training(run, work_dir)
-    metrics = evaluate(run, str(checkpoint), decoders, prefixes)
+def _compute(work: _Work, work_dir: Path) -> None:
+    decoders = work.missing  # another process may have computed some
+    if not decoders:
+        return
+    checkpoint = str(work.run.checkpoint or find_training(work.training, work_dir))
+    metrics = evaluate(work.run, checkpoint, decoders, work.prefixes)
     for name, decoder in decoders.items():
-        with whole_file(_result_file(prefixes[name])) as unfinished:
+        with whole_file(_result_file(work.prefixes[name])) as unfinished:
             unfinished.write_text(
                 json.dumps(
                     dict(
                         metrics=metrics[name],
                         decoder=decoder,
-                        checkpoint=str(checkpoint),
+                        checkpoint=checkpoint,
                         calibrated_on=calibrated_on(decoder),
                     ),
                     default=list,
@@ -189,7 +202,7 @@ def _times(
         [
             [network_identity(run) for run in runs],
             codecs,
-            torch.__version__,
+            versions(),
             get_device(),
             platform.node(),
             torch.get_num_threads(),
@@ -197,6 +210,9 @@ def _times(
     )
     path = work_dir / 'results' / f'times-{session}.json'
     if not path.is_file():
-        with whole_file(path) as unfinished:
-            unfinished.write_text(json.dumps(time_runs(list(runs), codecs)))
+        with only_here(work_dir / 'locks' / f'{session}.lock', 'time all models'):
+            if not path.is_file():
+                times = time_runs(list(runs), codecs)
+                with whole_file(path) as unfinished:
+                    unfinished.write_text(json.dumps(times))
     return json.loads(path.read_text())

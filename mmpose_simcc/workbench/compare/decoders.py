@@ -17,6 +17,8 @@ HEATMAP_DECODERS = dict(
     second_max=dict(type='HeatmapCodec', refine='second_max'),
     dark=dict(type='DARKCodec'),
     daec=dict(type='DAECCodec'),
+    # a factor learned for the own border does not hold for another one
+    daec_symmetric=dict(type='DAECCodec', border='symmetric', delta='empirical'),
 )
 SIMCC_DECODERS = dict(
     argmax=dict(type='SimCCCodec', refine='none'),
@@ -75,7 +77,7 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
         CompareError: A name is unknown, or an argument is out of its range.
     """
     codec = run.equivalent_codec()
-    stock = dict(run.cfg.model.head.decoder)
+    stock = dict(run.head.decoder)
     if codec is None:
         return {STOCK: stock}
     is_simcc = isinstance(codec, SimCCCodec)
@@ -98,9 +100,7 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
             if (change['type'] == 'SimCCCodec') == is_simcc:
                 chosen[name] = _complete(run, codec, change)
     if not chosen:
-        raise CompareError(
-            f'{run.name}: none of the decoders fits {run.cfg.model.head.decoder.type}'
-        )
+        raise CompareError(f'{run.name}: none of the decoders fits {run.head.decoder.type}')
     chosen = _with_raw_scores(chosen)
     for name, config in chosen.items():
         try:
@@ -130,7 +130,7 @@ def _complete(run: Run, codec, change: dict) -> dict:
     """A decoder with the geometry of the run's own; one of the same type
     keeps every argument that it does not change, and calibrated scores where
     it changes nothing."""
-    own = dict(run.cfg.model.head.decoder)
+    own = dict(run.head.decoder)
     own.pop('_scope_', None)
     parameters = inspect.signature(KEYPOINT_CODECS.get(change['type'])).parameters
     if change['type'] != own['type']:

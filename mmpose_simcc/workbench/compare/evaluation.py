@@ -16,8 +16,8 @@ from mmpose.registry import KEYPOINT_CODECS
 
 from ...utils.console import quiet, track
 from ...utils.files import save_arrays
-from ...utils.inference import build_model, describe, load_weights, network_outputs
-from ..metrics import keypoint_oks
+from ...utils.inference import build_model, describe, load_weights, network_outputs, pose_head
+from ..metrics import PCK_NAMES, keypoint_oks
 from ..reliability import reliability
 from .errors import CompareError
 from .runs import Run
@@ -71,7 +71,7 @@ def evaluate(
     """
     cfg = run.cfg
     model = load_model(run, checkpoint)
-    head = model.head
+    head = pose_head(model)
     codecs = {name: KEYPOINT_CODECS.build(decoder) for name, decoder in decoders.items()}
     with quiet():
         loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
@@ -157,8 +157,7 @@ def distance_names(metric: BaseMetric) -> Dict[str, str]:
     here.
     """
     if type(metric) is PCKAccuracy:
-        names = dict(bbox='PCK', head='PCKh', torso='tPCK')
-        return {names[item]: f'{item}_size' for item in metric.norm_item}
+        return {PCK_NAMES[item]: f'{item}_size' for item in metric.norm_item}
     if type(metric) is MpiiPCKAccuracy:
         return {'PCK': 'head_size'} if 'head' in metric.norm_item else {}
     if type(metric) is NME:

@@ -12,15 +12,17 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Mapping, Optional
 
+from filelock import FileLock
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.runner import find_latest_checkpoint
 
 from ...utils.console import Progress
+from ...utils.files import whole_file
+from ...utils.processes import say_waiting, try_lock
 from .errors import CompareError
-from .runs import Run, training_identity
+from .runs import Run
 
 SECONDS_TO_END = 30  # that a training has to end when it is told to
 
@@ -46,6 +48,11 @@ class Launcher:
     processes: int = 1
     srun_args: str = ''
 
+    @property
+    def world_size(self) -> int:
+        """Processes that share a training."""
+        return 1 if self.name == 'none' else self.processes
+
     def command(self, config: Path) -> List[str]:
         program = [
             '-m',
@@ -53,6 +60,7 @@ class Launcher:
             str(config),
             '--launcher',
             self.name,
+            '--end-with-stdin',
         ]
         if self.name == 'pytorch':
             return [
@@ -76,19 +84,31 @@ class Launcher:
         return [sys.executable, *program]
 
 
-def training_dir(run: Run, work_dir: Path) -> Path:
+def training_dir(run: Run, identity: str, work_dir: Path) -> Path:
     name = re.sub(r'[^\w.=-]+', '_', run.name)
-    return work_dir / 'trainings' / f'{name}-{training_identity(run)}'
+    return work_dir / 'trainings' / f'{name}-{identity}'
 
 
-def find_training(run: Run, work_dir: Path) -> Optional[Path]:
-    """The checkpoint of a finished training that serves a run."""
-    pattern = f'trainings/*-{training_identity(run)}/finished.txt'
-    for finished in work_dir.glob(pattern):
+def find_training(identity: str, work_dir: Path) -> Optional[Path]:
+    """The checkpoint of a finished training, by its
+    :func:`~.runs.training_identity`."""
+    for finished in work_dir.glob(f'trainings/*-{identity}/finished.txt'):
         checkpoint = finished.parent / finished.read_text().strip()
         if checkpoint.is_file():
             return checkpoint
     return None
+
+
+def _last_checkpoint(folder: Path) -> Optional[Path]:
+    """What a training goes on from: that which MMEngine names, or the newest
+    where it was killed while it wrote the name."""
+    record = folder / 'last_checkpoint'
+    if not record.is_file():
+        return None
+    path = folder / Path(record.read_text().strip()).name
+    if path.is_file():
+        return path
+    return max(folder.glob('*.pth'), key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def _training_config(run: Run, folder: Path) -> Config:
@@ -96,9 +116,10 @@ def _training_config(run: Run, folder: Path) -> Config:
     checkpoint itself. It continues from the last checkpoint in ``folder``."""
     cfg = copy.deepcopy(run.cfg)
     cfg.work_dir = str(folder.resolve())
-    cfg.resume = (folder / 'last_checkpoint').is_file()
-    if cfg.resume:  # MMEngine would resume from the file that it names
-        cfg.load_from = None
+    last = _last_checkpoint(folder)
+    cfg.resume = last is not None
+    if last:
+        cfg.load_from = str(last.resolve())
     cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     cfg.test_cfg = cfg.test_dataloader = cfg.test_evaluator = None
     cfg.train_cfg.pop('val_interval', None)
@@ -113,15 +134,17 @@ def _training_config(run: Run, folder: Path) -> Config:
     return cfg
 
 
-def train(runs: Sequence[Run], work_dir: Path, launcher: Launcher) -> None:
-    """Train runs, or finish their interrupted trainings.
+def train(trainings: Mapping[str, Run], work_dir: Path, launcher: Launcher) -> None:
+    """Train runs, or finish their interrupted trainings. One that another
+    process has begun is waited for.
 
     Without a GPU as many train at once as there are cores, each with its
     share of them: networks of a size that CPUs can train use one core better
     than several. All trainings end with this process.
 
     Args:
-        runs (list[Run]): Runs of different trainings.
+        trainings (dict[str, Run]): A run for each
+            :func:`~.runs.training_identity`.
         work_dir (Path): The comparison's folder, in which
             :func:`find_training` finds their checkpoints.
         launcher (Launcher): How to start a training.
@@ -130,15 +153,28 @@ def train(runs: Sequence[Run], work_dir: Path, launcher: Launcher) -> None:
         CompareError: A training failed; the message names its log.
     """
     side_by_side = launcher.name == 'none' and get_device() == 'cpu'
-    at_once = min(len(runs), _num_cores()) if side_by_side else 1
-    waiting, running = list(runs), []
+    at_once = min(len(trainings), _num_cores()) if side_by_side else 1
+    waiting, elsewhere, running = dict(trainings), set(), []
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress())
         while waiting or running:
-            while waiting and len(running) < at_once:
+            for identity, run in list(waiting.items()):
+                if len(running) == at_once:
+                    break
+                lock = try_lock(work_dir / 'locks' / f'{identity}.lock')
+                if lock is None:
+                    if identity not in elsewhere:
+                        say_waiting(f'train {run.name}')
+                        elsewhere.add(identity)
+                    continue
+                stack.callback(lock.release)
+                del waiting[identity]
+                if find_training(identity, work_dir):
+                    lock.release()
+                    continue
                 env = dict(os.environ)
                 if side_by_side:
-                    threads = _num_cores() // min(at_once, len(waiting))
+                    threads = _num_cores() // min(at_once, len(waiting) + 1)
                     env.setdefault('OMP_NUM_THREADS', str(threads))
                     # threads that spin while they wait take the data workers' cores
                     env.setdefault('OMP_WAIT_POLICY', 'passive')
@@ -146,7 +182,8 @@ def train(runs: Sequence[Run], work_dir: Path, launcher: Launcher) -> None:
                     # the next step is spent on getting it again
                     env.setdefault('MALLOC_MMAP_THRESHOLD_', str(2**30))
                     env.setdefault('MALLOC_TRIM_THRESHOLD_', str(2**32))
-                training = _Training(waiting.pop(0), work_dir, launcher, env, progress)
+                folder = training_dir(run, identity, work_dir)
+                training = _Training(run, folder, lock, launcher, env, progress)
                 stack.callback(training.end)
                 running.append(training)
             time.sleep(0.2)
@@ -166,7 +203,8 @@ class _Training:
 
     Args:
         run (Run): The run.
-        work_dir (Path): The comparison's folder.
+        folder (Path): Its folder.
+        lock (FileLock): Is released once it is finished.
         launcher (Launcher): How to start it.
         env (dict): Its environment.
         progress (Progress): Shows how far it is.
@@ -175,13 +213,14 @@ class _Training:
     def __init__(
         self,
         run: Run,
-        work_dir: Path,
+        folder: Path,
+        lock: FileLock,
         launcher: Launcher,
         env: Dict[str, str],
         progress: Progress,
     ) -> None:
         self.run = run
-        self.folder = training_dir(run, work_dir)
+        self.folder, self._lock = folder, lock
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / 'config.py'
         cfg = _training_config(run, self.folder)
@@ -196,6 +235,7 @@ class _Training:
             try:
                 self._process = subprocess.Popen(
                     command,
+                    stdin=subprocess.PIPE,  # it ends when this process has
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=env,
@@ -230,8 +270,9 @@ class _Training:
         if code is None:
             return False
         self._task.update(1)
-        checkpoint = Path(find_latest_checkpoint(str(self.folder)))
-        (self.folder / 'finished.txt').write_text(checkpoint.name + '\n')
+        with whole_file(self.folder / 'finished.txt') as unfinished:
+            unfinished.write_text(_last_checkpoint(self.folder).name + '\n')
+        self._lock.release()
         return True
 
     def _new_lines(self) -> List[str]:
@@ -252,4 +293,5 @@ class _Training:
         # a data worker whose training is gone may wait for it for ever
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.stdin.close()
         self._process.wait()

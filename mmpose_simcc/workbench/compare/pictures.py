@@ -145,7 +145,15 @@ def _draw(
     for pair in map(list, links):
         if labelled[pair].all():
             axes.plot(*keypoints[pair].T, color=color, linewidth=width, solid_capstyle='round')
-    axes.plot(*keypoints[labelled].T, 'o', color=color, markersize=1.4 * width, markeredgewidth=0)
+    axes.plot(
+        *keypoints[labelled].T,
+        'o',
+        color=color,
+        markersize=1.4 * width,
+        markeredgewidth=0 if len(links) else 0.6,
+        # many points without bones would hide those under them
+        markerfacecolor=color if len(links) else 'none',
+    )
 
 
 def _center(person: Person) -> np.ndarray:

@@ -117,7 +117,7 @@ def _lines(axes: Axes, study: Study, form: dict, series: dict, colors: dict) -> 
     for name, points in series.items():
         points = sorted(points, key=lambda point: np.prod(point[0]))
         # an input size has the place of its width
-        xs = [x[0] if isinstance(x, (tuple, list)) else x for x, _, _ in points]
+        xs = [x[0] if isinstance(x, (tuple, list)) else x for x, *_ in points]
         ticks.update({place: study.label(form['x'], x) for place, (x, *_) in zip(xs, points)})
         values = np.array([value for _, value, _, _ in points])
         reach = np.array([reach for _, _, reach, _ in points]).T

@@ -35,7 +35,7 @@ from .pictures import plot_disagreement, plot_samples
 from .plots import plot_study
 from .runs import Run, check_data
 from .score_plots import plot_scores
-from .study import Study
+from .study import Study, check_metric_names
 from .tables import (
     Row,
     best_row,
@@ -235,10 +235,11 @@ def remarks(study: Study, runs: Sequence[Run]) -> List[str]:
         runs (list[Run]): Its models.
 
     Raises:
-        CompareError: Data are not there, or metrics cannot be built.
+        CompareError: Data are not there, metrics cannot be built, or there is none of a name.
     """
     for run in runs:
         check_data(run, 'test')
+    check_metric_names(study, runs)
     lines = []
     by_data: Dict[str, List[Run]] = {}
     for run in runs:

@@ -2,14 +2,11 @@
 """What is compared: configs on data, and what tells two of them apart."""
 
 import copy
-import hashlib
-import json
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional
 
-import mmpose
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.codecs import SimCCLabel
@@ -20,9 +17,9 @@ from ...codecs.base import TensorCodec
 from ...codecs.heatmap import BaseHeatmapCodec
 from ...config import check_frames
 from ...utils.files import file_sha256
-from ...utils.inference import describe, load_config
-from ...version import __version__
+from ...utils.inference import describe, load_config, pose_head_cfg
 from ..hold_out import hold_out
+from ..identity import Content, digest, versions
 from .errors import CompareError
 
 HOW_TO_GET_DATA = (
@@ -30,6 +27,20 @@ HOW_TO_GET_DATA = (
     'unpack COCO 2017 (https://cocodataset.org/#download) as '
     'ROOT/{annotations,train2017,val2017} and give --data ROOT'
 )
+
+# what decides how a network is trained, beside its data
+SCHEDULE = (
+    'optim_wrapper',
+    'param_scheduler',
+    'auto_scale_lr',
+    'train_cfg',
+    'custom_hooks',
+    'model_wrapper_cfg',
+    'randomness',
+    'load_from',
+)
+# the default hooks that only look on
+ONLOOKERS = ('timer', 'logger', 'checkpoint', 'visualization', 'badcase')
 
 
 @dataclass
@@ -63,18 +74,23 @@ class Run:
             trainings.append(replace(self, name=f'{self.name}, seed {seed}', cfg=cfg, seeds=1))
         return trainings
 
+    @property
+    def head(self) -> dict:
+        """The config of the head that predicts keypoints."""
+        return pose_head_cfg(self.cfg)
+
     def build_codec(self):
         """The codec of the head."""
         init_default_scope(self.cfg.get('default_scope', 'mmpose'))
-        return KEYPOINT_CODECS.build(self.cfg.model.head.decoder)
+        return KEYPOINT_CODECS.build(self.head.decoder)
 
     def equivalent_codec(self) -> Optional[TensorCodec]:
         """The codec of this package that reads the head's outputs: its own,
         or the one that corresponds to a stock codec. None: there is none."""
         codec, loss = self.build_codec(), None
-        if isinstance(codec, SimCCLabel) and self.cfg.model.head.get('loss'):
+        if isinstance(codec, SimCCLabel) and self.head.get('loss'):
             try:  # it says what the outputs mean
-                loss = MODELS.build(self.cfg.model.head.loss)
+                loss = MODELS.build(self.head.loss)
             except Exception as error:  # of anybody's code
                 raise CompareError(f'{self.name}: `model.head.loss`: {describe(error)}') from error
         try:
@@ -91,7 +107,7 @@ class Run:
         if isinstance(codec, BaseHeatmapCodec):
             biased = 'unbiased' if codec.unbiased else 'biased'
             return f'heatmap, {biased}' + (', UDP' if codec.use_udp else '')
-        return self.cfg.model.head.decoder.type
+        return self.head.decoder.type
 
     @property
     def boxes(self) -> str:
@@ -126,8 +142,7 @@ def read_config(name: str) -> Config:
         cfg = load_config(name)
     except ValueError as error:
         raise CompareError(' '.join(str(error).split())) from error
-    decoder = cfg.model.get('head', {}).get('decoder')
-    if not isinstance(decoder, dict):
+    if not isinstance(pose_head_cfg(cfg).get('decoder'), dict):
         raise CompareError(f'config {name}: the head has no codec as `decoder`')
     try:
         check_frames(cfg)
@@ -285,12 +300,6 @@ def check_data(run: Run, split: str) -> None:
                 )
 
 
-def digest(value: Any) -> str:
-    """Short name of anything that JSON can write."""
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
 def _label_identity(codec: dict) -> dict:
     """What of a codec matters to the labels it encodes."""
     built = KEYPOINT_CODECS.build(codec)
@@ -315,71 +324,57 @@ def _label_identity(codec: dict) -> dict:
     return codec
 
 
-def _data_identity(cfg: Config, split: str) -> dict:
-    """Data sets by the content of their annotations, and what is done to
-    them; not where they lie or how many processes read them."""
+def _data_identity(cfg: Config, split: str, content: Content) -> Any:
+    """Data sets and what is done to them."""
     identity = cfg.to_dict()[f'{split}_dataloader']
-    for name in ('num_workers', 'persistent_workers', 'pin_memory'):
-        identity.pop(name, None)
     for node in _dicts(identity):
         if node.get('type') == 'GenerateTarget':
             node['encoder'] = _label_identity(node['encoder'])
-    return _by_content(identity)
-
-
-def _by_content(node: dict) -> dict:
-    """Replace the files in a data set or metric by their content."""
-    for part in _dicts(node):
-        if part.get('ann_file'):
-            part['ann_file'] = file_sha256(_path(part, part['ann_file']))
-        if part.get('bbox_file'):
-            part['bbox_file'] = file_sha256(part['bbox_file'])
-        part.pop('data_root', None)
-        part.pop('_scope_', None)
-    return node
+    return content.of(identity)
 
 
 def _network_identity(cfg: Config) -> dict:
     """The network, without what only decodes its output."""
-    model = cfg.to_dict()['model']
-    decoder = model['head'].pop('decoder')
+    cfg = cfg.to_dict()
+    model, head = cfg['model'], pose_head_cfg(cfg)
+    decoder = head.pop('decoder')
     for name in ('input_size', 'simcc_split_ratio'):
         if name in decoder:  # by default the head's are the codec's
-            model['head'].setdefault(name, decoder[name])
+            head.setdefault(name, decoder[name])
     model.pop('test_cfg', None)
-    for node in _dicts(model):
-        node.pop('_scope_', None)
-    return model
+    return Content().of(model)
 
 
-def training_identity(run: Run) -> str:
+def training_identity(run: Run, processes: int = 1, content: Optional[Content] = None) -> str:
     """Equal for runs that one training serves: those that differ in their
-    decoder alone, for example."""
+    decoder alone, for example.
+
+    Args:
+        run (Run): The run.
+        processes (int): Those that train it; with their number the batch of a
+            step grows.
+        content (Content, optional): Looks at the data; by default anew.
+    """
+    content = content or Content()
     cfg = run.cfg
     init_default_scope(cfg.get('default_scope', 'mmpose'))
-    schedule = {
-        name: cfg.get(name)
-        for name in (
-            'optim_wrapper',
-            'param_scheduler',
-            'train_cfg',
-            'custom_hooks',
-            'randomness',
-            'load_from',
-        )
-    }
+    schedule = {name: cfg.get(name) for name in SCHEDULE}
     if isinstance(schedule['train_cfg'], dict):
         schedule['train_cfg'] = {
             name: value
             for name, value in schedule['train_cfg'].items()
             if not name.startswith('val_')
         }
+    hooks = cfg.get('default_hooks') or {}
+    schedule['hooks'] = {name: hook for name, hook in hooks.items() if name not in ONLOOKERS}
     return digest(
         [
+            versions(),
+            processes,
             _network_identity(cfg),
-            _label_identity(cfg.model.head.decoder),
-            _data_identity(cfg, 'train'),
-            schedule,
+            _label_identity(run.head.decoder),
+            _data_identity(cfg, 'train', content),
+            content.of(schedule),
         ]
     )
 
@@ -389,23 +384,25 @@ def network_identity(run: Run) -> str:
     return digest(_network_identity(run.cfg))
 
 
-def forward_identity(run: Run, weights: str) -> str:
+def forward_identity(run: Run, weights: str, content: Optional[Content] = None) -> str:
     """Equal for runs that one forward pass over the test data serves.
 
     Args:
         run (Run): The run.
         weights (str): What the weights come from: digest of a checkpoint or
             a training's identity.
+        content (Content, optional): Looks at the data; by default anew.
     """
+    content = content or Content()
     cfg = run.cfg
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
     return digest(
         [
-            mmpose.__version__,
-            __version__,
+            versions(),
             weights,
             _network_identity(cfg),
             cfg.model.get('test_cfg'),
-            _data_identity(cfg, 'test'),
-            _by_content(dict(metrics=cfg.to_dict()['test_evaluator'])),
+            _data_identity(cfg, 'test', content),
+            content.of(cfg.to_dict()['test_evaluator']),
         ]
     )

@@ -214,12 +214,12 @@ def calibrate_scores(
     """
     check_choice('data', data, ('hold_out', 'test'))
     cfg = copy.deepcopy(cfg)
-    cfg.model.head.decoder.pop('score_calibration', None)
     run = Run(Path(cfg.filename or 'model').stem, cfg, str(checkpoint))
+    run.head.decoder.pop('score_calibration', None)
     codec = run.equivalent_codec()
     if codec is None:
         raise CompareError(
-            f'{run.name}: no codec of mmpose_simcc decodes like {cfg.model.head.decoder.type}'
+            f'{run.name}: no codec of mmpose_simcc decodes like {run.head.decoder.type}'
         )
     path, seen = _choose_pictures(run, work_dir, data, ann_file)
     similarity = find_similarity(build_metrics(run))

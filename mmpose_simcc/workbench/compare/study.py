@@ -14,9 +14,12 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import KEYPOINT_CODECS
 
 from ...config import set_representation
+from ...utils.inference import pose_head_cfg
+from ..metrics import RELIABILITY, value_names
 from .comparison import compare
 from .decoders import Decoder
 from .errors import CompareError
+from .evaluation import build_metrics, result_key
 from .launch import Launcher
 from .runs import (
     Run,
@@ -27,7 +30,7 @@ from .runs import (
     use_hold_out,
     use_split,
 )
-from .tables import Row
+from .tables import COSTS, Row, find_key
 
 
 @dataclass
@@ -231,7 +234,7 @@ def study_runs(
 
 def _combinations(cfg: Config, codec) -> List[dict]:
     init_default_scope(cfg.get('default_scope', 'mmpose'))
-    known = inspect.signature(KEYPOINT_CODECS.get(cfg.model.head.decoder.type)).parameters
+    known = inspect.signature(KEYPOINT_CODECS.get(pose_head_cfg(cfg).decoder.type)).parameters
     if isinstance(codec, dict):
         codec = [dict(zip(codec, values)) for values in product(*codec.values())]
     combinations = []
@@ -246,7 +249,7 @@ def _vary(name: str, cfg: Config, change: dict, schedule: dict, study: Study) ->
     cfg = copy.deepcopy(cfg)
     set_schedule(cfg, **schedule)
     if change:
-        own = dict(cfg.model.head.decoder)
+        own = dict(pose_head_cfg(cfg).decoder)
         own.pop('heatmap_size', None)  # follows the input size
         change = {k: tuple(v) if isinstance(v, list) else v for k, v in change.items()}
         try:
@@ -292,8 +295,31 @@ def expand_decoders(decoders: Optional[List[Decoder]]):
     return expanded, factors
 
 
+def check_metric_names(study: Study, runs: Sequence[Run]) -> None:
+    """See that there are the metrics that a study names, before anything is computed. They are
+    not checked where a metric tells its values only with its results.
+
+    Raises:
+        CompareError: There is no such metric.
+    """
+    columns = study.columns if isinstance(study.columns, (list, tuple)) else []
+    wanted = [name for name in (study.value, *columns) if name and name not in COSTS]
+    keys = [*RELIABILITY]
+    for metric in [metric for run in runs if wanted for metric in build_metrics(run)]:
+        names = value_names(metric)
+        if names is None:
+            return
+        keys += [result_key(metric, name) for name in names]
+    for name in wanted:
+        find_key(name, keys)
+
+
 def run_study(
-    study: Study, runs: List[Run], work_dir: Path, launcher: Optional[Launcher] = None
+    study: Study,
+    runs: List[Run],
+    work_dir: Path,
+    launcher: Optional[Launcher] = None,
+    hash_pictures: bool = False,
 ) -> List[Row]:
     """Run a study.
 
@@ -303,12 +329,18 @@ def run_study(
         work_dir (Path): The comparison's folder, see
             :func:`.compare`. Studies that share it share trainings.
         launcher (Launcher, optional): Starts the trainings.
+        hash_pictures (bool): See :func:`.compare`.
 
     Returns:
         list[Row]: The rows with all their factors.
+
+    Raises:
+        CompareError: A config, checkpoint or data set does not serve, or there
+            is no metric of a name.
     """
+    check_metric_names(study, runs)
     decoders, factors = expand_decoders(study.decoders)
-    rows = compare(runs, work_dir, decoders, launcher)
+    rows = compare(runs, work_dir, decoders, launcher, hash_pictures)
     for row in rows:
         row.factors = {**row.factors, 'decoder': row.decoder, **factors.get(row.decoder, {})}
     return rows

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 from rich.console import Console
@@ -107,7 +107,11 @@ class Row:
 
 def shown_metrics(rows: List[Row]) -> Dict[str, str]:
     """The metrics that tables show: their keys and short names."""
-    found = dict.fromkeys(key for row in rows for key in row.metrics)
+    return _shown(key for row in rows for key in row.metrics)
+
+
+def _shown(keys: Iterable[str]) -> Dict[str, str]:
+    found = dict.fromkeys(keys)
     shown = {key: name for key, name in COCO_METRICS.items() if key in found}
     shown.update({key: short_name(key) for key in found if not key.startswith('coco/')})
     return shown
@@ -202,8 +206,16 @@ def metric_key(rows: List[Row], name: Optional[str] = None) -> str:
     Raises:
         CompareError: The rows have no such metric.
     """
-    name = name or main_metric(rows)
-    names = {short: key for key, short in shown_metrics(rows).items()}
+    return find_key(name or main_metric(rows), (key for row in rows for key in row.metrics))
+
+
+def find_key(name: str, keys: Iterable[str]) -> str:
+    """MMPose's name of a metric among those that there are, from its short name.
+
+    Raises:
+        CompareError: There is no such metric.
+    """
+    names = {short: key for key, short in _shown(keys).items()}
     if name not in names:
         raise CompareError(f'there is no metric {name}; there are {", ".join(names)}')
     return names[name]

@@ -16,7 +16,7 @@ from mmpose.utils.tensor_utils import to_numpy
 from torch import Tensor
 
 from ...utils.console import track
-from ...utils.inference import build_model, model_input_size, recorded_outputs
+from ...utils.inference import build_model, model_input_size, pose_head, recorded_outputs
 from .runs import Run, network_identity
 
 WARM_UP = 3  # rounds that are not counted
@@ -88,8 +88,9 @@ def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str
 def _decoder_inputs(model: TopdownPoseEstimator, image: Tensor) -> Tuple[Tensor, ...]:
     """What the head decodes of an image: not in all heads what the network
     gives."""
-    with recorded_outputs(model.head) as outputs:
-        model.head.predict(model.extract_feat(image), [PoseDataSample()], test_cfg={})
+    head = pose_head(model)
+    with recorded_outputs(head) as outputs:
+        head.predict(model.extract_feat(image), [PoseDataSample()], test_cfg={})
     return outputs[0]
 
 

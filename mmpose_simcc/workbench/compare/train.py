@@ -15,14 +15,20 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 from mmpose.registry import OPTIMIZERS
 
+from ...utils.processes import end_forks_with_parent, end_with_stdin
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--end-with-stdin', action='store_true')
     # torch.distributed passes it to scripts
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
     args = parser.parse_args()
+    if args.end_with_stdin:
+        end_with_stdin()
+    end_forks_with_parent()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher

@@ -1,0 +1,63 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Scores decoders on recorded heatmaps."""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+# MMPose and mmcv warn of what they lack for other tasks
+warnings.filterwarnings('ignore', module='mm(cv|pose)')
+
+from mmpose.datasets.datasets.utils import parse_pose_metainfo  # noqa: E402
+
+from mmpose_simcc.workbench.recorded import load_recording, score_decoders  # noqa: E402
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='Score decoders on recorded heatmaps of any model: mean OKS, its difference '
+        'to the quarter shift with a 95% interval, and the median offset from the truth, as a '
+        'Markdown table. The factors of DAEC are fixed, or learned on one half of the images and '
+        'scored on the other.',
+    )
+    parser.add_argument(
+        'recording',
+        type=Path,
+        metavar='FILE.npz',
+        help='heatmaps (N, K, H, W), keypoints_cells (N, K, 2), visible (N, K), pixels_per_cell '
+        '(N,), area (N,), and img_id (N,) where people share images',
+    )
+    parser.add_argument(
+        '--sigma', type=float, default=2, help='of the labels in cells (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--keypoints',
+        default='coco',
+        metavar='NAME',
+        help="MMPose's file of the keypoints, configs/_base_/datasets/NAME.py, for the constants "
+        'of OKS (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--size',
+        type=int,
+        metavar='CELLS',
+        help='cut a square of so many cells out of every map, at a random place around its '
+        'maximum, to see what the border of a small map does',
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    try:
+        file = f'configs/_base_/datasets/{args.keypoints}.py'
+        oks_sigmas = parse_pose_metainfo(dict(from_file=file))['sigmas']
+        recording = load_recording(args.recording, oks_sigmas, args.size)
+        print(score_decoders(recording, args.sigma))
+    except (ValueError, OSError) as error:
+        sys.exit(f'score_heatmaps: {error}')
+
+
+if __name__ == '__main__':
+    main()
