@@ -303,8 +303,10 @@ def check_metric_names(study: Study, runs: Sequence[Run]) -> None:
         CompareError: There is no such metric.
     """
     columns = study.columns if isinstance(study.columns, (list, tuple)) else []
-    wanted = [name for name in (study.value, *columns) if name and name not in COSTS]
-    keys = [*RELIABILITY]
+    wanted = [
+        name for name in (study.value, *columns) if name and name not in (*COSTS, *RELIABILITY)
+    ]
+    keys = []
     for metric in [metric for run in runs if wanted for metric in build_metrics(run)]:
         names = value_names(metric)
         if names is None:
