@@ -352,6 +352,13 @@ def calibrated(request, toy_root, tmp_path_factory):
     return found, run, using
 
 
+@pytest.fixture(scope='module')
+def compared(calibrated, tmp_path_factory):
+    """The run that uses the file, and a row for each of its decoders."""
+    _, _, using = calibrated
+    return using, compare([using], tmp_path_factory.mktemp('compare'), None)
+
+
 class TestCalibrateScores:
     def test_file_says_what_it_is(self, calibrated):
         found, _, using = calibrated
@@ -363,9 +370,8 @@ class TestCalibrateScores:
         assert content['raw']['ECE'] == found.raw['ECE'] > 0
         assert content['shared'] == list(range(K))  # 12 images have less than 100 of each
 
-    def test_rows_differ_in_scores_alone(self, calibrated, tmp_path):
-        _, _, using = calibrated
-        rows = compare([using], tmp_path, None)
+    def test_rows_differ_in_scores_alone(self, compared, tmp_path):
+        using, rows = compared
         names = [row.decoder for row in rows]
         (name,) = (name for name in names if name.endswith(', calibrated'))
         raw, ours = (rows[names.index(n)] for n in (name.partition(',')[0], name))
@@ -383,9 +389,8 @@ class TestCalibrateScores:
         page = (tmp_path / 'report' / 'index.html').read_text()
         assert f'{name}</td>' in page and 'AUROC' in page
 
-    def test_intervals(self, calibrated, tmp_path):
-        _, run, _ = calibrated
-        row = compare([run], tmp_path, ['argmax'])[0]
+    def test_intervals(self, compared):
+        run, (row, *_) = compared
         with np.load(f'{row.trainings[0].predictions}.npz') as stored:
             scores, similarity = stored['scores'], stored['similarity']
             images, index = np.unique(stored['img_ids'], return_inverse=True)
@@ -404,10 +409,9 @@ class TestCalibrateScores:
                 expected = reliability(*copies).get('AUROC', np.nan)  # all may be off
                 assert found == pytest.approx(expected, nan_ok=True)
 
-    def test_similarity_is_cocos(self, calibrated, tmp_path):
+    def test_similarity_is_cocos(self, compared):
         """The mean over visible keypoints is the OKS by which COCO matches people."""
-        _, run, _ = calibrated
-        row = compare([run], tmp_path, ['argmax'])[0]
+        run, (row, *_) = compared
         prefix = row.trainings[0].predictions
         dataset = run.cfg.test_dataloader.dataset
         coco = COCO(str(Path(dataset.data_root, dataset.ann_file)))
