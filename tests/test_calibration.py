@@ -28,6 +28,7 @@ from mmpose_simcc.functional.decode import (
 )
 from mmpose_simcc.utils.inference import build_model
 from mmpose_simcc.workbench.calibration import capture as capture_module
+from mmpose_simcc.workbench.calibration import scoring
 from mmpose_simcc.workbench.calibration.calibrate import calibrate, learn
 from mmpose_simcc.workbench.calibration.capture import (
     SHARD_PEOPLE,
@@ -35,6 +36,7 @@ from mmpose_simcc.workbench.calibration.capture import (
     build_dataset,
     capture,
     choose_subset,
+    read_annotations,
 )
 from mmpose_simcc.workbench.calibration.records import (
     HeatmapRecords,
@@ -59,8 +61,8 @@ from mmpose_simcc.workbench.calibration.windows import (
     extract_windows,
     extract_windows_1d,
     smooth_heatmaps,
-    window_sums,
-    window_sums_1d,
+    weigh_windows,
+    weigh_windows_1d,
 )
 from mmpose_simcc.workbench.toy import make_toy_coco
 
@@ -98,11 +100,11 @@ class TestWindows:
         locs, peaks = heatmap_argmax(maps)
         source = maps if blur == 1 else smooth_heatmaps(maps, blur)
         windows = extract_windows(source, locs, half_width=9)
-        sums = window_sums(
+        windows = weigh_windows(
             windows / peaks[:, None, None], locs, peaks, (16, 20), 2.0, corner, border
         )
         pairs = torch.cartesian_prod(torch.tensor(DELTAS), torch.tensor(DELTAS))
-        ours = decode_windows(sums, pairs[None]) + locs[:, None]
+        ours = decode_windows(windows, pairs[None]).movedim(0, -1) + locs[:, None]
         for pair, found in zip(pairs, ours.unbind(1)):
             expected = decode_daec(maps.double(), locs, 2.0, pair.double(), corner, blur, border)
             np.testing.assert_allclose(found, expected, atol=2e-4)
@@ -110,22 +112,22 @@ class TestWindows:
     def test_grid_is_every_pair(self):
         maps, _ = noisy_heatmaps(12)
         locs, peaks = heatmap_argmax(maps)
-        sums = window_sums(
+        windows = weigh_windows(
             extract_windows(maps, locs, 9), locs, torch.ones_like(peaks), (16, 20), 2.0, 'ur'
         )
         deltas = torch.tensor(DELTAS)
         pairs = torch.cartesian_prod(deltas, deltas)
         np.testing.assert_allclose(
-            decode_grid(sums, deltas).flatten(1, 2), decode_windows(sums, pairs[None]), atol=1e-5
+            decode_grid(windows, deltas).flatten(2), decode_windows(windows, pairs[None]), atol=1e-5
         )
 
     def test_a_factor_for_each_window(self):
         maps, _ = noisy_heatmaps(12)
         locs, _ = heatmap_argmax(maps)
-        sums = window_sums(extract_windows(maps, locs, 9), locs, torch.ones(12), (16, 20), 2.0)
+        windows = weigh_windows(extract_windows(maps, locs, 9), locs, torch.ones(12), (16, 20), 2.0)
         deltas = torch.rand(12, 1, 2) * 8 - 2
         np.testing.assert_allclose(
-            decode_windows(sums, deltas)[:, 0] + locs,
+            decode_windows(windows, deltas)[..., 0].mT + locs,
             decode_daec(maps, locs, 2.0, deltas[:, 0]),
             atol=2e-4,
         )
@@ -134,9 +136,9 @@ class TestWindows:
         vectors = torch.softmax(torch.randn(30, 64) * 3, dim=-1)
         locs, peaks = vector_argmax(vectors)
         windows = extract_windows_1d(vectors, locs, 15)
-        sums = window_sums_1d(windows / peaks[:, None], locs, peaks, 64, 4.0)
+        windows = weigh_windows_1d(windows / peaks[:, None], locs, peaks, 64, 4.0)
         deltas = torch.tensor(DELTAS)
-        ours = decode_windows_1d(sums, deltas.expand(30, -1)) + locs[:, None]
+        ours = decode_windows_1d(windows, deltas.expand(30, -1)) + locs[:, None]
         for delta, found in zip(deltas, ours.unbind(1)):
             expected = decode_daec_1d(vectors.double(), locs, 4.0, float(delta))
             np.testing.assert_allclose(found, expected, atol=2e-4)
@@ -399,6 +401,7 @@ class TestLearn:
         calibration, *_ = biased
         by_border = [c.setting for c in calibration.curves if c.setting.border == 'symmetric']
         assert by_border == [Setting('br', False, 'symmetric')]
+        assert set(calibration.metric_images) == {'fit', 'held_out'}
         assert calibration.settings_learned_for['border'] == 'clip'
 
     def test_finer_is_kept_where_it_helps(self, biased):
@@ -845,10 +848,41 @@ class TestScorer:
         people.arrays['scores'][:] = 1
         members = hold_out(people.arrays['img_id'], 0.5)
         truth = people.arrays['gt_keypoints'][:, 0].copy()
-        assert Scorer(toy[0], people, members)(truth)['coco/AP'] == 1
+        assert Scorer(toy[0], people, members)(truth[members])['coco/AP'] == 1
         truth[~members] += 1000
-        assert Scorer(toy[0], people, members)(truth)['coco/AP'] == 1
-        assert Scorer(toy[0], people, ~members)(truth)['coco/AP'] == 0
+        assert Scorer(toy[0], people, members)(truth[members])['coco/AP'] == 1
+        assert Scorer(toy[0], people, ~members)(truth[~members])['coco/AP'] == 0
+
+    def test_of_many_images_some_are_drawn(self, toy, tmp_path, monkeypatch):
+        monkeypatch.setattr(scoring, 'METRIC_IMAGES', 3)
+        people = self.people(toy, tmp_path)
+        scorer = Scorer(toy[0], people, np.ones(len(people), bool))
+        images = people.arrays['img_id']
+        assert len(set(images[scorer.rows])) == 3 < len(set(images))
+        assert np.isin(images, images[scorer.rows]).sum() == len(scorer.rows)
+        truth = people.arrays['gt_keypoints'][:, 0]
+        assert scorer(truth[scorer.rows])['coco/AP'] == 1
+
+    def test_annotations_without_outlines(self, tmp_path):
+        path = tmp_path / 'annotations.json'
+        outlines = ([[1, 2, 3]], dict(counts='abc', size=[2, 2]))
+        people = [dict(id=i, image_id=i % 3, segmentation=outlines[i % 2]) for i in range(6)]
+        content = dict(
+            info=dict(year=2017),
+            images=[dict(id=i, file_name=f'{i}.jpg') for i in range(3)],
+            annotations=people,
+            categories=[dict(id=1, name='person')],
+        )
+        path.write_text(json.dumps(content))
+        read = read_annotations(path)
+        assert read['annotations'] == [dict(id=i, image_id=i % 3) for i in range(6)]
+        assert [read[name] for name in ('info', 'images', 'categories')] == [
+            content[name] for name in ('info', 'images', 'categories')
+        ]
+        part = read_annotations(path, {2})
+        assert part['images'] == content['images'][2:]
+        assert [a['id'] for a in part['annotations']] == [2, 5]
+        assert part['categories'] == content['categories']
 
     def test_similarity_is_cocos(self, toy, tmp_path):
         """People within one step of COCO's ladder of thresholds count as
@@ -895,7 +929,8 @@ class TestScorer:
         found[1] += (9, 0)
         found[3] += 500
         cfg = Config(dict(test_evaluator=dict(type='MpiiPCKAccuracy')))
-        values = Scorer(cfg, people, np.ones(N, bool))(found)
+        scorer = Scorer(cfg, people, np.ones(N, bool))
+        values = scorer(found[scorer.rows])
         assert values['PCK'] == pytest.approx(100 * 2 / 3)
         assert values['PCK@0.1'] == pytest.approx(100 / 3)
 
@@ -945,7 +980,9 @@ class TestTool:
         assert '.npz' in result.stderr.splitlines()[-1]
         assert out.read_text() == 'earlier'
         files = [path for path in small_disk.rglob('*') if path.is_file()]
-        assert [path for path in files if path.suffix != '.lock'] == [out]
+        annotations, *others = [path for path in files if path.suffix != '.lock' and path != out]
+        assert annotations.name.startswith('annotations-') and not others
+        json.loads(annotations.read_text())
 
     @pytest.mark.slow
     def test_two_processes_equal_one(self, repo_root, tmp_path):
@@ -954,8 +991,9 @@ class TestTool:
         one = run_tool('calibrate_daec.py', *arguments, tmp_path / 'one')
         assert one.returncode == 0, one.stderr
         assert 'chosen on' in one.stdout
-        two = ('-m', 'torch.distributed.run', '--standalone', '--nproc_per_node=2')
-        run('python', *two, repo_root / 'tools/calibrate_daec.py', *arguments, tmp_path / 'two')
+        two = ('--launcher', 'pytorch', '--gpus', '2')
+        tool = repo_root / 'tools/calibrate_daec.py'
+        run('python', tool, *arguments, tmp_path / 'two', *two)
         shards = [
             sorted(p.name for p in (tmp_path / name).rglob('*.npz')) for name in ('one', 'two')
         ]

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -614,15 +615,77 @@ class TestBoxes:
         assert 'detected by toy_detections' in line and 'annotated by annotated' in line
 
 
-def test_launchers_start_the_training_program(tmp_path):
-    srun = Launcher('slurm', 8, '-p gpu --gres=gpu:8').command(tmp_path)
+def test_launchers_start_programs():
+    srun = Launcher('slurm', 8, '-p gpu --gres=gpu:8').command('-m', 'program', 'argument')
     assert srun[:6] == ['srun', '--ntasks=8', '--kill-on-bad-exit=1', '-p', 'gpu', '--gres=gpu:8']
-    torchrun = Launcher('pytorch', 4).command(tmp_path)
+    torchrun = Launcher('pytorch', 4).command('-m', 'program', 'argument')
     assert '--nproc_per_node=4' in torchrun
-    plain = Launcher().command(tmp_path)
-    for command in (srun, torchrun, plain):
-        assert 'mmpose_simcc.workbench.compare.train' in command
-        assert str(tmp_path) in command
+    plain = Launcher().command('-m', 'program', 'argument')
+    for command, name in ((srun, 'slurm'), (torchrun, 'pytorch'), (plain, 'none')):
+        assert command[-5:] == ['-m', 'program', 'argument', '--launcher', name]
+
+
+@pytest.fixture(scope='module')
+def odd_run(tmp_path_factory):
+    """Nine pictures, which a sampler for two processes fills up to ten."""
+    folder = tmp_path_factory.mktemp('odd')
+    make_toy_coco(folder / 'data', train=12, val=9, seed=1, workers=1)
+    run = with_random_weights(HEATMAP, str(folder / 'data'), folder)
+    run.cfg.test_evaluator.append(dict(type='EPE'))
+    run.cfg.test_dataloader.batch_size = 2
+    run.cfg.test_dataloader.sampler = dict(type='DefaultSampler', shuffle=False, round_up=True)
+    return run
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(odd_run, tmp_path):
+    decoders = ['argmax', 'dark']
+    one = compare([odd_run], tmp_path / 'one', decoders)
+    two = compare([odd_run], tmp_path / 'two', decoders, Launcher('pytorch', 2))
+    assert one[0].metrics != one[1].metrics
+    for row, other in zip(one, two):
+        assert other.metrics == pytest.approx(row.metrics, abs=1e-6)
+        files = [r.trainings[0].predictions for r in (row, other)]
+        with np.load(f'{files[0]}.npz') as a, np.load(f'{files[1]}.npz') as b:
+            assert a.files == b.files and len(a['ids']) == 9
+            for name in a.files:
+                np.testing.assert_allclose(b[name], a[name], atol=1e-4)
+        texts = [Path(f'{file}.keypoints.json').read_text() for file in files]
+        assert len(json.loads(texts[0])) == len(json.loads(texts[1]))
+
+
+def kill_first(word):
+    """Wait for a process with a word in its command, and kill it."""
+    while True:
+        for path in Path('/proc').glob('[0-9]*/cmdline'):
+            with contextlib.suppress(OSError):  # it has ended
+                command = path.read_bytes()
+                if word in command and b'torch.distributed.run' not in command:
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+                    return
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path('/proc/self/cmdline').exists(), reason='processes are read in /proc')
+def test_a_killed_worker_ends_an_evaluation_which_goes_on(odd_run, tmp_path):
+    launcher = Launcher('pytorch', 2)
+    killer = threading.Thread(target=kill_first, args=[f'{tmp_path}/calls'.encode()], daemon=True)
+    killer.start()
+    with pytest.raises(CompareError, match=r'evaluate td-hm.*SIGKILL.*call\.log'):
+        compare([odd_run], tmp_path, ['argmax'], launcher)
+    assert processes_of(tmp_path / 'calls') == 0
+    assert not list(tmp_path.glob('results/*.json'))
+    (row,) = compare([odd_run], tmp_path, ['argmax'], launcher)
+    assert row.metrics['PCK'] > 0
+
+
+@pytest.mark.slow
+def test_failed_evaluation_names_its_reason(odd_run, tmp_path):
+    run = copy.deepcopy(odd_run)
+    run.cfg.test_dataloader.dataset.pipeline.insert(0, dict(type='NoTransform'))
+    with pytest.raises(CompareError, match=r'KeyError.*NoTransform.*call\.log'):
+        compare([run], tmp_path, ['argmax'], Launcher('pytorch', 2))
 
 
 @pytest.mark.slow

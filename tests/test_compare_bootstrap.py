@@ -11,6 +11,7 @@ from xtcocotools.coco import COCO
 from xtcocotools.cocoeval import COCOeval
 
 from mmpose_simcc.workbench.compare.bootstrap import (
+    CocoMatches,
     average_precision,
     interval,
     match_coco,
@@ -103,7 +104,7 @@ class TestAveragePrecision:
         evaluation = coco_eval(*data, range(40), kind)
         expected = evaluation.eval['precision'][:, :, 0, 0, -1].mean()
         assert 0.1 < expected < 0.9
-        ap = average_precision(match_coco(evaluation), np.ones(40))
+        ap = average_precision(match_coco(evaluation), np.ones((1, 40), int))[0]
         assert ap == pytest.approx(expected, abs=1e-12)
 
     @pytest.mark.parametrize('seed', range(8))
@@ -113,12 +114,48 @@ class TestAveragePrecision:
         draw.sort()
         brute_force = coco_eval(*data, draw).stats[0]
         matches = match_coco(coco_eval(*data, range(40)))
-        weights = np.bincount(draw, minlength=40)
-        assert average_precision(matches, weights) == pytest.approx(brute_force, abs=1e-12)
+        weights = np.bincount(draw, minlength=40)[None]
+        assert average_precision(matches, weights)[0] == pytest.approx(brute_force, abs=1e-12)
 
     def test_without_people(self, data):
         matches = match_coco(coco_eval(*data, range(40)))
-        assert np.isnan(average_precision(matches, np.zeros(40)))
+        assert np.isnan(average_precision(matches, np.zeros((1, 40), int))).all()
+
+    @pytest.mark.parametrize('seed', range(4))
+    def test_equals_every_detection_by_itself(self, seed):
+        """Random matches, ignored ones and images without people among them."""
+        rng = np.random.default_rng(seed)
+        categories = [random_matches(rng, 30, number) for number in (0, 1, 60, 200)]
+        weights = resample(30, 20)
+        values = average_precision(categories, weights)
+        for weight, value in zip(weights, values):
+            expected = [plain_precision(matches, weight) for matches in categories]
+            expected = np.mean([ap for ap in expected if ap is not None])
+            assert value == pytest.approx(expected, abs=1e-12)
+
+
+def random_matches(rng, images, detections):
+    kind = rng.choice(['correct', 'wrong', 'neither'], (10, detections), p=[0.4, 0.5, 0.1])
+    annotated = rng.integers(0, 2, images) * max(1, detections // images)
+    index = rng.integers(0, images, detections)
+    return CocoMatches(index, kind == 'correct', kind == 'wrong', annotated)
+
+
+def plain_precision(matches, weight):
+    """AP as COCO defines it, detection by detection; None without people."""
+    people = weight @ matches.annotated
+    if people == 0:
+        return None
+    levels = []
+    for correct, wrong in zip(matches.correct, matches.wrong):
+        found, missed, curve = 0, 0, []
+        for image, is_correct, is_wrong in zip(matches.images, correct, wrong):
+            found += weight[image] * is_correct
+            missed += weight[image] * is_wrong
+            curve.append((found / people, found / (found + missed + np.spacing(1))))
+        for level in np.linspace(0, 1, 101):
+            levels.append(max([p for recall, p in curve if recall >= level], default=0))
+    return np.mean(levels)
 
 
 @pytest.mark.parametrize('seed', range(4))

@@ -308,8 +308,8 @@ def test_average_precision_over_categories_equals_the_evaluator(toy_root, tmp_pa
     row = make_row({'coco/AP': expected}, predictions=str(tmp_path / 'row'))
     categories = match_predictions(row.trainings[0], run, metric)
     assert len(categories) == 4
-    ones = np.ones(len(content['images']))
-    assert average_precision(categories, ones) == pytest.approx(expected, abs=1e-12)
+    ones = np.ones((1, len(content['images'])), int)
+    assert average_precision(categories, ones)[0] == pytest.approx(expected, abs=1e-12)
     samples = bootstrap(row, run, 'coco/AP')
     assert abs(samples.mean() - expected) < 0.1 and samples.std() > 0
 

@@ -5,11 +5,9 @@ import argparse
 import os
 import sys
 import warnings
-from datetime import timedelta
 from pathlib import Path
 
-import torch
-from mmengine.dist import init_dist, is_main_process
+from mmengine.dist import is_main_process
 from rich.console import Console
 
 # MMPose and mmcv warn of what they lack for other tasks
@@ -23,8 +21,7 @@ from mmpose_simcc.workbench.calibration import (  # noqa: E402
     plot_calibration,
     print_report,
 )
-
-DAY = 24 * 3600  # seconds that a process waits for the others
+from mmpose_simcc.workbench.launcher import Launcher, join_processes, leave_processes  # noqa: E402
 
 
 def parse_args():
@@ -37,8 +34,7 @@ def parse_args():
         'DAECCodec(delta=FILE) or SimCCCodec(refine="daec", delta=FILE), and '
         'a plot beside it. Interrupted, the same command goes on.',
         epilog='examples: python tools/calibrate_daec.py CONFIG.py '
-        'CHECKPOINT.pth; on 4 GPUs: torchrun --nproc_per_node=4 '
-        'tools/calibrate_daec.py CONFIG.py CHECKPOINT.pth',
+        'CHECKPOINT.pth; on 4 GPUs the same with --launcher pytorch --gpus 4',
     )
     parser.add_argument(
         'config', metavar='CONFIG', help='config file, or mmpose::... for one of MMPose'
@@ -68,7 +64,7 @@ def parse_args():
         '--metric',
         metavar='NAME',
         help="which of the config's metrics decides, such as coco/AP or "
-        'PCK@0.1 (default: as for its best checkpoint)',
+        'PCK@0.1 (default: as for its best checkpoint); it is of at most 2,500 images of each part',
     )
     parser.add_argument(
         '--range',
@@ -128,23 +124,37 @@ def parse_args():
         default='pytorch' if 'TORCHELASTIC_RUN_ID' in os.environ else 'none',
         help='MMEngine launcher (default: pytorch under torchrun)',
     )
-    return parser.parse_args()
-
-
-def start_processes(launcher):
-    if launcher == 'none':
-        return
-    if torch.cuda.is_available():
-        init_dist(launcher, timeout=DAY)
-    else:  # mmengine's would look for a GPU
-        torch.distributed.init_process_group('gloo', timeout=timedelta(seconds=DAY))
+    parser.add_argument(
+        '--gpus',
+        type=int,
+        default=0,
+        metavar='N',
+        help='start N processes by the launcher, one for each GPU (default: 0, it has started '
+        'this one)',
+    )
+    parser.add_argument(
+        '--srun-args',
+        default='',
+        metavar='"..."',
+        help='further arguments of srun, such as the partition',
+    )
+    args = parser.parse_args()
+    if args.gpus < 0:
+        parser.error('--gpus must be at least 0')
+    if args.gpus and args.launcher not in ('pytorch', 'slurm'):
+        parser.error('--gpus needs --launcher pytorch or slurm')
+    return args
 
 
 def main():
     args = parse_args()
+    if args.gpus:  # the launcher takes the place of this process
+        launcher = Launcher(args.launcher, args.gpus, args.srun_args)
+        command = launcher.command(*sys.argv, '--gpus', '0')
+        os.execvp(command[0], command)
     end_forks_with_parent()
     try:
-        start_processes(args.launcher)
+        join_processes(args.launcher)
         calibration = calibrate(
             load_config(args.config),
             args.checkpoint,
@@ -162,6 +172,7 @@ def main():
             hash_pictures=args.hash,
         )
         if not is_main_process():
+            leave_processes()
             return
         out = args.out or args.work_dir / f'{Path(args.config).stem}.json'
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -177,6 +188,7 @@ def main():
     console.width = max(console.width, 136)  # of the tables
     print_report(calibration, console)
     console.print(f'\nwritten: {out}\n         {plot}', highlight=False)
+    leave_processes()
 
 
 if __name__ == '__main__':

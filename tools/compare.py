@@ -153,14 +153,14 @@ def parse_args():
         '--launcher',
         choices=['none', 'pytorch', 'slurm'],
         default='none',
-        help='MMEngine launcher that starts the trainings',
+        help='MMEngine launcher of trainings and evaluations',
     )
     parser.add_argument(
         '--gpus',
         type=int,
         default=1,
         metavar='N',
-        help='processes of a launched training, one for each GPU',
+        help='processes that the launcher starts, one for each GPU',
     )
     parser.add_argument(
         '--srun-args',

@@ -53,22 +53,22 @@ def title(key: str) -> str:
     return f'{name} ({UNITS[name]})' if name in UNITS else name
 
 
-def keypoint_oks(
-    squared_distances: np.ndarray, areas: np.ndarray, sigmas: np.ndarray
-) -> np.ndarray:
+def keypoint_oks(offsets: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
     r"""COCO's similarity of a keypoint, :math:`\exp(-d^2 / (2 s^2 k^2))` with k twice the data
     set's sigma.
 
     Args:
-        squared_distances (np.ndarray): Pixels, shape (..., K).
+        offsets (np.ndarray): From the truth, in pixels, shape (..., K, 2).
         areas (np.ndarray): s^2 of each person, shape (...).
         sigmas (np.ndarray): Shape (K,).
 
     Returns:
-        np.ndarray: In [0, 1], shape (..., K).
+        np.ndarray: In [0, 1], with the dtype of the offsets, shape (..., K).
     """
-    scale = 2 * areas[..., None] * (2 * np.asarray(sigmas)) ** 2 + np.spacing(1)
-    return np.exp(-squared_distances / scale)
+    scale = 2 * np.asarray(areas)[..., None] * (2 * np.asarray(sigmas)) ** 2 + np.spacing(1)
+    similarity = offsets[..., 0] ** 2 + offsets[..., 1] ** 2
+    similarity /= -scale.astype(similarity.dtype)  # in place: calibration has many
+    return np.exp(similarity, out=similarity)
 
 
 def value_names(metric: BaseMetric) -> Optional[List[str]]:

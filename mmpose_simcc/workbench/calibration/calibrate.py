@@ -6,7 +6,7 @@ support."""
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmengine.config import Config
@@ -31,6 +31,8 @@ from .search import (
 )
 
 FINALISTS = 3  # that the metric decides between, found by the proxy
+TOGETHER = 16  # people decoded at once: at all pairs of factors their arrays stay in the cache
+PARTS = 64  # into which a search is split for its processes
 
 
 @dataclass
@@ -108,6 +110,8 @@ class Calibration:
         chosen (Choice): The finest that is supported.
         verdict (Choice): The chosen one against the best other decoder.
         settings_learned_for (dict): The codec's arguments it is valid for.
+        metric_images (dict): By part, ``'fit'`` or ``'held_out'``, how many
+            of its images the metrics are of, in words.
         source (dict): Model and data.
     """
 
@@ -122,6 +126,7 @@ class Calibration:
     chosen: Choice
     verdict: Choice
     settings_learned_for: dict
+    metric_images: Dict[str, str]
     source: dict = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
@@ -141,6 +146,7 @@ class Calibration:
             dict(
                 granularity=self.chosen.name,
                 metric=self.metric,
+                metric_images=self.metric_images,
                 fit=asdict(self.chosen.fit),
                 held_out=asdict(self.chosen.held_out),
                 **self.source,
@@ -210,43 +216,87 @@ class _Calibrator:
         names = list(self.metrics('fit', [argmax])[0])
         self.metric = primary_metric(cfg, names, metric)
 
-    def _over_shards(self, function, description: str) -> list:
-        """Apply ``function(records, rows)`` to every shard."""
+    def _over_people(
+        self, members: np.ndarray, settings: Iterable[Setting], function, combine, description: str
+    ) -> list:
+        """Apply ``function(records, rows)`` to people, a few at a time.
 
-        def on_shard(item):
-            path, rows = item
+        Args:
+            members (np.ndarray): Which people, bool, shape (N,).
+            settings (iterable[Setting]): By which they will be decoded.
+            function (callable): Of records and the indices of their people.
+            combine (callable): Of a list of results one.
+            description (str): What is done.
+
+        Returns:
+            list: Combined results of less than 2 PARTS parts, which are the
+            same for any number of processes, in the order of the people.
+        """
+        names = {name for setting in settings for name in self.records.arrays(setting)}
+
+        def on_shard(path: Path, rows: slice):
+            inside = np.flatnonzero(members[rows])
             with np.load(path) as shard:
-                return function(shard, rows)
+                arrays = {name: shard[name][inside] for name in names}
+            for start in range(0, len(inside), TOGETHER):
+                few = slice(start, start + TOGETHER)
+                records = {name: array[few] for name, array in arrays.items()}
+                yield function(records, rows.start + inside[few])
 
-        shards = zip(self.people.shards, self.people.slices())
-        return distributed_map(on_shard, shards, description)
+        def on_part(shards):
+            return combine([result for shard in shards for result in on_shard(*shard)])
 
-    def keypoints(self, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
-        """What decoders predict, in image pixels, (N, K, 2) each."""
-        K = self.people.num_keypoints
+        shards = [
+            (path, rows)
+            for path, rows in zip(self.people.shards, self.people.slices())
+            if members[rows].any()
+        ]
+        size = max(1, len(shards) // PARTS)
+        parts = [shards[start : start + size] for start in range(0, len(shards), size)]
+        return distributed_map(on_part, parts, description)
+
+    def _over_predictions(
+        self, members: np.ndarray, decoders: Sequence[_Decoder], function
+    ) -> List[np.ndarray]:
+        """Apply ``function(keypoints, rows)`` to what each decoder predicts of
+        some people, (P, K, 2) in image pixels of a few at a time; joined over
+        the people."""
         learned = [d for d in decoders if d.pairs]
 
-        def on_shard(shard, rows):
-            parts = []
+        def on_records(records, rows):
+            found = []
             for setting, group in groupby(learned, lambda d: d.setting):
-                deltas = [np.broadcast_to(d.pairs, (K, 2)) for d in group]
-                decoded = self.records.decode(shard, setting, np.stack(deltas))
-                parts.append(self.people.to_image(decoded, rows))
-            return np.concatenate(parts, axis=1)
+                deltas = [np.broadcast_to(d.pairs, (self.people.num_keypoints, 2)) for d in group]
+                decoded = self.records.decode(records, setting, np.stack(deltas))
+                found += [
+                    function(keypoints, rows)
+                    for keypoints in self.people.to_image(decoded, rows).swapaxes(0, 1)
+                ]
+            return found
+
+        def join(found):
+            return [np.concatenate(of_decoder) for of_decoder in zip(*found)]
 
         found = iter(())
         if learned:
-            shards = self._over_shards(on_shard, 'decode')
-            found = iter(np.concatenate(shards).swapaxes(0, 1))
-        return [next(found) if d.pairs else self.people.arrays[f'by_{d.name}'] for d in decoders]
+            settings = [d.setting for d in learned]
+            found = iter(join(self._over_people(members, settings, on_records, join, 'decode')))
+        rows = np.flatnonzero(members)
+        return [
+            next(found) if d.pairs else function(self.people.arrays[f'by_{d.name}'][rows], rows)
+            for d in decoders
+        ]
 
     def metrics(self, part: str, decoders: Sequence[_Decoder]) -> List[Dict[str, float]]:
         """The config's metrics; those known already are not computed
         again."""
         missing = {d.identity: d for d in decoders if (part, d.identity) not in self._metrics}
-        values = distributed_map(
-            self.scorers[part], self.keypoints(list(missing.values())), 'metric'
+        scorer = self.scorers[part]
+        members = np.isin(np.arange(len(self.people)), scorer.rows)
+        keypoints = self._over_predictions(
+            members, list(missing.values()), lambda keypoints, rows: keypoints
         )
+        values = distributed_map(scorer, keypoints, 'metric')
         for identity, value in zip(missing, values):
             self._metrics[part, identity] = value
         return [self._metrics[part, d.identity] for d in decoders]
@@ -254,31 +304,32 @@ class _Calibrator:
     def similarity_sums(self, setting: Setting, deltas: np.ndarray, pairs: bool) -> np.ndarray:
         """Summed similarity on the fitted part at every factor, (D, K), or
         at every pair (x, y) of them, (D, D, K)."""
-        K = self.people.num_keypoints
 
-        def on_shard(shard, rows):
+        def on_records(records, rows):
             if pairs:
-                keypoints = self.records.decode_pairs(shard, setting, deltas)
+                keypoints = self.records.decode_pairs(records, setting, deltas)
             else:
-                same = np.broadcast_to(deltas[:, None, None], (len(deltas), K, 2))
-                keypoints = self.records.decode(shard, setting, same)
-            fit = self.parts['fit'][rows]
-            similarity = keypoint_similarity(
-                self.people, self.people.to_image(keypoints, rows), rows
-            )
-            return similarity[fit].sum(0, dtype=np.float64)
+                same = np.broadcast_to(deltas[:, None, None], (len(deltas), 1, 2))
+                keypoints = self.records.decode(records, setting, same)
+            keypoints = self.people.to_image(keypoints, rows)
+            similarity = keypoint_similarity(self.people, keypoints, rows)
+            return similarity.sum(0, dtype=np.float64)
 
-        return np.sum(self._over_shards(on_shard, 'search'), axis=0)
+        def add(sums):
+            return np.sum(sums, axis=0)
+
+        return add(self._over_people(self.parts['fit'], [setting], on_records, add, 'search'))
 
     def person_similarity(self, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
         """Summed over each person's keypoints, (N,) for each decoder; what
         is known already is not computed again."""
         missing = {d.identity: d for d in decoders if d.identity not in self._similarity}
-        everybody = slice(0, len(self.people))
-        for identity, keypoints in zip(missing, self.keypoints(list(missing.values()))):
-            self._similarity[identity] = keypoint_similarity(self.people, keypoints, everybody).sum(
-                -1
-            )
+        sums = self._over_predictions(
+            np.ones(len(self.people), bool),
+            list(missing.values()),
+            lambda keypoints, rows: keypoint_similarity(self.people, keypoints, rows).sum(-1),
+        )
+        self._similarity.update(zip(missing, sums))
         return [self._similarity[d.identity] for d in decoders]
 
     def curve(self, setting: Setting, deltas: np.ndarray, by_metric: bool) -> Curve:
@@ -427,6 +478,7 @@ def learn(
             supported=None,
         ),
         settings_learned_for=learned_for,
+        metric_images={name: scorer.images for name, scorer in calibrator.scorers.items()},
     )
 
 
@@ -460,7 +512,8 @@ def calibrate(
         holdout (float): Share of the images on which the choices are
             compared; they are fitted on the others.
         metric (str, optional): Which of the config's metrics decides. By
-            default the one that its checkpoints are chosen by.
+            default the one that its checkpoints are chosen by. It is of at
+            most :data:`~.scoring.METRIC_IMAGES` images of each part.
         low (float, optional): Smallest factor, in cells or bins. By default
             -2 cells, as in the paper, or -sigma bins.
         high (float, optional): Largest factor; by default that which ends

@@ -9,15 +9,22 @@ who made it.
 
 import contextlib
 import copy
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Union
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.dist import all_gather_object, barrier, broadcast_object_list, get_dist_info
+from mmengine.dist import (
+    all_gather_object,
+    barrier,
+    broadcast_object_list,
+    get_dist_info,
+    is_main_process,
+)
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
@@ -25,13 +32,16 @@ from torch.utils.data import DataLoader
 
 from ...utils.checks import invalid
 from ...utils.console import Progress, Task, quiet, track
-from ...utils.files import file_sha256, save_arrays
+from ...utils.files import file_sha256, save_arrays, whole_file
 from ...utils.inference import build_model, load_weights, network_outputs
 from ...utils.processes import only_here
 from ..identity import Content, digest, versions
 from .records import Arrays, reference_keypoints
 
+Rows = Union[slice, np.ndarray]  # some of the people
+
 SHARD_PEOPLE = 256
+WINDOWS = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')  # what stays on disk
 
 
 def distributed_map(function: Callable, items: Iterable, description: str) -> List:
@@ -52,6 +62,58 @@ def distributed_map(function: Callable, items: Iterable, description: str) -> Li
         return own
     shares = all_gather_object(own)
     return [shares[i % world_size][i // world_size] for i in range(len(items))]
+
+
+def read_annotations(path: str, images: Optional[Set[int]] = None) -> dict:
+    """Read annotations in COCO's format without the outlines of people, which
+    are most of them and of no use to keypoints.
+
+    Args:
+        path (str): The file.
+        images (set[int], optional): Ids of the images that are wanted; all by
+            default. Others are dropped while the file is read.
+    """
+
+    def choose(node: dict) -> Optional[dict]:
+        node = _drop_outline(node)
+        image = node.get('image_id', node['id'] if 'file_name' in node else None)
+        return None if images is not None and image not in images and image is not None else node
+
+    content = json.loads(Path(path).read_text(), object_hook=choose)
+    for name in ('images', 'annotations'):
+        content[name] = [node for node in content[name] if node is not None]
+    return content
+
+
+def without_outlines(path: Path, work_dir: Path) -> Path:
+    """Annotations as the first process writes them once, without the outlines
+    of people: MMPose's data sets hold every annotation three times. Those in
+    another format than JSON stay as they are.
+
+    Args:
+        path (Path): The annotations.
+        work_dir (Path): The copy goes there; every process has to see it.
+    """
+    if path.suffix != '.json':
+        return path
+    copied = (work_dir / f'annotations-{file_sha256(path)[:12]}.json').resolve()
+    if is_main_process() and not copied.is_file():
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        content = json.loads(path.read_text(), object_hook=_drop_outline)
+        with whole_file(copied) as unfinished, open(unfinished, 'w') as file:
+            json.dump(content, file)
+    barrier()
+    return copied
+
+
+def _drop_outline(node: dict) -> dict:
+    node.pop('segmentation', None)
+    return node
+
+
+def _annotations(cfg: Config, split: str) -> Path:
+    dataset = cfg[f'{split}_dataloader'].dataset
+    return Path(dataset.get('data_root') or '', dataset.ann_file)
 
 
 def dataset_config(cfg: Config, split: str) -> Config:
@@ -88,11 +150,23 @@ def dataset_config(cfg: Config, split: str) -> Config:
     return dataset
 
 
-def build_dataset(cfg: Config, split: str):
-    """The data set of :func:`dataset_config`."""
+def build_dataset(cfg: Config, split: str, work_dir: Optional[Path] = None):
+    """The data set of :func:`dataset_config`.
+
+    Args:
+        cfg (Config): Config of a top-down model.
+        split (str): 'train', 'val' or 'test'.
+        work_dir (Path, optional): Where it reads annotations without outlines
+            from, see :func:`without_outlines`.
+    """
     init_default_scope(cfg.get('default_scope', 'mmpose'))
+    dataset = dataset_config(cfg, split)
+    if work_dir is not None:
+        dataset.ann_file = str(without_outlines(_annotations(cfg, split), work_dir))
     with quiet():
-        return DATASETS.build(dataset_config(cfg, split))
+        built = DATASETS.build(dataset)
+    built.__dict__.pop('coco', None)  # what it was read from, which MMPose keeps
+    return built
 
 
 def choose_subset(img_ids: np.ndarray, number: Optional[int]) -> np.ndarray:
@@ -164,8 +238,12 @@ class People:
     @property
     def visible(self) -> np.ndarray:
         """Which keypoints are annotated, shape (N, K)."""
-        visible = self.arrays['gt_keypoints_visible']
-        return visible.reshape(len(self), self.num_keypoints, -1)[..., 0] > 0
+        return self.visible_of(slice(None))
+
+    def visible_of(self, people: Rows) -> np.ndarray:
+        """:attr:`visible` of some people, shape (P, K)."""
+        visible = self.arrays['gt_keypoints_visible'][people]
+        return visible.reshape(len(visible), self.num_keypoints, -1)[..., 0] > 0
 
     @property
     def num_keypoints(self) -> int:
@@ -178,7 +256,7 @@ class People:
             for start in range(0, len(self), SHARD_PEOPLE)
         ]
 
-    def to_image(self, keypoints: np.ndarray, people: slice) -> np.ndarray:
+    def to_image(self, keypoints: np.ndarray, people: Rows) -> np.ndarray:
         """Input-image pixels (P, ..., K, 2) to image pixels."""
         arrays = self.arrays
         shape = (-1, *[1] * (keypoints.ndim - 2), 2)
@@ -188,13 +266,20 @@ class People:
         return keypoints * factor + corner.reshape(shape)
 
 
-def _load_people(shards: List[Path], window_names: Iterable[str], dataset) -> People:
+def load_people(shards: List[Path], metainfo: Dict[str, Any], ann_file: str) -> People:
+    """Read what is small of captured people.
+
+    Args:
+        shards (list[Path]): The files, in order.
+        metainfo (dict): Of the data set.
+        ann_file (str): Its annotations.
+    """
     parts = []
     for path in shards:
         with np.load(path) as shard:
-            parts.append({name: shard[name] for name in shard.files if name not in window_names})
+            parts.append({name: shard[name] for name in shard.files if name not in WINDOWS})
     arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    people = People(shards, arrays, dict(dataset.metainfo), dataset.ann_file)
+    people = People(shards, arrays, metainfo, ann_file)
     for name in list(arrays):
         if name.startswith('by_'):
             arrays[name] = people.to_image(arrays[name], slice(None))
@@ -259,12 +344,12 @@ def capture(
     """
     model = build_model(cfg)
     load_weights(model, checkpoint)
-    dataset = build_dataset(cfg, split)
+    dataset = build_dataset(cfg, split, work_dir)
     indices = choose_subset(
         np.array([dataset.get_data_info(i)['img_id'] for i in range(len(dataset))]), subset
     )
     if len(indices) == 0:
-        raise ValueError(f'there is nobody in {dataset.ann_file}')
+        raise ValueError(f'there is nobody in {_annotations(cfg, split)}')
     loader_cfg = cfg.get('test_dataloader') or cfg.val_dataloader
     batch_size = loader_cfg.batch_size
     starts = range(0, len(indices), SHARD_PEOPLE)
@@ -296,8 +381,7 @@ def capture(
                 records,
             )
         barrier()
-    window_names = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')
-    return _load_people(shards, window_names, dataset)
+    return load_people(shards, dict(dataset.metainfo), str(_annotations(cfg, split)))
 
 
 def _run(model, dataset, shards: List[tuple], batch_size: int, num_workers: int, records) -> None:

@@ -12,14 +12,15 @@ from torch import Tensor
 from ...codecs import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec, equivalent_codec
 from ...functional import daec_radius, empirical_delta, heatmap_argmax, vector_argmax
 from .windows import (
+    Windows,
     decode_grid,
     decode_windows,
     decode_windows_1d,
     extract_windows,
     extract_windows_1d,
     smooth_heatmaps,
-    window_sums,
-    window_sums_1d,
+    weigh_windows,
+    weigh_windows_1d,
 )
 
 Arrays = Dict[str, np.ndarray]
@@ -55,9 +56,10 @@ def _store(windows: Tensor, peaks: Tensor, shape: tuple) -> np.ndarray:
 
 
 def _for_windows(deltas: np.ndarray, people: int) -> Tensor:
-    """Factors (D, K, 2) for each of P * K windows: (P * K, D, 2)."""
-    deltas = torch.from_numpy(np.array(deltas, np.float32))
-    return deltas.movedim(0, 1).repeat(people, 1, 1)
+    """Factors (D, K, 2) for each of P * K windows, (P * K, D, 2); those of all
+    keypoints, (D, 1, 2), for all windows, (1, D, 2)."""
+    deltas = torch.from_numpy(np.array(deltas, np.float32)).movedim(0, 1)
+    return deltas if len(deltas) == 1 else deltas.repeat(people, 1, 1)
 
 
 class HeatmapRecords:
@@ -137,12 +139,17 @@ class HeatmapRecords:
             smoothed=_store(extract_windows(smoothed, locs, self.half_width), peaks, shape),
         )
 
-    def _sums(self, records: Arrays, setting: Setting):
+    def arrays(self, setting: Setting) -> Tuple[str, ...]:
+        """Of what was recorded, that by which a setting decodes."""
+        return ('locs', 'peaks', 'smoothed' if setting.smooth else 'raw')
+
+    def _weighed(self, records: Arrays, setting: Setting) -> Tuple[Windows, Tensor]:
+        """Windows that wait for a factor, and their maxima, (M, 2)."""
         windows = records['smoothed' if setting.smooth else 'raw']
         locs = torch.from_numpy(records['locs']).long().flatten(0, 1)
         windows = torch.from_numpy(windows).flatten(0, 1).float()
         peaks = torch.from_numpy(records['peaks']).flatten()
-        sums = window_sums(
+        weighed = weigh_windows(
             windows,
             locs,
             peaks,
@@ -151,7 +158,7 @@ class HeatmapRecords:
             setting.corner,
             setting.border,
         )
-        return sums, locs
+        return weighed, locs
 
     def decode(self, records: Arrays, setting: Setting, deltas: np.ndarray) -> np.ndarray:
         """Keypoints at chosen factors.
@@ -159,17 +166,15 @@ class HeatmapRecords:
         Args:
             records (dict): See :meth:`record`; those of P people.
             setting (Setting): Corner, smoothing and border.
-            deltas (np.ndarray): Factors (x, y), shape (D, K, 2).
+            deltas (np.ndarray): Factors (x, y), shape (D, K or 1, 2).
 
         Returns:
             np.ndarray: Input-image pixels, shape (P, D, K, 2).
         """
         P, K = records['peaks'].shape
-        sums, locs = self._sums(records, setting)
-        deltas = _for_windows(deltas, P)
-        cells = decode_windows(sums, deltas) + locs.unsqueeze(1)
-        cells = cells.view(P, K, -1, 2).movedim(2, 1)
-        return cells.numpy() * self.codec.decoded_scale_factor
+        windows, locs = self._weighed(records, setting)
+        cells = decode_windows(windows, _for_windows(deltas, P)) + locs.mT.unsqueeze(-1)
+        return self._to_input(cells.view(2, P, K, -1).permute(1, 3, 2, 0))
 
     def decode_pairs(self, records: Arrays, setting: Setting, deltas: np.ndarray) -> np.ndarray:
         """Keypoints at every pair (x, y) of factors.
@@ -183,12 +188,14 @@ class HeatmapRecords:
             np.ndarray: Input-image pixels, shape (P, D, D, K, 2).
         """
         P, K = records['peaks'].shape
-        sums, locs = self._sums(records, setting)
+        windows, locs = self._weighed(records, setting)
         deltas = torch.from_numpy(np.asarray(deltas, np.float32))
-        cells = decode_grid(sums, deltas) + locs[:, None, None]
+        cells = decode_grid(windows, deltas) + locs.mT[..., None, None]
         D = len(deltas)
-        cells = cells.view(P, K, D, D, 2).permute(0, 2, 3, 1, 4)
-        return cells.numpy() * self.codec.decoded_scale_factor
+        return self._to_input(cells.view(2, P, K, D, D).permute(1, 3, 4, 2, 0))
+
+    def _to_input(self, cells: Tensor) -> np.ndarray:
+        return cells.numpy() * np.float32(self.codec.decoded_scale_factor)
 
 
 class SimCCRecords:
@@ -261,16 +268,20 @@ class SimCCRecords:
         arrays['peaks'] = torch.stack(peaks, -1).cpu().numpy()
         return arrays
 
+    def arrays(self, setting: Setting) -> Tuple[str, ...]:
+        """See :meth:`HeatmapRecords.arrays`."""
+        return ('locs', 'peaks', 'x', 'y')
+
     def _decode_axis(self, records: Arrays, axis: int, deltas: Tensor) -> Tensor:
         """Bins along one axis, (P * K, D), at factors (P * K, D)."""
         windows = torch.from_numpy(records['xy'[axis]])
         locs = torch.from_numpy(records['locs'][..., axis]).long().flatten()
         peaks = torch.from_numpy(records['peaks'][..., axis].copy()).flatten()
         codec = self.codec
-        sums = window_sums_1d(
+        weighed = weigh_windows_1d(
             windows.flatten(0, 1).float(), locs, peaks, codec.num_bins[axis], codec.sigma[axis]
         )
-        return decode_windows_1d(sums, deltas) + locs.unsqueeze(1)
+        return decode_windows_1d(weighed, deltas) + locs.unsqueeze(1)
 
     def decode(self, records: Arrays, setting: Setting, deltas: np.ndarray) -> np.ndarray:
         """See :meth:`HeatmapRecords.decode`."""
@@ -280,12 +291,11 @@ class SimCCRecords:
             [self._decode_axis(records, axis, deltas[..., axis]) for axis in (0, 1)], dim=-1
         )
         bins = bins.view(P, K, -1, 2).movedim(2, 1)
-        return bins.numpy() / self.codec.simcc_split_ratio
+        return bins.numpy() / np.float32(self.codec.simcc_split_ratio)
 
     def decode_pairs(self, records: Arrays, setting: Setting, deltas: np.ndarray) -> np.ndarray:
         """See :meth:`HeatmapRecords.decode_pairs`."""
-        K = records['peaks'].shape[1]
-        same = np.broadcast_to(np.asarray(deltas)[:, None, None], (len(deltas), K, 2))
+        same = np.broadcast_to(np.asarray(deltas)[:, None, None], (len(deltas), 1, 2))
         keypoints = self.decode(records, setting, same)  # (P, D, K, 2)
         x, y = np.broadcast_arrays(keypoints[:, :, None, :, 0], keypoints[:, None, :, :, 1])
         return np.stack([x, y], axis=-1)

@@ -104,7 +104,9 @@ def print_report(calibration: Calibration, console: Console) -> None:
     console.print(
         f'  e: {rule}; *: the best\n\nBelow: mean keypoint similarity on '
         'the fitted and the held-out images, metrics and gains in similarity '
-        'on the held-out ones.\n',
+        'on the held-out ones. Metrics are of '
+        f'{calibration.metric_images["fit"]} fitted and '
+        f'{calibration.metric_images["held_out"]} held-out images.\n',
         highlight=False,
     )
     show('Other decoders', _table(calibration, calibration.references, 'decoder'))

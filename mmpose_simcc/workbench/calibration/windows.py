@@ -1,10 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """DAEC at many factors from one look at each window.
 
-The window around a maximum is all that DAEC reads of a heatmap. Its prefix
-sums, of weight and of weight times offset, give the answer for any factor in
-a few look-ups: a whole factor ends a sum at a cell, a fractional one takes
-the last cell by its part, which is linear interpolation between two sums.
+The window around a maximum is all that DAEC reads of a heatmap. A factor says
+how much of each column and of each row counts: all, the last one by the
+fractional part, nothing beyond. The sums for many factors are then products
+of matrices.
 """
 
 from typing import NamedTuple
@@ -73,26 +73,32 @@ def extract_windows_1d(vectors: Tensor, locs: Tensor, half_width: int) -> Tensor
     return F.pad(vectors, (half_width, half_width)).gather(-1, locs[:, None] + steps)
 
 
-class WindowSums(NamedTuple):
-    """Prefix sums of windows, ready for any factor.
+class Windows(NamedTuple):
+    """Windows that wait for a factor.
 
     Attributes:
-        sums (Tensor): Shape (M, C, n + 1, n + 1) as (row, column), or
-            (M, C, n + 1) along one axis. Entry i of an axis sums its first i
-            cells. C are the weights and their products with the offset along
-            x and y.
-        radius (int): Reach of the uncut window.
-        signs (Tensor): 1, or -1 for a mirrored axis, shape (2,) or (1,).
+        values (Tensor): What the cells weigh, shape (M, S, S) as (row,
+            column), or (M, S) along one axis; mirrored so that the end of an
+            axis is cut.
+        radius (int): Cells of an axis before the maximum.
+        signs (tuple): 1, or -1 for a mirrored axis, (x, y) or (x,).
     """
 
-    sums: Tensor
+    values: Tensor
     radius: int
-    signs: Tensor
+    signs: tuple
 
-    def position(self, delta: Tensor) -> Tensor:
-        """How many cells of an axis a factor leaves, fractional."""
-        last = self.sums.shape[-1] - 1
-        return (2 * self.radius + 1 - delta).clamp(0, last)
+    @property
+    def steps(self) -> Tensor:
+        """Offsets of an axis' cells from the maximum, shape (S,)."""
+        size = self.values.shape[-1]
+        return torch.arange(size, device=self.values.device, dtype=torch.float32) - self.radius
+
+    def cover(self, deltas: Tensor) -> Tensor:
+        """How much of each cell of an axis counts, (..., S) for factors
+        (...)."""
+        last = self.radius + 1 - deltas.to(self.values)
+        return (last.unsqueeze(-1) - self.steps).clamp(0, 1)
 
 
 def _on_map(locs: Tensor, size: int, half_width: int, border: str = 'clip') -> Tensor:
@@ -104,7 +110,7 @@ def _on_map(locs: Tensor, size: int, half_width: int, border: str = 'clip') -> T
     return on_map & on_map.flip(-1) if border == 'symmetric' else on_map
 
 
-def window_sums(
+def weigh_windows(
     windows: Tensor,
     locs: Tensor,
     peaks: Tensor,
@@ -112,8 +118,8 @@ def window_sums(
     sigma: float,
     corner: str = 'br',
     border: str = 'clip',
-) -> WindowSums:
-    """Prefix sums of windows, for :func:`decode_windows`.
+) -> Windows:
+    """What the cells of windows weigh, for :func:`decode_windows`.
 
     Args:
         windows (Tensor): Relative to the peak, see :func:`extract_windows`;
@@ -126,7 +132,7 @@ def window_sums(
         border (str): 'clip' or 'symmetric'.
 
     Returns:
-        WindowSums: Those of two axes.
+        Windows: Those of two axes.
     """
     W, H = heatmap_size
     radius, half_width = daec_radius(sigma), windows.shape[-1] // 2
@@ -139,16 +145,13 @@ def window_sums(
     flipped = [dim for dim, sign in zip((2, 1), signs) if sign < 0]
     values = values.flip(flipped)
     values = values[:, half_width - radius :, half_width - radius :]
-    steps = torch.arange(-radius, half_width + 1, device=values.device, dtype=values.dtype)
-    values = torch.stack([values, values * steps, values * steps[:, None]], dim=1)
-    sums = F.pad(values.cumsum(-1).cumsum(-2), (1, 0, 1, 0))
-    return WindowSums(sums, radius, values.new_tensor(signs))
+    return Windows(values, radius, signs)
 
 
-def window_sums_1d(
+def weigh_windows_1d(
     windows: Tensor, locs: Tensor, peaks: Tensor, num_bins: int, sigma: float
-) -> WindowSums:
-    """:func:`window_sums` along one axis.
+) -> Windows:
+    """What the cells along one axis weigh, for :func:`decode_windows_1d`.
 
     Args:
         windows (Tensor): Relative to the peak, shape (M, S).
@@ -158,105 +161,73 @@ def window_sums_1d(
         sigma (float): Standard deviation of the label in bins.
 
     Returns:
-        WindowSums: Those of one axis.
+        Windows: Those of one axis.
     """
     radius, half_width = daec_radius(sigma), windows.shape[-1] // 2
     values = torch.maximum(windows, (LOWEST / peaks).unsqueeze(-1))
     values = values * _on_map(locs, num_bins, half_width)
-    values = values[:, half_width - radius :]
-    steps = torch.arange(-radius, half_width + 1, device=values.device, dtype=values.dtype)
-    values = torch.stack([values, values * steps], dim=1)
-    sums = F.pad(values.cumsum(-1), (1, 0))
-    return WindowSums(sums, radius, values.new_ones(1))
+    return Windows(values[:, half_width - radius :], radius, (1,))
 
 
-def _interpolate(sums: Tensor, positions: Tensor, dim: int) -> Tensor:
-    """Linear interpolation along one axis of prefix sums.
-
-    Args:
-        sums (Tensor): Shape (M, C, n + 1, ...).
-        positions (Tensor): In [0, n], shape (M or 1, D).
-        dim (int): The axis.
-
-    Returns:
-        Tensor: The axis has length D.
-    """
-    below = positions.floor().clamp(max=sums.shape[dim] - 2)
-    part = positions - below
-    shape = [1] * sums.ndim
-    shape[0], shape[dim] = positions.shape
-    full = list(sums.shape)
-    full[dim] = positions.shape[1]
-    index = below.long().view(shape).expand(full)
-    low, high = sums.gather(dim, index), sums.gather(dim, index + 1)
-    return torch.lerp(low, high, part.view(shape).to(sums.dtype))
+def _mean(weighted: Tensor, total: Tensor, sign: int) -> Tensor:
+    """Mean offset along an axis, 0 where nothing is left of the window."""
+    return (weighted / total).nan_to_num_(0.0, 0.0, 0.0).mul_(sign)
 
 
-def _means(sums: Tensor, signs: Tensor) -> Tensor:
-    """Offsets from sums (M, C, ...): shape (M, ..., C - 1), 0 where nothing
-    is left of the window."""
-    means = (sums[:, 1:] / sums[:, :1]).movedim(1, -1) * signs
-    return torch.where(means.isfinite(), means, torch.zeros_like(means))
-
-
-def decode_grid(windows: WindowSums, deltas: Tensor) -> Tensor:
+def decode_grid(windows: Windows, deltas: Tensor) -> Tensor:
     """Offsets from the maximum for every pair of factors.
 
     Args:
-        windows (WindowSums): Those of two axes.
+        windows (Windows): Those of two axes.
         deltas (Tensor): Factors in cells, shape (D,).
 
     Returns:
-        Tensor: Offsets (x, y) in cells, shape (M, D, D, 2); the first D is
+        Tensor: Offsets (x, y) in cells, shape (2, M, D, D); the first D is
         the factor along x.
     """
-    positions = windows.position(deltas)[None]
-    sums = _interpolate(windows.sums, positions, dim=3)
-    sums = _interpolate(sums, positions, dim=2)
-    return _means(sums.transpose(2, 3), windows.signs)
+    D = len(deltas)
+    cover = windows.cover(deltas)
+    sides = torch.cat([cover, cover * windows.steps])  # (2 D, S)
+    sums = sides @ (sides @ windows.values).mT  # (M, 2 D along x, 2 D along y)
+    total = sums[:, :D, :D]
+    x, y = windows.signs
+    return torch.stack([_mean(sums[:, D:, :D], total, x), _mean(sums[:, :D, D:], total, y)])
 
 
-def decode_windows(windows: WindowSums, deltas: Tensor) -> Tensor:
+def decode_windows(windows: Windows, deltas: Tensor) -> Tensor:
     """Offsets from the maximum for chosen factors, equal to those of
     :func:`~mmpose_simcc.functional.decode_daec`.
 
     Args:
-        windows (WindowSums): Those of two axes.
+        windows (Windows): Those of two axes.
         deltas (Tensor): Factors (x, y) in cells, shape (M or 1, D, 2).
 
     Returns:
-        Tensor: Offsets (x, y) in cells, shape (M, D, 2).
+        Tensor: Offsets (x, y) in cells, shape (2, M, D).
     """
-    M, C, size, _ = windows.sums.shape
-    positions = windows.position(deltas)
-    below = positions.floor().clamp(max=size - 2)
-    part_x, part_y = (positions - below).expand(M, -1, -1).unbind(-1)
-    x, y = below.long().expand(M, -1, -1).unbind(-1)
-    cells = windows.sums.flatten(2)
-
-    def at(x: Tensor, y: Tensor) -> Tensor:
-        index = (y * size + x).unsqueeze(1).expand(-1, C, -1)
-        return cells.gather(2, index)
-
-    part_x, part_y = part_x.unsqueeze(1), part_y.unsqueeze(1)
-    sums = torch.lerp(
-        torch.lerp(at(x, y), at(x + 1, y), part_x),
-        torch.lerp(at(x, y + 1), at(x + 1, y + 1), part_x),
-        part_y,
-    )
-    return _means(sums, windows.signs)
+    D = deltas.shape[1]
+    columns, rows = windows.cover(deltas[..., 0]), windows.cover(deltas[..., 1])
+    columns = torch.cat([columns, columns * windows.steps], dim=1)  # (M or 1, 2 D, S)
+    columns = columns[0] if len(columns) == 1 else columns  # one product of large matrices
+    sums = windows.values @ columns.mT  # (M, S along y, 2 D)
+    rows = rows.mT
+    total = (sums[..., :D] * rows).sum(1)
+    weighted_x = (sums[..., D:] * rows).sum(1)
+    weighted_y = (sums[..., :D] * rows * windows.steps[:, None]).sum(1)
+    x, y = windows.signs
+    return torch.stack([_mean(weighted_x, total, x), _mean(weighted_y, total, y)])
 
 
-def decode_windows_1d(windows: WindowSums, deltas: Tensor) -> Tensor:
+def decode_windows_1d(windows: Windows, deltas: Tensor) -> Tensor:
     """:func:`decode_windows` along one axis, equal to
     :func:`~mmpose_simcc.functional.decode_daec_1d`.
 
     Args:
-        windows (WindowSums): Those of one axis.
+        windows (Windows): Those of one axis.
         deltas (Tensor): Factors in bins, shape (M or 1, D).
 
     Returns:
         Tensor: Offsets in bins, shape (M, D).
     """
-    sums = _interpolate(windows.sums, windows.position(deltas), dim=2)
-    return _means(sums, windows.signs).squeeze(-1)
+    weights = windows.cover(deltas) * windows.values.unsqueeze(1)
+    return _mean((weights * windows.steps).sum(-1), weights.sum(-1), windows.signs[0])

@@ -86,7 +86,7 @@ def _match_category(by_image: List[Optional[dict]]) -> CocoMatches:
     return CocoMatches(index[order].astype(int), correct[:, order], wrong[:, order], annotated)
 
 
-def average_precision(categories: Sequence[CocoMatches], weights: np.ndarray) -> float:
+def average_precision(categories: Sequence[CocoMatches], weights: np.ndarray) -> np.ndarray:
     """COCO's AP, the mean over thresholds and categories, of weighted images.
 
     Counting an image several times at once gives what COCO gives for copies
@@ -96,30 +96,65 @@ def average_precision(categories: Sequence[CocoMatches], weights: np.ndarray) ->
     Args:
         categories (sequence[CocoMatches]): The matches of each category; one
             of which the weighted images show nobody does not count.
-        weights (np.ndarray): How often each image counts, shape (I,).
+        weights (np.ndarray): How often each image counts, whole numbers,
+            shape (R, I).
 
     Returns:
-        float: In [0, 1]; NaN without annotations.
+        np.ndarray: In [0, 1], NaN without annotations, shape (R,).
     """
-    values = [_category_precision(matches, weights) for matches in categories]
-    values = [value for value in values if value is not None]
-    return float(np.mean(values)) if values else float('nan')
+    values = np.array([_category_precision(matches, weights) for matches in categories])
+    counts = ~np.isnan(values)
+    with np.errstate(invalid='ignore'):
+        return np.where(counts, values, 0).sum(0) / counts.sum(0)
 
 
-def _category_precision(matches: CocoMatches, weights: np.ndarray) -> Optional[float]:
-    people = weights @ matches.annotated
-    if people == 0:
-        return None
-    times = weights[matches.images]
-    correct = np.cumsum(matches.correct * times, axis=1, dtype=float)
-    wrong = np.cumsum(matches.wrong * times, axis=1, dtype=float)
-    precision = correct / (correct + wrong + np.spacing(1))
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    total = 0.0
-    for recall, best in zip(correct / people, precision):
-        places = np.searchsorted(recall, RECALLS, side='left')
-        total += best[places[places < len(best)]].sum()
-    return total / (len(precision) * len(RECALLS))
+def _category_precision(matches: CocoMatches, weights: np.ndarray) -> np.ndarray:
+    """AP of a category, (R,), NaN without people.
+
+    Precision is looked up at true positives alone: recall reaches its levels
+    there, and between two of them precision only falls.
+    """
+    thresholds = []
+    for correct, wrong in zip(matches.correct, matches.wrong):
+        found, neither = np.flatnonzero(correct), np.flatnonzero(~(correct | wrong))
+        # of each true positive, how many before it are neither
+        thresholds.append((found, neither, np.searchsorted(neither, found)))
+    precisions = np.full(len(weights), np.nan)
+    for index, weight in enumerate(weights):
+        people = weight @ matches.annotated
+        if people > 0:
+            times = weight[matches.images]
+            passed = np.cumsum(times)
+            areas = [_area(times, passed, people, *threshold) for threshold in thresholds]
+            precisions[index] = np.mean(areas)
+    return precisions
+
+
+def _area(
+    times: np.ndarray,
+    passed: np.ndarray,
+    people: float,
+    found: np.ndarray,
+    neither: np.ndarray,
+    before: np.ndarray,
+) -> float:
+    """Mean precision over COCO's levels of recall, at one threshold.
+
+    Args:
+        times (np.ndarray): How often each detection counts, shape (D,).
+        passed (np.ndarray): How many there are up to it, shape (D,).
+        people (float): The people to find.
+        found (np.ndarray): Places of true positives, shape (C,).
+        neither (np.ndarray): Places of those that met what is ignored.
+        before (np.ndarray): How many of these lie before each true positive,
+            shape (C,).
+    """
+    ignored = np.append(0, np.cumsum(times[neither]))[before]
+    correct = np.cumsum(times[found])
+    precision = correct / (passed[found] - ignored + np.spacing(1))
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(correct / people, RECALLS, side='left')
+    return precision[places[places < len(found)]].sum() / len(RECALLS)
 
 
 def weighted_pck(
@@ -289,8 +324,7 @@ def p_value(difference: float, samples: np.ndarray) -> float:
 
 def _bootstrap_ap(training: Training, run: Run, metric: CocoMetric) -> np.ndarray:
     categories = match_predictions(training, run, metric)
-    weights = resample(len(categories[0].annotated))
-    return np.array([average_precision(categories, w) for w in weights])
+    return average_precision(categories, resample(len(categories[0].annotated)))
 
 
 def match_predictions(training: Training, run: Run, metric: CocoMetric) -> List[CocoMatches]:

@@ -4,23 +4,25 @@ decoder of a model from one forward pass, and keeps what is done."""
 
 import json
 import platform
+from dataclasses import replace
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import torch
 from mmengine.device import get_device
 
-from ...utils.files import file_sha256, whole_file
+from ...utils.files import file_sha256
 from ...utils.inference import build_model, model_input_size
 from ...utils.processes import only_here
 from ..complexity import count_complexity
 from ..identity import Content, digest, versions
-from .decoders import Decoder, calibrated_on, decoders_of
-from .evaluation import RESULTS, build_metrics, evaluate, load_model
-from .launch import Launcher, find_training, train
+from ..launcher import Launcher
+from .decoders import Decoder, decoders_of
+from .evaluation import RESULTS, build_metrics, evaluate, load_model, result_file
+from .launch import call, find_training, train
 from .runs import Run, check_data, forward_identity, network_identity, training_identity
 from .tables import Row, Training
-from .timing import time_runs
+from .timing import save_times
 
 
 def compare(
@@ -43,8 +45,9 @@ def compare(
             ``results/`` with one JSON file and the predictions of each row.
         decoders (list[str | dict], optional): See
             :func:`~mmpose_simcc.workbench.compare.decoders.decoders_of`.
-        launcher (Launcher, optional): Starts the trainings; by default one
-            process each.
+        launcher (Launcher, optional): Starts the processes of trainings and
+            evaluations; by default a training has one of its own, and an
+            evaluation this one.
         hash_pictures (bool): Whether pictures count by their content, for
             which all are read; else by size and modification time.
 
@@ -83,9 +86,9 @@ def compare(
         if not work.missing:  # an earlier run had the same rows
             continue
         with only_here(work_dir / 'locks' / f'{work.forward}.lock', f'evaluate {work.run.name}'):
-            _compute(work, work_dir)
+            _evaluate(work, work_dir, launcher)
     prefixes = [[work.prefixes for work in of_run] for of_run in works]
-    return _collect(runs, codecs, prefixes, work_dir)
+    return _collect(runs, codecs, prefixes, work_dir, launcher)
 
 
 class _Work(NamedTuple):
@@ -111,7 +114,7 @@ class _Work(NamedTuple):
         return {
             name: codec
             for name, codec in self.decoders.items()
-            if not _result_file(self.prefixes[name]).is_file()
+            if not result_file(self.prefixes[name]).is_file()
         }
 
 
@@ -127,29 +130,18 @@ def _work(
     return _Work(run, decoders, training, forward, prefixes)
 
 
-def _result_file(prefix: Path) -> Path:
-    return Path(f'{prefix}.json')
-
-
-def _compute(work: _Work, work_dir: Path) -> None:
+def _evaluate(work: _Work, work_dir: Path, launcher: Launcher) -> None:
+    """Evaluate in the processes of a launcher, or in this one."""
     decoders = work.missing  # another process may have computed some
     if not decoders:
         return
     checkpoint = str(work.run.checkpoint or find_training(work.training, work_dir))
-    metrics = evaluate(work.run, checkpoint, decoders, work.prefixes)
-    for name, decoder in decoders.items():
-        with whole_file(_result_file(work.prefixes[name])) as unfinished:
-            unfinished.write_text(
-                json.dumps(
-                    dict(
-                        metrics=metrics[name],
-                        decoder=decoder,
-                        checkpoint=checkpoint,
-                        calibrated_on=calibrated_on(decoder),
-                    ),
-                    default=list,
-                )
-            )
+    arguments = (work.run, checkpoint, decoders, work.prefixes)
+    if launcher.name == 'none':
+        evaluate(*arguments)
+    else:
+        folder = work_dir / 'calls' / work.forward
+        call(evaluate, arguments, f'evaluate {work.run.name}', folder, launcher)
 
 
 def _collect(
@@ -157,8 +149,9 @@ def _collect(
     codecs: List[Dict[str, dict]],
     prefixes: List[List[Dict[str, Path]]],
     work_dir: Path,
+    launcher: Launcher,
 ) -> List[Row]:
-    times = _times(runs, codecs, work_dir)
+    times = _times(runs, codecs, work_dir, launcher)
     complexities = {}
     rows = []
     for run, of_run, of_prefixes, of_times in zip(runs, codecs, prefixes, times):
@@ -190,12 +183,12 @@ def _collect(
 
 
 def _read_training(prefix: Path) -> Training:
-    result = json.loads(_result_file(prefix).read_text())
+    result = json.loads(result_file(prefix).read_text())
     return Training(result['checkpoint'], str(prefix), result['metrics'], result['calibrated_on'])
 
 
 def _times(
-    runs: Sequence[Run], codecs: List[Dict[str, dict]], work_dir: Path
+    runs: Sequence[Run], codecs: List[Dict[str, dict]], work_dir: Path, launcher: Launcher
 ) -> List[Dict[str, float]]:
     """Times of all runs from one session, so that they compare."""
     session = digest(
@@ -212,7 +205,20 @@ def _times(
     if not path.is_file():
         with only_here(work_dir / 'locks' / f'{session}.lock', 'time all models'):
             if not path.is_file():
-                times = time_runs(list(runs), codecs)
-                with whole_file(path) as unfinished:
-                    unfinished.write_text(json.dumps(times))
+                _measure(list(runs), codecs, path, work_dir, launcher)
     return json.loads(path.read_text())
+
+
+def _measure(
+    runs: List[Run],
+    codecs: List[Dict[str, dict]],
+    path: Path,
+    work_dir: Path,
+    launcher: Launcher,
+) -> None:
+    if launcher.name == 'slurm':  # networks run on other machines than this one
+        folder = work_dir / 'calls' / path.stem
+        alone = replace(launcher, processes=1)
+        call(save_times, (runs, codecs, path), 'time side by side', folder, alone)
+    else:
+        save_times(runs, codecs, path)

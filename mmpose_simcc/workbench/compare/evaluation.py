@@ -1,12 +1,17 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Decodes one forward pass by many codecs and evaluates each."""
 
+import contextlib
+import json
+import pickle
+import tempfile
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import BinaryIO, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -15,10 +20,11 @@ from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS
 
 from ...utils.console import quiet, track
-from ...utils.files import save_arrays
+from ...utils.files import save_arrays, whole_file
 from ...utils.inference import build_model, describe, load_weights, network_outputs, pose_head
-from ..metrics import PCK_NAMES, keypoint_oks
+from ..metrics import PCK_NAMES, RELIABILITY, keypoint_oks
 from ..reliability import reliability
+from .decoders import calibrated_on
 from .errors import CompareError
 from .runs import Run
 
@@ -40,20 +46,33 @@ def load_model(run: Run, checkpoint: str) -> TopdownPoseEstimator:
     return model.to(get_device())
 
 
+def result_file(prefix: Path) -> Path:
+    """Where :func:`evaluate` writes what a decoder reached: it appears last of
+    the files of its prefix."""
+    return Path(f'{prefix}.json')
+
+
 @torch.no_grad()
 def evaluate(
     run: Run, checkpoint: str, decoders: Dict[str, dict], prefixes: Dict[str, Path]
-) -> Dict[str, Dict[str, float]]:
+) -> None:
     """Evaluate decoders on one forward pass over the test data.
 
-    Memory stays flat: every batch of network outputs is decoded by all and
-    dropped.
+    Every batch of network outputs is decoded by all and dropped, and what
+    metrics keep of it waits on disk. In a distributed run every process calls
+    it: MMEngine's sampler shares the samples, its metrics collect the
+    predictions in the order of the data set and leave out those by which the
+    sampler padded, and the first process writes the files.
 
     Args:
         run (Run): The run.
         checkpoint (str): Its weights.
         decoders (dict): Codec configs by name.
-        prefixes (dict): For each name, where its predictions go:
+        prefixes (dict): For each name, where its files go: ``PREFIX.json``
+            has the ``metrics`` (the config's, and how far scores can be trusted, see
+            :func:`~mmpose_simcc.workbench.reliability.reliability`), the
+            ``decoder``, on what its scores are ``calibrated_on``, and the
+            ``checkpoint``;
             ``PREFIX.npz`` has ``ids``, ``img_ids`` (N,), ``keypoints`` (N, K,
             2) in image pixels and ``scores`` (N, K) in the order of the data
             set, and for each value of PCK, NME and EPE, by its name,
@@ -61,27 +80,50 @@ def evaluate(
             compare with, ``similarity`` (N, K), see :class:`.Similarity`; a
             COCO metric adds ``PREFIX.keypoints.json`` in COCO's format.
 
-    Returns:
-        dict: For each name, the values of the config's metrics, and how far
-        scores can be trusted, see
-        :func:`~mmpose_simcc.workbench.reliability.reliability`.
-
     Raises:
         CompareError: The checkpoint does not fit.
     """
-    cfg = run.cfg
+    with contextlib.ExitStack() as stack:
+        kept = {
+            name: stack.enter_context(tempfile.TemporaryFile(dir=prefixes[name].parent))
+            for name in decoders
+        }
+        size, metainfo = _decode_all(run, checkpoint, decoders, kept)
+        for name, decoder in decoders.items():
+            with quiet():
+                evaluator = _build_evaluator(run, metainfo, prefixes[name])
+                _take_back(evaluator, kept[name])
+                metrics = evaluator.evaluate(size)
+            if is_main_process():
+                result = dict(
+                    # those of the scores last
+                    metrics={
+                        key: float(metrics[key])
+                        for key in sorted(metrics, key=RELIABILITY.__contains__)
+                    },
+                    decoder=decoder,
+                    checkpoint=checkpoint,
+                    calibrated_on=calibrated_on(decoder),
+                )
+                with whole_file(result_file(prefixes[name])) as unfinished:
+                    unfinished.write_text(json.dumps(result, default=list))
+
+
+def _decode_all(
+    run: Run, checkpoint: str, decoders: Dict[str, dict], kept: Dict[str, BinaryIO]
+) -> Tuple[int, dict]:
+    """The forward pass: each decoder's file gets what metrics keep of it.
+
+    Returns:
+        tuple: How many samples there are in all processes, and the data set's
+        ``metainfo``.
+    """
     model = load_model(run, checkpoint)
     head = pose_head(model)
     codecs = {name: KEYPOINT_CODECS.build(decoder) for name, decoder in decoders.items()}
     with quiet():
-        loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
-        evaluators = {
-            name: _build_evaluator(run, prefixes[name], loader.dataset.metainfo) for name in codecs
-        }
-    predictions = {name: [] for name in codecs}
-    oks = {name: [] for name in codecs}
-    similarity = find_similarity(next(iter(evaluators.values())).metrics)
-
+        loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)
+        evaluator = _build_evaluator(run, loader.dataset.metainfo)
     batches = track(loader, f'evaluate {run.name}')
     for outputs, samples in network_outputs(model, batches):
         for name, codec in codecs.items():
@@ -89,24 +131,29 @@ def evaluate(
             # MMPose tells one tensor from several by their type
             decoded = head.decode(outputs if len(outputs) > 1 else outputs[0])
             model.add_pred_to_datasample(decoded, None, samples)
-            evaluators[name].process(samples)
-            predictions[name] += [_prediction(sample) for sample in samples]
-            if similarity and similarity.is_oks:
-                oks[name] += [_sample_oks(similarity.metric, sample) for sample in samples]
+            evaluator.process(samples)
+            _put_aside(evaluator, kept[name])
+    return len(loader.dataset), loader.dataset.metainfo
 
-    metrics = {}
-    for name, evaluator in evaluators.items():
-        stored = _arrays(predictions.pop(name), _distances(evaluator))
-        if similarity:
-            stored['similarity'] = similarity.of(np.array(oks.pop(name), np.float32), stored)
-        save_arrays(f'{prefixes[name]}.npz', **stored)
-        with quiet():
-            metrics[name] = {
-                key: float(value) for key, value in evaluator.evaluate(len(loader.dataset)).items()
-            }
-        if similarity:
-            metrics[name].update(reliability(stored['scores'], stored['similarity']))
-    return metrics
+
+def _put_aside(evaluator: Evaluator, file: BinaryIO) -> None:
+    """Append what metrics keep to a file. Of 100,000 detections and five
+    decoders it is a million small objects; those between the batches' large
+    ones would, moreover, keep the allocator from giving these back."""
+    pickle.dump([metric.results for metric in evaluator.metrics], file)
+    for metric in evaluator.metrics:
+        metric.results.clear()
+
+
+def _take_back(evaluator: Evaluator, file: BinaryIO) -> None:
+    """Give metrics what :func:`_put_aside` wrote. Predictions come first from
+    now on: they are gone when COCO's metric needs the memory."""
+    size = file.tell()
+    file.seek(0)
+    while file.tell() < size:
+        for metric, results in zip(evaluator.metrics, pickle.load(file)):
+            metric.results += results
+    evaluator.metrics.insert(0, evaluator.metrics.pop())
 
 
 def build_metrics(run: Run) -> List[BaseMetric]:
@@ -129,18 +176,17 @@ def build_metrics(run: Run) -> List[BaseMetric]:
         raise CompareError(f'{run.name}: `test_evaluator`: {describe(error)}') from error
 
 
-def _build_evaluator(run: Run, prefix: Path, metainfo: dict) -> Evaluator:
-    evaluator = Evaluator(build_metrics(run))
+def _build_evaluator(run: Run, metainfo: dict, prefix: Optional[Path] = None) -> Evaluator:
+    """The run's metrics and :class:`_Predictions`; with a prefix such that
+    they can write their files."""
+    metrics = build_metrics(run)
+    evaluator = Evaluator([*metrics, _Predictions(f'{prefix}.npz', metrics)])
     evaluator.dataset_meta = metainfo
     for metric in evaluator.metrics:
+        metric.collect_dir = f'{prefix}.parts'  # on the disk that all processes see
         if hasattr(metric, 'outfile_prefix'):
             metric.outfile_prefix = str(prefix)
     return evaluator
-
-
-def _prediction(sample) -> Tuple[Any, Any, np.ndarray, np.ndarray]:
-    instances = sample.pred_instances
-    return (sample.id, sample.img_id, instances.keypoints[0], instances.keypoint_scores[0])
 
 
 def result_key(metric: BaseMetric, name: str) -> str:
@@ -163,19 +209,6 @@ def distance_names(metric: BaseMetric) -> Dict[str, str]:
     if type(metric) is NME:
         return {'NME': metric.norm_item or 'keypoints'}
     return {'EPE': ''} if type(metric) is EPE else {}
-
-
-def _distances(evaluator: Evaluator) -> Dict[str, np.ndarray]:
-    """For each value of a metric that comes from them, the normalised
-    distances (N, K), NaN where a keypoint does not count."""
-    found = {}
-    for metric in evaluator.metrics:
-        for name, divisor in distance_names(metric).items():
-            found[f'distances/{result_key(metric, name)}'] = np.array(
-                [_sample_distances(metric, sample, divisor) for sample in metric.results],
-                np.float32,
-            )
-    return found
 
 
 def _sample_distances(metric: BaseMetric, sample: dict, divisor: str) -> np.ndarray:
@@ -215,12 +248,12 @@ class Similarity(NamedTuple):
     def is_oks(self) -> bool:
         return self.threshold is None
 
-    def of(self, oks: np.ndarray, stored: Dict[str, np.ndarray]) -> np.ndarray:
-        """Shape (N, K), NaN where there is no truth."""
+    def of(self, sample: dict, distances: Dict[str, np.ndarray]) -> np.ndarray:
+        """Of one person, shape (K,); NaN where there is no truth."""
         if self.is_oks:
-            return oks
-        distances = stored[f'distances/{self.key}']
-        return np.where(np.isnan(distances), np.nan, distances < self.threshold).astype(np.float32)
+            return _sample_oks(self.metric, sample)
+        distance = distances[f'distances/{self.key}']
+        return np.where(np.isnan(distance), np.nan, distance < self.threshold)
 
 
 def find_similarity(metrics: List[BaseMetric]) -> Optional[Similarity]:
@@ -236,32 +269,64 @@ def find_similarity(metrics: List[BaseMetric]) -> Optional[Similarity]:
     return None
 
 
-def _sample_oks(metric: CocoMetric, sample) -> np.ndarray:
+def _sample_oks(metric: CocoMetric, sample: dict) -> np.ndarray:
     """Of one person, shape (K,); NaN without a truth, as people have none whom a detector
     found."""
-    truth, predicted = sample.gt_instances, sample.pred_instances.keypoints[0]
-    annotation = sample.metainfo.get('raw_ann_info')
+    truth, predicted = sample['gt_instances'], sample['pred_instances']['keypoints'][0]
+    annotation = sample.get('raw_ann_info')
     if annotation is None:
         return np.full(len(predicted), np.nan)
-    x1, y1, x2, y2 = truth.bboxes[0]
+    x1, y1, x2, y2 = truth['bboxes'][0]
     area = 0.53 * (x2 - x1) * (y2 - y1)  # CocoMetric's without segments
     if metric.use_area:
         area = annotation.get('area', area)
     oks = keypoint_oks(
-        np.square(predicted - truth.keypoints[0]).sum(-1),
-        np.float64(area),
-        metric.dataset_meta['sigmas'],
+        np.float64(predicted - truth['keypoints'][0]), area, metric.dataset_meta['sigmas']
     )
-    visible = truth.keypoints_visible[0].reshape(len(oks), -1)[:, 0] > 0
+    visible = truth['keypoints_visible'][0].reshape(len(oks), -1)[:, 0] > 0
     return np.where(visible, oks, np.nan)
 
 
-def _arrays(predictions: List[tuple], distances: Dict[str, np.ndarray]) -> Dict[str, np.ndarray]:
-    ids, img_ids, keypoints, scores = zip(*predictions)
-    return dict(
-        ids=np.array(ids),
-        img_ids=np.array(img_ids),
-        keypoints=np.array(keypoints, np.float32),
-        scores=np.array(scores, np.float32),
-        **distances,
-    )
+class _Predictions(BaseMetric):
+    """Writes predictions, and the distances that other metrics count; says
+    how far scores can be trusted.
+
+    Args:
+        path (str): The file, see :func:`evaluate`.
+        metrics (list[BaseMetric]): The others; they process a batch before
+            this one does.
+    """
+
+    def __init__(self, path: str, metrics: Sequence[BaseMetric]) -> None:
+        super().__init__()
+        self.path = path
+        self._distances = {
+            f'distances/{result_key(metric, name)}': (metric, divisor)
+            for metric in metrics
+            for name, divisor in distance_names(metric).items()
+        }
+        self._similarity = find_similarity(metrics)
+
+    def process(self, data_batch, data_samples: Sequence[dict]) -> None:
+        size = len(data_samples)
+        distances = {
+            key: [_sample_distances(metric, result, divisor) for result in metric.results[-size:]]
+            for key, (metric, divisor) in self._distances.items()
+        }
+        for i, sample in enumerate(data_samples):
+            instances = sample['pred_instances']
+            result = dict(
+                ids=sample['id'],
+                img_ids=sample['img_id'],
+                keypoints=np.float32(instances['keypoints'][0]),
+                scores=np.float32(instances['keypoint_scores'][0]),
+                **{key: np.float32(values[i]) for key, values in distances.items()},
+            )
+            if self._similarity:
+                result['similarity'] = np.float32(self._similarity.of(sample, result))
+            self.results.append(result)
+
+    def compute_metrics(self, results: List[dict]) -> dict:
+        arrays = {key: np.array([result[key] for result in results]) for key in results[0]}
+        save_arrays(self.path, **arrays)
+        return reliability(arrays['scores'], arrays['similarity']) if self._similarity else {}

@@ -1,87 +1,51 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Trains the runs that have no checkpoint, each in a process of its own."""
+"""Starts programs and waits for them: trainings of the runs that have no
+checkpoint, and whatever else goes to the processes of a launcher."""
 
 import contextlib
 import copy
 import os
+import pickle
 import re
-import shlex
 import signal
 import subprocess
-import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional
+from typing import Callable, Dict, List, Mapping, Optional
 
 from filelock import FileLock
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from ...utils.console import Progress
+from ...utils.console import Progress, Task
 from ...utils.files import whole_file
 from ...utils.processes import say_waiting, try_lock
+from ..launcher import Launcher
 from .errors import CompareError
 from .runs import Run
 
-SECONDS_TO_END = 30  # that a training has to end when it is told to
+SECONDS_TO_END = 30  # that a program has to end when it is told to
+POLL = 0.2  # seconds between two looks at a program
 
+# what launchers start
+TRAIN = 'mmpose_simcc.workbench.compare.train'
+CALL = 'mmpose_simcc.workbench.compare.call'
+
+# "KeyError: ...", "mmpose_simcc....CompareError: ..."; and a process that could
+# say nothing: "traceback : Signal 9 (SIGKILL) received by PID 123"; SIGTERM is
+# what torchrun sends to the others
+_REASON = re.compile(
+    r'(?:\[rank\d+\]: )?(?P<error>(?!torch\.distributed\.elastic)[\w.]*(?:Error|Exception)\b.*)'
+    r'|.*\b(?P<signal>Signal \d+ \(SIG(?!TERM)\w+\) received by PID \d+)'
+)
+# "evaluate td-hm_res18: 40%, 0:00:30 left"
+_PROGRESS_LINE = re.compile(r'.*: (?P<percent>\d+)%')
 # "Epoch(train) [1][10/72] lr: 1e-03 eta: 0:01:00 ... loss: 0.0012 ..."
 _LOG_LINE = re.compile(
     r'(?:Epoch\(train\)\s*\[(?P<epoch>\d+)\]|Iter\(train\)\s*)'
     r'\[\s*(?P<iter>\d+)/(?P<iters>\d+)\].*?eta: (?P<eta>.+?)\s+time:'
     r'.*?\bloss: (?P<loss>\S+)'
 )
-
-
-@dataclass(frozen=True)
-class Launcher:
-    """How a training is started, in MMEngine's terms.
-
-    Attributes:
-        name (str): ``'none'``, ``'pytorch'`` or ``'slurm'``.
-        processes (int): Processes, one for each GPU.
-        srun_args (str): Further arguments of ``srun``: partition, nodes.
-    """
-
-    name: str = 'none'
-    processes: int = 1
-    srun_args: str = ''
-
-    @property
-    def world_size(self) -> int:
-        """Processes that share a training."""
-        return 1 if self.name == 'none' else self.processes
-
-    def command(self, config: Path) -> List[str]:
-        program = [
-            '-m',
-            'mmpose_simcc.workbench.compare.train',
-            str(config),
-            '--launcher',
-            self.name,
-            '--end-with-stdin',
-        ]
-        if self.name == 'pytorch':
-            return [
-                sys.executable,
-                '-m',
-                'torch.distributed.run',
-                '--standalone',
-                f'--nproc_per_node={self.processes}',
-                *program,
-            ]
-        if self.name == 'slurm':
-            return [
-                'srun',
-                f'--ntasks={self.processes}',
-                '--kill-on-bad-exit=1',
-                *shlex.split(self.srun_args),
-                sys.executable,
-                '-u',
-                *program,
-            ]
-        return [sys.executable, *program]
 
 
 def training_dir(run: Run, identity: str, work_dir: Path) -> Path:
@@ -186,7 +150,7 @@ def train(trainings: Mapping[str, Run], work_dir: Path, launcher: Launcher) -> N
                 training = _Training(run, folder, lock, launcher, env, progress)
                 stack.callback(training.end)
                 running.append(training)
-            time.sleep(0.2)
+            time.sleep(POLL)
             running = [training for training in running if not training.is_finished()]
 
 
@@ -197,44 +161,32 @@ def _num_cores() -> int:
     return os.cpu_count() or 1
 
 
-class _Training:
-    """A training in a process group of its own, whose log is read as it
-    grows.
+class _Program:
+    """A program in a process group of its own, whose log is read as it grows.
 
     Args:
-        run (Run): The run.
-        folder (Path): Its folder.
-        lock (FileLock): Is released once it is finished.
-        launcher (Launcher): How to start it.
-        env (dict): Its environment.
-        progress (Progress): Shows how far it is.
+        name (str): What it does.
+        command (list[str]): How to start it.
+        log_file (Path): What it prints is appended here.
+        task (Task): Shows how far it is.
+        env (dict, optional): Its environment.
     """
 
     def __init__(
         self,
-        run: Run,
-        folder: Path,
-        lock: FileLock,
-        launcher: Launcher,
-        env: Dict[str, str],
-        progress: Progress,
+        name: str,
+        command: List[str],
+        log_file: Path,
+        task: Task,
+        env: Optional[Dict[str, str]] = None,
     ) -> None:
-        self.run = run
-        self.folder, self._lock = folder, lock
-        self.folder.mkdir(parents=True, exist_ok=True)
-        config = self.folder / 'config.py'
-        cfg = _training_config(run, self.folder)
-        cfg.dump(config)
-        self.log_file = self.folder / 'train.log'
-        self._epochs = cfg.train_cfg.get('max_epochs', 1)
+        self.name, self.log_file, self.task = name, log_file, task
         self._reason = ''
-        self._task = progress.add(f'train {run.name}')
-        command = launcher.command(config)
-        with open(self.log_file, 'ab') as log:
+        with open(log_file, 'ab') as log:
             self._read = log.tell()
             try:
                 self._process = subprocess.Popen(
-                    command,
+                    [*command, '--end-with-stdin'],
                     stdin=subprocess.PIPE,  # it ends when this process has
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -244,35 +196,32 @@ class _Training:
             except FileNotFoundError as error:
                 raise CompareError(f'cannot start {command[0]}: {error}') from error
 
+    def _show(self, line: str) -> None:
+        """Show the progress that a line of the log tells."""
+        found = _PROGRESS_LINE.match(line)
+        if found:
+            self.task.update(int(found['percent']) / 100)
+
     def is_finished(self) -> bool:
         """Read what is new in the log.
 
         Raises:
-            CompareError: The training failed.
+            CompareError: The program failed.
         """
         code = self._process.poll()
         for line in self._new_lines():
-            if re.match(r'\w+(Error|Exception)\b', line):
-                self._reason = line.strip()
-            found = _LOG_LINE.search(line)
+            found = _REASON.match(line)
             if found:
-                epoch = int(found['epoch'] or 1)
-                part = int(found['iter']) / int(found['iters'])
-                self._task.update(
-                    (epoch - 1 + part) / self._epochs,
-                    f'epoch {epoch}/{self._epochs}, loss {found["loss"]}',
-                )
+                self._reason = (found['error'] or found['signal']).strip()
+            self._show(line)
         if code:
             raise CompareError(
-                f'training {self.run.name} failed with exit status {code}: '
+                f'{self.name} failed with exit status {code}: '
                 f'{self._reason or "no reason given"} (log: {self.log_file})'
             )
         if code is None:
             return False
-        self._task.update(1)
-        with whole_file(self.folder / 'finished.txt') as unfinished:
-            unfinished.write_text(_last_checkpoint(self.folder).name + '\n')
-        self._lock.release()
+        self.task.update(1)
         return True
 
     def _new_lines(self) -> List[str]:
@@ -295,3 +244,85 @@ class _Training:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.stdin.close()
         self._process.wait()
+
+
+class _Training(_Program):
+    """A training.
+
+    Args:
+        run (Run): The run.
+        folder (Path): Its folder.
+        lock (FileLock): Is released once it is finished.
+        launcher (Launcher): How to start it.
+        env (dict): Its environment.
+        progress (Progress): Shows how far it is.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        folder: Path,
+        lock: FileLock,
+        launcher: Launcher,
+        env: Dict[str, str],
+        progress: Progress,
+    ) -> None:
+        self.folder, self._lock = folder, lock
+        self.folder.mkdir(parents=True, exist_ok=True)
+        config = self.folder / 'config.py'
+        cfg = _training_config(run, self.folder)
+        cfg.dump(config)
+        self._epochs = cfg.train_cfg.get('max_epochs', 1)
+        super().__init__(
+            f'training {run.name}',
+            launcher.command('-m', TRAIN, str(config)),
+            self.folder / 'train.log',
+            progress.add(f'train {run.name}'),
+            env,
+        )
+
+    def _show(self, line: str) -> None:
+        found = _LOG_LINE.search(line)
+        if found:
+            epoch = int(found['epoch'] or 1)
+            part = int(found['iter']) / int(found['iters'])
+            self.task.update(
+                (epoch - 1 + part) / self._epochs,
+                f'epoch {epoch}/{self._epochs}, loss {found["loss"]}',
+            )
+
+    def is_finished(self) -> bool:
+        if not super().is_finished():
+            return False
+        with whole_file(self.folder / 'finished.txt') as unfinished:
+            unfinished.write_text(_last_checkpoint(self.folder).name + '\n')
+        self._lock.release()
+        return True
+
+
+def call(function: Callable, arguments: tuple, name: str, folder: Path, launcher: Launcher) -> None:
+    """Call a function in every process that a launcher starts, which join
+    each other before, and wait for its end.
+
+    Args:
+        function (callable): By its name in a module. What it returns is lost.
+        arguments (tuple): Its arguments.
+        name (str): What it does.
+        folder (Path): For the call and its log, on a disk that all
+            processes see.
+        launcher (Launcher): Starts the processes.
+
+    Raises:
+        CompareError: A process failed; the message names the log.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / 'call.pkl'
+    with whole_file(path) as unfinished:
+        unfinished.write_bytes(pickle.dumps((function, arguments)))
+    with contextlib.ExitStack() as stack:
+        task = stack.enter_context(Progress()).add(name)
+        command = launcher.command('-m', CALL, str(path))
+        program = _Program(name, command, folder / 'call.log', task)
+        stack.callback(program.end)
+        while not program.is_finished():
+            time.sleep(POLL)

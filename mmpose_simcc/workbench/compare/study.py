@@ -15,12 +15,12 @@ from mmpose.registry import KEYPOINT_CODECS
 
 from ...config import set_representation
 from ...utils.inference import pose_head_cfg
+from ..launcher import Launcher
 from ..metrics import RELIABILITY, value_names
 from .comparison import compare
 from .decoders import Decoder
 from .errors import CompareError
 from .evaluation import build_metrics, result_key
-from .launch import Launcher
 from .runs import (
     Run,
     read_config,

@@ -1,8 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Times networks and decoders side by side."""
 
+import json
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import Dict, List, Tuple
 
 import numpy as np
@@ -16,6 +18,7 @@ from mmpose.utils.tensor_utils import to_numpy
 from torch import Tensor
 
 from ...utils.console import track
+from ...utils.files import whole_file
 from ...utils.inference import build_model, model_input_size, pose_head, recorded_outputs
 from .runs import Run, network_identity
 
@@ -83,6 +86,13 @@ def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str
         dict(forward=medians[user], **{name: medians[number, name] for name in of_run})
         for number, (user, of_run) in enumerate(zip(users, codecs))
     ]
+
+
+def save_times(runs: List[Run], decoders: List[Dict[str, dict]], path: Path) -> None:
+    """Write what :func:`time_runs` measures as JSON."""
+    times = time_runs(runs, decoders)
+    with whole_file(path) as unfinished:
+        unfinished.write_text(json.dumps(times))
 
 
 def _decoder_inputs(model: TopdownPoseEstimator, image: Tensor) -> Tuple[Tensor, ...]:

@@ -1,0 +1,85 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Programs in several processes, by MMEngine's launchers."""
+
+import shlex
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import List, Sequence
+
+import torch
+from mmengine.device import get_device
+from mmengine.dist import init_dist
+from mmengine.utils.dl_utils import set_multi_processing
+
+# a process may wait for hours for the one that computes a metric
+PATIENCE = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """How a program is started, in MMEngine's terms.
+
+    Attributes:
+        name (str): ``'none'``, ``'pytorch'`` or ``'slurm'``.
+        processes (int): Processes, one for each GPU.
+        srun_args (str): Further arguments of ``srun``: partition, nodes.
+    """
+
+    name: str = 'none'
+    processes: int = 1
+    srun_args: str = ''
+
+    @property
+    def world_size(self) -> int:
+        """Processes that share a program's work."""
+        return 1 if self.name == 'none' else self.processes
+
+    def command(self, *program: str) -> List[str]:
+        """The command that starts a program, which is told ``--launcher``.
+
+        Args:
+            program (str): A script, or ``-m`` and a module, and what follows.
+        """
+        program: Sequence[str] = (*program, '--launcher', self.name)
+        if self.name == 'pytorch':
+            return [
+                sys.executable,
+                '-m',
+                'torch.distributed.run',
+                '--standalone',
+                f'--nproc_per_node={self.processes}',
+                *program,
+            ]
+        if self.name == 'slurm':
+            return [
+                'srun',
+                f'--ntasks={self.processes}',
+                '--kill-on-bad-exit=1',
+                *shlex.split(self.srun_args),
+                sys.executable,
+                '-u',
+                *program,
+            ]
+        return [sys.executable, *program]
+
+
+def join_processes(launcher: str) -> None:
+    """Let a process that a launcher started meet the others.
+
+    Args:
+        launcher (str): Its name; nothing is to do for ``'none'``.
+    """
+    if launcher == 'none':
+        return
+    set_multi_processing(distributed=True)  # as MMEngine's Runner does
+    if get_device() == 'cpu' and launcher == 'pytorch':  # MMEngine's would look for a GPU
+        torch.distributed.init_process_group('gloo', timeout=PATIENCE)
+    else:
+        init_dist(launcher, timeout=PATIENCE.total_seconds())
+
+
+def leave_processes() -> None:
+    """End what :func:`join_processes` began: its threads may abort the exit."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

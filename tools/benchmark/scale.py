@@ -1,0 +1,287 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Tools rehearsed at COCO's size, with a network of one layer."""
+
+import multiprocessing
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Dict, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModule
+from mmpose.registry import DATASETS, MODELS
+from tabulate import tabulate
+from torch import Tensor, nn
+
+from mmpose_simcc.functional import gaussian_heatmaps
+from mmpose_simcc.utils.files import save_arrays
+from mmpose_simcc.utils.inference import build_model
+from mmpose_simcc.workbench.calibration.calibrate import learn
+from mmpose_simcc.workbench.calibration.capture import (
+    SHARD_PEOPLE,
+    build_dataset,
+    capture,
+    load_people,
+)
+from mmpose_simcc.workbench.calibration.records import Setting, build_records
+from mmpose_simcc.workbench.calibration.search import candidate_deltas
+from mmpose_simcc.workbench.compare.bootstrap import bootstrap
+from mmpose_simcc.workbench.compare.decoders import decoders_of
+from mmpose_simcc.workbench.compare.evaluation import evaluate
+from mmpose_simcc.workbench.compare.runs import Run, read_config
+from mmpose_simcc.workbench.compare.tables import Row, Training
+
+from .coco_size import (
+    KEYPOINTS,
+    write_annotations,
+    write_detections,
+    write_picture,
+    write_predictions,
+)
+
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs/body_2d_keypoint/topdown_heatmap/coco'
+TRAIN, TEST = (64_115, 149_813), (5_000, 11_004)  # pictures and people
+DETECTIONS = 104_125
+DECODERS = ('argmax', 'quarter', 'second_max', 'dark', 'daec')
+
+
+@MODELS.register_module()
+class OneLayer(BaseModule):
+    """The least that gives feature maps a quarter of the image's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 4, 4)
+
+    def forward(self, x: Tensor) -> tuple:
+        return (self.conv(x),)
+
+
+def _config(size: str, root: Path) -> Config:
+    cfg = read_config(str(CONFIGS / f'td-hm_hrnet-w32_8xb64-210e_coco-{size}.py'))
+    cfg.model.backbone = dict(type='OneLayer')
+    cfg.model.head.in_channels = 8
+    for split in ('train', 'test'):
+        cfg[f'{split}_dataloader'].dataset.data_root = f'{root}/'
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False, batch_size=64)
+    cfg.test_dataloader.dataset.bbox_file = str(root / 'detections.json')
+    cfg.test_evaluator.ann_file = str(root / 'annotations/person_keypoints_val2017.json')
+    return cfg
+
+
+def _checkpoint(cfg: Config, root: Path) -> str:
+    path = root / 'one_layer.pth'
+    torch.manual_seed(0)
+    torch.save(build_model(cfg).state_dict(), path)
+    return str(path)
+
+
+def draw_annotations(root: Path, part: float) -> str:
+    """COCO's two files of annotations, detections and pictures."""
+    for split, (pictures, people) in (('train2017', TRAIN), ('val2017', TEST)):
+        path = root / f'annotations/person_keypoints_{split}.json'
+        write_annotations(path, round(part * pictures), round(part * people))
+        write_picture(root / split)
+    write_detections(path, root / 'detections.json', round(part * DETECTIONS))
+    return f'{round(part * TRAIN[1])} and {round(part * TEST[1])} people'
+
+
+def compare_decoders(root: Path, part: float) -> str:
+    """The evaluation of a comparison: five decoders on one forward pass."""
+    cfg = _config('64x64', root)
+    run = Run('one layer', cfg)
+    decoders = decoders_of(run, DECODERS)
+    prefixes = {name: root / f'row-{name}' for name in decoders}
+    evaluate(run, _checkpoint(cfg, root), decoders, prefixes)
+    return f'{round(part * DETECTIONS)} detections, {len(decoders)} decoders'
+
+
+def resample_rows(root: Path, part: float) -> str:
+    """The intervals of a comparison: AP of five rows on 1,000 resamples."""
+    run = Run('one layer', _config('64x64', root))
+    annotations = root / 'annotations/person_keypoints_val2017.json'
+    for seed, name in enumerate(DECODERS):
+        prefix = root / f'resampled-{name}'
+        predictions = Path(f'{prefix}.keypoints.json')
+        write_predictions(annotations, predictions, round(part * DETECTIONS), seed)
+        Path(f'{prefix}.coco-AP.npy').unlink(missing_ok=True)
+    start = time.process_time()
+    for name in DECODERS:
+        training = Training('', str(root / f'resampled-{name}'), {})
+        row = Row(run.name, '', name, (64, 64), 0, 0, 0, 0, 0, [training])
+        samples = bootstrap(row, run, 'coco/AP')
+    rows = f'{len(DECODERS)} rows, {samples.shape[1]} resamples'
+    return f'{rows}, {time.process_time() - start:.0f} CPU seconds without drawing predictions'
+
+
+def capture_windows(root: Path, part: float) -> str:
+    """The forward pass of a calibration at 96x72 maps: of all the data set,
+    people of 1,000."""
+    cfg = _config('384x288', root)
+    records = build_records(cfg.model.head.decoder)
+    people = capture(cfg, _checkpoint(cfg, root), records, 'train', root / 'captured', 1000)
+    size = sum(path.stat().st_size for path in people.shards) / len(people)
+    return (
+        f'{round(part * TRAIN[1])} people read, {len(people)} captured, '
+        f'{size * TRAIN[1] / 1e9:.1f} GB for all of COCO'
+    )
+
+
+def _draw_shards(root: Path, folder: Path, cfg: Config, records) -> list:
+    """What a good network would leave of the training set: at the annotated
+    keypoints windows of noisy Gaussians, each of some whole error in cells."""
+    dataset = build_dataset(cfg, 'train', root / 'captured')
+    rng = np.random.default_rng(0)
+    W, H = records.codec.heatmap_size
+    inside = torch.from_numpy(rng.uniform(-0.5, 0.5, (SHARD_PEOPLE, KEYPOINTS, 2))).float()
+    maps, _ = gaussian_heatmaps(inside + torch.tensor([W // 2, H // 2]), (W, H), 3.0)
+    block = records.record(0.8 * maps + 0.02 * torch.rand(maps.shape))
+    input_size = np.array(records.codec.input_size, np.float32)
+    shards = []
+    folder.mkdir(exist_ok=True)
+    for start in range(0, len(dataset), SHARD_PEOPLE):
+        infos = [
+            dataset.get_data_info(i) for i in range(start, min(start + SHARD_PEOPLE, len(dataset)))
+        ]
+        P = len(infos)
+        boxes = np.concatenate([info['bbox'] for info in infos])
+        size = boxes[:, 2:] - boxes[:, :2]
+        height = 1.25 * np.maximum(size[:, 1], size[:, 0] * H / W)
+        scale = np.stack([height * W / H, height], -1).astype(np.float32)
+        center = (boxes[:, 2:] + boxes[:, :2]) / 2
+        truth = np.stack([info['keypoints'] for info in infos])
+        pixels = (truth[:, 0] - (center - scale / 2)[:, None]) * (input_size / scale)[:, None]
+        errors = np.rint(rng.normal(0, 0.7, (P, KEYPOINTS, 2)))
+        locs = np.rint(pixels / 4 - inside[:P].numpy() + errors).clip(0, [W - 1, H - 1])
+        arrays = dict(
+            {name: array[:P] for name, array in block.items()},
+            locs=locs.astype(np.int16),
+            scores=block['peaks'][:P],
+            id=np.array([info['id'] for info in infos]),
+            img_id=np.array([info['img_id'] for info in infos]),
+            category_id=np.ones(P, int),
+            area=np.array([info['area'] for info in infos], float),
+            input_size=np.tile(input_size, (P, 1)),
+            input_center=center,
+            input_scale=scale,
+            gt_bboxes=boxes[:, None],
+            gt_bbox_scales=scale[:, None],
+            gt_bbox_scores=np.ones((P, 1), np.float32),
+            gt_keypoints=truth,
+            gt_keypoints_visible=np.stack([info['keypoints_visible'] for info in infos]),
+            **{f'by_{name}': np.float32(4 * locs) for name in records.references},
+        )
+        shards.append(folder / f'{start:08d}.npz')
+        save_arrays(shards[-1], **arrays)
+    return shards
+
+
+def _drawn_calibration(root: Path):
+    cfg = _config('384x288', root)
+    records = build_records(cfg.model.head.decoder)
+    return cfg, records, root / 'drawn'
+
+
+def draw_windows(root: Path, part: float) -> str:
+    """Files as the forward pass of a calibration leaves them."""
+    cfg, records, folder = _drawn_calibration(root)
+    shards = _draw_shards(root, folder, cfg, records)
+    size = sum(path.stat().st_size for path in shards)
+    return f'{round(part * TRAIN[1])} people, {size / 1e9:.1f} GB'
+
+
+def search_factors(root: Path, part: float) -> str:
+    """The search of a calibration: every factor, corner, smoothing, border
+    and granularity."""
+    cfg, records, folder = _drawn_calibration(root)
+    lazy = dict(cfg.train_dataloader.dataset, lazy_init=True)
+    metainfo = DATASETS.build(lazy).metainfo
+    path = root / 'annotations/person_keypoints_train2017.json'
+    people = load_people(sorted(folder.glob('*.npz')), metainfo, str(path))
+    deltas = candidate_deltas(records.low, records.high, records.default_step)
+    calibration = learn(cfg, people, records, Setting(), deltas)
+    return f'{len(people)} people, {len(deltas)} factors: {calibration.chosen.name}'
+
+
+PARTS: Dict[str, Callable[[Path, float], str]] = dict(
+    annotations=draw_annotations,
+    evaluation=compare_decoders,
+    intervals=resample_rows,
+    capture=capture_windows,
+    windows=draw_windows,
+    search=search_factors,
+)
+
+
+class Rehearsal(NamedTuple):
+    """What one part took.
+
+    Attributes:
+        part (str): Its name.
+        size (str): What was done.
+        seconds (float): Wall time.
+        cpu (float): Seconds of its CPU time.
+        imported (float): Resident MB after the imports.
+        peak (float): Resident MB at most.
+    """
+
+    part: str
+    size: str
+    seconds: float
+    cpu: float
+    imported: float
+    peak: float
+
+
+def _resident() -> float:
+    """The most that this process had in memory until now, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e6 if sys.platform == 'darwin' else 1024)
+
+
+def _rehearse(name: str, root: Path, part: float) -> Rehearsal:
+    imported = _resident()
+    start, cpu = time.perf_counter(), time.process_time()
+    size = PARTS[name](root, part)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+    return Rehearsal(name, size, seconds, cpu, imported, _resident())
+
+
+def rehearse(name: str, root: Path, part: float) -> Rehearsal:
+    """Rehearse a part in a process of its own.
+
+    Args:
+        name (str): One of PARTS; the first makes what the others need, and
+            ``windows`` what ``search`` needs.
+        root (Path): The folder for it all.
+        part (float): Of COCO's size, in (0, 1].
+    """
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
+        return pool.apply(_rehearse, (name, root, part))
+
+
+def scale_table(rehearsals) -> str:
+    """Peak memory and time of each part, in Markdown."""
+    rows = [
+        (
+            r.part,
+            r.size,
+            f'{r.peak:.0f}',
+            f'{r.peak - r.imported:.0f}',
+            f'{r.seconds:.0f}',
+            f'{r.cpu:.0f}',
+        )
+        for r in rehearsals
+    ]
+    headers = (
+        'part',
+        'size',
+        'peak resident MB',
+        'of it after the imports',
+        'seconds',
+        'CPU seconds',
+    )
+    return tabulate(rows, headers, tablefmt='pipe', disable_numparse=True)
