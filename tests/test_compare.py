@@ -136,7 +136,7 @@ class TestCompare:
         run = heatmap_run if row.config == heatmap_run.name else simcc_run
         decoder = decoders_of(run, [row.decoder])[row.decoder]
         metrics, predictions = stock_test(run, decoder, tmp_path)
-        assert row.metrics == pytest.approx(metrics, abs=1e-12)
+        assert {key: row.metrics[key] for key in metrics} == pytest.approx(metrics, abs=1e-12)
         assert row.metrics['PCK'] > 0
         own = json.loads(Path(f'{row.trainings[0].predictions}.keypoints.json').read_text())
         assert len(own) == len(predictions) > 5
@@ -178,7 +178,17 @@ class TestCompare:
         _, rows = compared
         markdown, comma, whole = write_tables(rows, tmp_path)
         header, cells = flat_table(rows)
-        assert header[10:] == ['AP', 'AP50', 'AP75', 'AP(M)', 'AP(L)', 'AR', 'PCK']
+        assert header[10:] == [
+            'AP',
+            'AP50',
+            'AP75',
+            'AP(M)',
+            'AP(L)',
+            'AR',
+            'PCK',
+            'ECE (%)',
+            'AUROC',
+        ]
         lines = markdown.read_text().splitlines()
         assert [c.strip() for c in lines[2].split('|')[1:-1]] == cells[0]
         assert len(lines) == 2 + len(rows)

@@ -238,6 +238,7 @@ class TestReport:
             'plot.png',
             'plot.svg',
             'samples.png',
+            'scores.png',
             'disagreement.png',
         ]
         assert all(path.stat().st_size > 100 for path in report)

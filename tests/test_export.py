@@ -1,4 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import copy
 import inspect
 import json
 import re
@@ -19,6 +20,7 @@ from mmpose.apis.inference import dataset_meta_from_config
 from mmpose.registry import KEYPOINT_CODECS
 from torch import nn
 
+from mmpose_simcc.codecs.score_calibration import save_score_calibration
 from mmpose_simcc.config import set_representation
 from mmpose_simcc.workbench.toy import make_toy_coco
 
@@ -453,6 +455,58 @@ def test_simcc_output(name, kind, tmp_path):
         assert (peaks > 0).all() and (peaks <= 1).all()
     fits_rtmlib = kind == 'bgr' and name != 'heatmap1d'
     assert ('rtmlib.RTMPose(' in lines[-1]) == fits_rtmlib
+
+
+KNOTS = [[[0.0, 0.0], [0.1, 0.3 + 0.02 * k], [0.5, 0.7], [1.0, 0.9]] for k in range(17)]
+
+
+class TestCalibratedScores:
+    def build(self, name, folder, knots=KNOTS):
+        """A model as it is, and with calibrated scores."""
+        cfg = config_of(name)
+        path = str(folder / f'{knots[0][1][1]}.json')
+        codec = build_codec(cfg.model.head.decoder)
+        save_score_calibration(path, codec, 'some pictures', knots, {})
+        calibrated = copy.deepcopy(cfg)
+        calibrated.model.head.decoder.score_calibration = path
+        return (build(cfg), cfg), (build(calibrated), calibrated)
+
+    @pytest.mark.parametrize(
+        'name, output', [('dark', 'keypoints'), ('simcc_dark', 'keypoints'), ('simcc', 'simcc')]
+    )
+    def test_in_the_graph(self, name, output, tmp_path):
+        sessions, lines = [], []
+        for index, (model, cfg) in enumerate(self.build(name, tmp_path)):
+            path = tmp_path / f'{index}.onnx'
+            export_onnx(model, cfg, path, output=output, report=lines.append)
+            sessions.append(PoseSession(path))
+        size = sessions[0].input_size[::-1]
+        crops = np.random.default_rng(0).integers(0, 256, (3, *size, 3), np.uint8)
+        (keypoints, scores), (ours, our_scores) = (s.predict_crops(crops) for s in sessions)
+        np.testing.assert_array_equal(ours, keypoints)
+        expected = [np.interp(scores[:, k], *np.transpose(KNOTS[k])) for k in range(17)]
+        np.testing.assert_allclose(our_scores, np.transpose(expected), atol=1e-5)
+        assert np.abs(our_scores - scores).max() > 0.01
+        assert ['calibrated scores' in line for line in lines if 'onnxruntime and' in line] == [
+            False,
+            True,
+        ]
+        assert sessions[1].metadata['scores_calibrated_on'] == 'some pictures'
+
+    def test_other_scores_are_noticed(self, tmp_path):
+        _, (model, cfg) = self.build('dark', tmp_path)
+        path = tmp_path / 'a.onnx'
+        export_onnx(model, cfg, path)
+        other = [[[0.0, 0.05], [0.1, 0.35], [1.0, 0.95]]] * 17
+        _, (model, _) = self.build('dark', tmp_path, other)
+        with pytest.raises(ExportError, match='disagree.*of calibrated scores'):
+            compare_with_pytorch(PoseSession(path), model, DeployModel(model))
+
+    def test_logits_have_no_simcc_output(self, tmp_path):
+        _, (model, _) = self.build('simcc_logit', tmp_path)
+        with pytest.raises(ValueError, match="`output` must be 'keypoints' for calibrated"):
+            DeployModel(model)
+        DeployModel(model, output='keypoints')
 
 
 class TestChecks:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..functional.arrays import Array, as_float
 from ..utils.checks import invalid
+from .score_calibration import ScoreCalibration, load_score_calibration
 
 # Of a label, in cells or bins. Far below, float32 has no number for its
 # variance; far above, it is flat on any map.
@@ -41,6 +42,27 @@ class TensorCodec(BaseKeypointCodec):
     and by torch on another device, from which only coordinates and scores
     are copied to the host.
     """
+
+    score_calibration: Optional[ScoreCalibration] = None
+
+    def _load_score_calibration(self, path: Optional[str]) -> None:
+        """The end of a subclass's ``__init__``: the file is of one decoder, arguments and all."""
+        if path is not None:
+            self.score_calibration = load_score_calibration(path, self)
+
+    def calibrate_scores(self, scores: Array) -> Array:
+        """What a score is calibrated to; itself without ``score_calibration``.
+
+        Args:
+            scores (Array): Shape (B, K).
+
+        Returns:
+            Array: Shape (B, K).
+
+        Raises:
+            ValueError: The calibration is for another number of keypoints.
+        """
+        return scores if self.score_calibration is None else self.score_calibration(scores)
 
     @abstractmethod
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:

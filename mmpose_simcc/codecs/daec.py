@@ -78,6 +78,10 @@ class DAECCodec(BaseHeatmapCodec):
             cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
             ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
             whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
+        score_calibration (str, optional): Path of a JSON file by
+            ``tools/calibrate_scores.py``, which applies to this decoder:
+            scores become the expected similarity to the truth. Keypoints
+            stay. Defaults to None, the scores as they are.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -95,6 +99,7 @@ class DAECCodec(BaseHeatmapCodec):
         smooth: bool = False,
         border: str = 'clip',
         use_udp: bool = False,
+        score_calibration: Optional[str] = None,
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
         self.corner = check_choice('corner', corner, ('br', 'ur', 'bl', 'ul'))
@@ -105,6 +110,7 @@ class DAECCodec(BaseHeatmapCodec):
         elif isinstance(delta, str) and delta.endswith('.json'):
             delta = self._load_delta(delta)
         self.delta = parse_delta(delta)
+        self._load_score_calibration(score_calibration)
 
     def _load_delta(self, path: str):
         settings = dict(

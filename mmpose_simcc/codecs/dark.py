@@ -27,6 +27,10 @@ class DARKCodec(BaseHeatmapCodec):
             cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
             ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
             whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
+        score_calibration (str, optional): Path of a JSON file by
+            ``tools/calibrate_scores.py``, which applies to this decoder:
+            scores become the expected similarity to the truth. Keypoints
+            stay. Defaults to None, the scores as they are.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -40,8 +44,10 @@ class DARKCodec(BaseHeatmapCodec):
         unbiased: bool = True,
         blur_kernel_size: Optional[int] = None,
         use_udp: bool = False,
+        score_calibration: Optional[str] = None,
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
+        self._load_score_calibration(score_calibration)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         return refine_dark(heatmaps, locs, self.blur_kernel_size)

@@ -105,8 +105,9 @@ class BaseHeatmapCodec(TensorCodec):
         Returns:
             tuple:
             - keypoints (Array): Input-image pixels, shape (B, K, 2).
-            - scores (Array): The maxima, shape (B, K). 0 where a map has no
-              positive finite maximum; its keypoint is the argmax then.
+            - scores (Array): The maxima, or what they are calibrated to, shape
+              (B, K). A map without a positive finite maximum has the score
+              0, and its keypoint is the argmax.
 
         Raises:
             ValueError: The maps have another size or are not floating point.
@@ -117,7 +118,8 @@ class BaseHeatmapCodec(TensorCodec):
         usable = (scores > 0) & xp.isfinite(scores)
         cells = self._refine(heatmaps, locs)
         cells = xp.where(usable[..., None], cells, as_array(locs, like=heatmaps))
-        return F.cells_to_pixels(cells, self.decoded_scale_factor), xp.where(usable, scores, 0.0)
+        keypoints = F.cells_to_pixels(cells, self.decoded_scale_factor)
+        return keypoints, self.calibrate_scores(xp.where(usable, scores, 0.0))
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         """From the integer argmax (x, y) to sub-cell coordinates."""
@@ -145,6 +147,10 @@ class HeatmapCodec(BaseHeatmapCodec):
             cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
             ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
             whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
+        score_calibration (str, optional): Path of a JSON file by
+            ``tools/calibrate_scores.py``, which applies to this decoder:
+            scores become the expected similarity to the truth. Keypoints
+            stay. Defaults to None, the scores as they are.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -159,6 +165,7 @@ class HeatmapCodec(BaseHeatmapCodec):
         blur_kernel_size: Optional[int] = None,
         refine: str = 'quarter',
         use_udp: bool = False,
+        score_calibration: Optional[str] = None,
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
         self.refine = check_choice('refine', refine, ('none', 'quarter', 'second_max'))
@@ -166,6 +173,7 @@ class HeatmapCodec(BaseHeatmapCodec):
             raise invalid(
                 'heatmap_size', heatmap_size, "at least two cells for refine='second_max'"
             )
+        self._load_score_calibration(score_calibration)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         if self.refine == 'quarter':

@@ -91,6 +91,10 @@ class SimCCCodec(TensorCodec):
             without ``normalize``.
         label_beta (float): What it multiplies them by before that.
             Defaults to 10.
+        score_calibration (str, optional): Path of a JSON file by
+            ``tools/calibrate_scores.py``, which applies to this decoder:
+            scores become the expected similarity to the truth. Keypoints
+            stay. Defaults to None, the scores as they are.
         **stock: Arguments of stock's ``SimCCLabel`` that have another name
             here, with the values that change nothing: so the decoder of a
             stock config is changed by its ``type``.
@@ -121,6 +125,7 @@ class SimCCCodec(TensorCodec):
         beta: float = 1.0,
         label_softmax: Optional[bool] = None,
         label_beta: float = 10.0,
+        score_calibration: Optional[str] = None,
         **stock,
     ) -> None:
         super().__init__()
@@ -175,6 +180,7 @@ class SimCCCodec(TensorCodec):
         self.perfect_mass = tuple(
             float(F.peak_mass(p, p.argmax(-1), self.peak_radius)) for p in perfect
         )
+        self._load_score_calibration(score_calibration)
 
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
         """Labels of a batch by their names, on its device.
@@ -292,7 +298,7 @@ class SimCCCodec(TensorCodec):
             _, scores = F.vector_argmax(logits)
         scores = xp.minimum(scores[..., 0], scores[..., 1])
         keypoints = F.bins_to_pixels(bins, self.simcc_split_ratio)
-        return keypoints, xp.where(xp.isfinite(scores), scores, 0.0)
+        return keypoints, self.calibrate_scores(xp.where(xp.isfinite(scores), scores, 0.0))
 
     def _both_axes(self, simcc_x: Array, simcc_y: Array) -> Array:
         """The vectors of both axes in one array (B, K, 2, L), so that each step of decoding is

@@ -36,7 +36,7 @@ from .labels import (
     udp_heatmaps,
 )
 from .losses import kl_divergence, kl_divergence_equal
-from .scores import peak_mass, simcc_score
+from .scores import map_scores, peak_mass, simcc_score
 
 __all__ = [
     'average_flip_simcc',
@@ -55,6 +55,7 @@ __all__ = [
     'heatmap_argmax',
     'kl_divergence',
     'kl_divergence_equal',
+    'map_scores',
     'nearest_cells',
     'peak_mass',
     'pixels_to_bins',

@@ -61,3 +61,31 @@ def simcc_score(
     # not above a flat vector's peak but by rounding
     flat = around[..., radius] * num_bins <= 1 + 1e-6
     return namespace(score).where(flat, 0.0, score)
+
+
+def map_scores(scores: Array, knots: Array, values: Array) -> Array:
+    r"""A piecewise linear map of scores, one for each keypoint.
+
+    .. math:: f(s) = v_0 + \sum_m (v_{m+1} - v_m)
+              \min\left(1, \max\left(0, \frac{s - x_m}{x_{m+1} - x_m}\right)\right)
+
+    It is constant outside of its knots, and where the values do not fall no score overtakes
+    another of the same keypoint.
+
+    Args:
+        scores (Array): s, shape (..., K).
+        knots (Array): x, rising, shape (K, M).
+        values (Array): v, shape (K, M).
+
+    Returns:
+        Array: Shape (..., K).
+
+    Example:
+        >>> knots, values = np.array([[0.0, 0.2, 0.6]]), np.array([[0.0, 0.5, 0.9]])
+        >>> map_scores(np.array([[0.1], [0.4], [1.3]]), knots, values).round(6)
+        array([[0.25],
+               [0.7 ],
+               [0.9 ]])
+    """
+    part = (scores[..., None] - knots[:, :-1]) / (knots[:, 1:] - knots[:, :-1])
+    return values[:, 0] + (part.clip(0, 1) * (values[:, 1:] - values[:, :-1])).sum(-1)

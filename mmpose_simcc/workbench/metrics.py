@@ -3,6 +3,7 @@
 
 from typing import List, Optional, TypeVar
 
+import numpy as np
 from mmengine.evaluator import BaseMetric
 from mmpose.evaluation.metrics import (
     AUC,
@@ -17,9 +18,11 @@ from mmpose.evaluation.metrics import (
 
 Number = TypeVar('Number')
 
-LOWER_IS_BETTER = ('EPE', 'NME')
+LOWER_IS_BETTER = ('EPE', 'NME', 'ECE')
 # those whose tables name the unit; the others are parts of one
-UNITS = dict(EPE='px', NME='%')
+UNITS = dict(EPE='px', NME='%', ECE='%')
+# of scores, not of keypoints
+RELIABILITY = ('ECE', 'AUROC')
 # PCK by what it is normalised by
 PCK_NAMES = dict(bbox='PCK', head='PCKh', torso='tPCK')
 MPII_PARTS = ('Head', 'Shoulder', 'Elbow', 'Wrist', 'Hip', 'Knee', 'Ankle')
@@ -48,6 +51,24 @@ def title(key: str) -> str:
     """A metric's short name, with its unit if it is an error."""
     name = short_name(key)
     return f'{name} ({UNITS[name]})' if name in UNITS else name
+
+
+def keypoint_oks(offsets: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
+    r"""COCO's similarity of a keypoint, :math:`\exp(-d^2 / (2 s^2 k^2))` with k twice the data
+    set's sigma.
+
+    Args:
+        offsets (np.ndarray): From the truth, in pixels, shape (..., K, 2).
+        areas (np.ndarray): s^2 of each person, shape (...).
+        sigmas (np.ndarray): Shape (K,).
+
+    Returns:
+        np.ndarray: In [0, 1], with the dtype of the offsets, shape (..., K).
+    """
+    scale = 2 * np.asarray(areas)[..., None] * (2 * np.asarray(sigmas)) ** 2 + np.spacing(1)
+    similarity = offsets[..., 0] ** 2 + offsets[..., 1] ** 2
+    similarity /= -scale.astype(similarity.dtype)  # in place: calibration has many
+    return np.exp(similarity, out=similarity)
 
 
 def value_names(metric: BaseMetric) -> Optional[List[str]]:

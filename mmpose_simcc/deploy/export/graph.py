@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ...codecs import SimCCCodec, equivalent_codec
 from ...functional import peak_mass
 from ...models import Heatmap1DHead
-from ...utils.checks import check_choice
+from ...utils.checks import check_choice, invalid
 from ...utils.inference import pose_head
 from ..client import RTMLIB_MEAN, RTMLIB_STD
 
@@ -154,6 +154,15 @@ class Decode(nn.Module):
             output or ('simcc' if self.is_simcc else 'keypoints'),
             tuple(OUTPUTS)[0 if self.is_simcc else 1 :],
         )
+        self.is_calibrated = self.codec.score_calibration is not None
+        if (
+            self.output == 'simcc'
+            and self.is_calibrated
+            and not (self.is_logits and self.codec.score == 'softmax')
+        ):
+            raise invalid(
+                'output', self.output, "'keypoints' for calibrated scores that are not of softmax"
+            )
 
     def forward(self, *responses: Tensor) -> Tuple[Tensor, Tensor]:
         """Outputs as named in ``OUTPUTS``, in input-image pixels."""
@@ -162,10 +171,18 @@ class Decode(nn.Module):
         if not self.is_logits:
             return tuple(relative_heights(heights) for heights in responses)
         codec = self.codec
-        return tuple(
+        vectors = tuple(
             relative_probabilities(logits * codec.beta, codec.peak_radius, mass)
             for logits, mass in zip(responses, codec.perfect_mass)
         )
+        return tuple(map(self._calibrated, vectors)) if self.is_calibrated else vectors
+
+    def _calibrated(self, vectors: Tensor) -> Tensor:
+        """With the calibrated score as maximum. The map of scores rises, so that the smaller of
+        both axes is what the smaller score is calibrated to."""
+        score = vectors.amax(dim=-1)
+        calibrated = self.codec.calibrate_scores(score).clamp(min=1e-6)  # 0 has no argmax
+        return vectors * (calibrated / score).unsqueeze(-1)
 
 
 class Network(nn.Module):

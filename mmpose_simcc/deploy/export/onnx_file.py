@@ -77,6 +77,9 @@ def describe(cfg: Config, model: DeployModel) -> Dict[str, Any]:
     )
     if model.decode.is_simcc:
         description['simcc_split_ratio'] = model.decode.codec.simcc_split_ratio
+    if model.decode.is_calibrated:
+        calibration = model.decode.codec.score_calibration
+        description['scores_calibrated_on'] = calibration.about['calibrated_on']
     return description
 
 

@@ -2,7 +2,7 @@
 """Compares an exported model with the model in PyTorch."""
 
 from dataclasses import dataclass
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ from .graph import DeployModel
 
 BATCH_SIZES = (1, 3, 8)
 TOLERANCE = 0.05  # pixels
+SCORE_TOLERANCE = 0.01  # of calibrated scores, which lie in [0, 1]
 # Perturbation that PyTorch's own answer must stand, relative to the largest
 # response: more than float32 rounding, less than what matters.
 NOISE = 1e-5
@@ -37,14 +38,19 @@ class Agreement:
         unstable (int): Keypoints left out, since rounding alone moves them in
             PyTorch: two maxima are equal, or a refinement divides by nearly
             nothing.
+        max_score_diff (float, optional): Largest difference of a calibrated
+            score.
     """
 
     max_diff: float
     compared: int
     unstable: int
+    max_score_diff: Optional[float] = None
 
     def __str__(self) -> str:
         text = f'largest difference {self.max_diff:.2g} px over {self.compared} keypoints'
+        if self.max_score_diff is not None:
+            text += f', of calibrated scores {self.max_score_diff:.2g}'
         if self.unstable:
             text += f' ({self.unstable} more left out: rounding moves them in PyTorch itself)'
         return text
@@ -134,11 +140,12 @@ def compare_with_pytorch(
         Agreement: The largest difference.
 
     Raises:
-        ExportError: It is above 0.05 px, a score is not finite, or no
-            keypoint can be compared.
+        ExportError: It is above 0.05 px, or 0.01 of a calibrated score, a
+            score is not finite, or no keypoint can be compared.
     """
     reference = Reference(model, deployed)
-    differences, unstable = [], 0
+    is_calibrated = reference.codec.score_calibration is not None
+    differences, score_differences, unstable = [], [], 0
     for seed, batch_size in enumerate(batch_sizes):
         crops = made_up_crops(batch_size, session.input_size, seed)
         responses = reference.responses(crops)
@@ -158,12 +165,17 @@ def compare_with_pytorch(
         stable = reference.is_stable(responses, expected)
         unstable += int((~stable).sum())
         differences.append(np.abs(keypoints - expected)[stable])
+        if is_calibrated:
+            _, calibrated = reference.codec.decode_tensors(*responses)
+            score_differences.append(np.abs(scores - calibrated.numpy())[stable])
     differences = np.concatenate(differences)
     if not len(differences):
         raise ExportError(
             'nothing can be compared with PyTorch: no output of this model has a clear maximum'
         )
     agreement = Agreement(float(differences.max()), len(differences), unstable)
-    if not agreement.max_diff <= TOLERANCE:
+    if is_calibrated:
+        agreement.max_score_diff = float(np.concatenate(score_differences).max())
+    if not (agreement.max_diff <= TOLERANCE and (agreement.max_score_diff or 0) <= SCORE_TOLERANCE):
         raise ExportError(f'onnxruntime and PyTorch disagree: {agreement}')
     return agreement

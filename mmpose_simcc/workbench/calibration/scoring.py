@@ -13,6 +13,7 @@ from mmpose.registry import METRICS
 
 from ...utils.checks import invalid
 from ...utils.console import quiet
+from ..metrics import keypoint_oks
 from .capture import People, Rows, read_annotations
 
 # of data without COCO's constants, such as faces: COCO's for eyes
@@ -44,12 +45,7 @@ def keypoint_similarity(people: People, keypoints: np.ndarray, rows: Rows) -> np
     sigmas = people.metainfo.get('sigmas')
     if sigmas is None or len(sigmas) == 0:
         sigmas = np.full(K, DEFAULT_SIGMA)
-    variance = (2 * np.asarray(sigmas)) ** 2
-    scale = np.float32(2 * arrays['area'][rows, None] * variance + np.spacing(1))
-    offset = keypoints - truth
-    similarity = offset[..., 0] ** 2 + offset[..., 1] ** 2
-    similarity /= -scale.reshape(P, *between, K)
-    np.exp(similarity, out=similarity)
+    similarity = keypoint_oks(keypoints - truth, arrays['area'][rows].reshape(P, *between), sigmas)
     return similarity * people.visible_of(rows).reshape(P, *between, K)
 
 

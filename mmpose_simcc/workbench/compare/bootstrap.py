@@ -21,7 +21,8 @@ from xtcocotools.cocoeval import COCOeval
 
 from ...utils.console import quiet
 from ...utils.files import whole_file
-from ..metrics import short_name
+from ..metrics import RELIABILITY, short_name
+from ..reliability import BINS, Ranking, bin_sums, equal_mass_bins
 from .evaluation import build_metrics, distance_names, result_key
 from .runs import Run
 from .tables import Row, Training
@@ -219,7 +220,8 @@ def bootstrap(row: Row, run: Run, key: str) -> Optional[np.ndarray]:
         row (Row): The row.
         run (Run): Its run.
         key (str): MMPose's name of the value: ``'coco/AP'``, ``'PCK'``,
-            ``'PCKh'``, ``'PCK@0.1'``, ``'NME'``, ``'EPE'``.
+            ``'PCKh'``, ``'PCK@0.1'``, ``'NME'``, ``'EPE'``, ``'ECE'``,
+            ``'AUROC'``.
 
     Returns:
         np.ndarray: Shape (trainings, REPEATS), in the metric's own unit; None
@@ -231,10 +233,13 @@ def bootstrap(row: Row, run: Run, key: str) -> Optional[np.ndarray]:
     for training in row.trainings:
         path = Path(f'{training.predictions}.{key.replace("/", "-")}.npy')
         if not path.is_file():
-            metric = metric or find_source(run, key)
+            if key not in RELIABILITY:
+                metric = metric or find_source(run, key)
+                if metric is None:
+                    return None
             if metric is None:
-                return None
-            if isinstance(metric, CocoMetric):
+                values = _bootstrap_reliability(training, key)
+            elif isinstance(metric, CocoMetric):
                 with quiet():
                     values = _bootstrap_ap(training, run, metric)
             else:
@@ -360,6 +365,24 @@ def _bootstrap_distances(training: Training, metric: BaseMetric, key: str) -> np
     if isinstance(metric, MpiiPCKAccuracy):
         return 100 * weighted_pck(hits, labelled, weights, pooled=True)
     return weighted_pck(hits, labelled, weights, pooled=False)
+
+
+def _bootstrap_reliability(training: Training, key: str) -> np.ndarray:
+    """ECE over the bins of all images, or AUROC."""
+    with np.load(f'{training.predictions}.npz') as stored:
+        known = ~np.isnan(stored['similarity'])
+        scores, similarity = (
+            stored[name][known].astype(float) for name in ('scores', 'similarity')
+        )
+        images, index = np.unique(stored['img_ids'], return_inverse=True)
+    index = index[known.nonzero()[0]]  # the image of each keypoint
+    weights = resample(len(images))
+    if key == 'AUROC':
+        ranking = Ranking.of(scores, similarity)
+        return np.array([ranking.auroc(w[index]) for w in weights])
+    cells = index * BINS + equal_mass_bins(scores)
+    counts, gaps = bin_sums(cells, len(images) * BINS, scores - similarity).reshape(2, -1, BINS)
+    return np.abs(weights @ gaps).sum(1) / (weights @ counts).sum(1)
 
 
 def _sum_by_image(index: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -184,7 +184,7 @@ def _collect(
 
 def _read_training(prefix: Path) -> Training:
     result = json.loads(result_file(prefix).read_text())
-    return Training(result['checkpoint'], str(prefix), result['metrics'])
+    return Training(result['checkpoint'], str(prefix), result['metrics'], result['calibrated_on'])
 
 
 def _times(

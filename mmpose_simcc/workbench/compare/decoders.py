@@ -47,6 +47,8 @@ OUTPUT_ARGUMENTS = (
     'label_beta',
 )
 
+CALIBRATION = 'score_calibration'
+
 Decoder = Union[str, dict]
 
 
@@ -66,9 +68,10 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
             default ``stock``, all decoders of a heatmap and argmax for SimCC.
 
     Returns:
-        dict: Names and codec configs. Outputs that no codec of this package
-        reads (regression, Megvii's heatmaps, UDP's offset maps) have
-        ``stock`` alone.
+        dict: Names and codec configs. One with ``score_calibration`` comes
+        twice: without it, and as ``'NAME, calibrated'``. Outputs that no
+        codec of this package reads (regression, Megvii's heatmaps, UDP's
+        offset maps) have ``stock`` alone.
 
     Raises:
         CompareError: A name is unknown, or an argument is out of its range.
@@ -98,6 +101,7 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
                 chosen[name] = _complete(run, codec, change)
     if not chosen:
         raise CompareError(f'{run.name}: none of the decoders fits {run.head.decoder.type}')
+    chosen = _with_raw_scores(chosen)
     for name, config in chosen.items():
         try:
             KEYPOINT_CODECS.build(config)
@@ -106,12 +110,33 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
     return chosen
 
 
+def calibrated_on(decoder: dict) -> Optional[str]:
+    """The pictures on which a codec's scores were calibrated; None: they are as they are."""
+    calibration = getattr(KEYPOINT_CODECS.build(decoder), CALIBRATION, None)
+    return calibration and calibration.about['calibrated_on']
+
+
+def _with_raw_scores(chosen: Dict[str, dict]) -> Dict[str, dict]:
+    """Beside every decoder with calibrated scores the one with scores as they are."""
+    found = {}
+    for name, config in chosen.items():
+        found[name] = {key: value for key, value in config.items() if key != CALIBRATION}
+        if config.get(CALIBRATION) is not None:
+            found[f'{name}, calibrated'] = config
+    return found
+
+
 def _complete(run: Run, codec, change: dict) -> dict:
     """A decoder with the geometry of the run's own; one of the same type
-    keeps every argument that it does not change."""
+    keeps every argument that it does not change, and calibrated scores where
+    it changes nothing."""
     own = dict(run.head.decoder)
     own.pop('_scope_', None)
+    parameters = inspect.signature(KEYPOINT_CODECS.get(change['type'])).parameters
     if change['type'] != own['type']:
-        names = inspect.signature(KEYPOINT_CODECS.get(change['type'])).parameters
-        own = {name: getattr(codec, name) for name in OUTPUT_ARGUMENTS if name in names}
+        own = {name: getattr(codec, name) for name in OUTPUT_ARGUMENTS if name in parameters}
+    else:
+        defaults = {name: parameter.default for name, parameter in parameters.items()}
+        if {**defaults, **own, **change} != {**defaults, **own}:
+            own.pop(CALIBRATION, None)
     return {**own, **change}

@@ -6,7 +6,7 @@ import json
 import pickle
 import tempfile
 from pathlib import Path
-from typing import BinaryIO, Dict, List, Optional, Sequence, Tuple
+from typing import BinaryIO, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -15,18 +15,21 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmpose.evaluation.metrics import EPE, NME, MpiiPCKAccuracy, PCKAccuracy
+from mmpose.evaluation.metrics import EPE, NME, CocoMetric, MpiiPCKAccuracy, PCKAccuracy
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS
 
 from ...utils.console import quiet, track
 from ...utils.files import save_arrays, whole_file
 from ...utils.inference import build_model, describe, load_weights, network_outputs, pose_head
-from ..metrics import PCK_NAMES
+from ..metrics import PCK_NAMES, RELIABILITY, keypoint_oks
+from ..reliability import reliability
+from .decoders import calibrated_on
 from .errors import CompareError
 from .runs import Run
 
-RESULTS = 2  # raise when a row's files hold something else
+RESULTS = 3  # raise when a row's files hold something else
+NME_THRESHOLD = 0.1  # of the norm: a failure, as of WFLW (Wu et al., 2018, Section 5.1)
 
 
 def load_model(run: Run, checkpoint: str) -> TopdownPoseEstimator:
@@ -66,12 +69,16 @@ def evaluate(
         checkpoint (str): Its weights.
         decoders (dict): Codec configs by name.
         prefixes (dict): For each name, where its files go: ``PREFIX.json``
-            has the ``metrics``, the ``decoder`` and the ``checkpoint``;
+            has the ``metrics`` (the config's, and how far scores can be trusted, see
+            :func:`~mmpose_simcc.workbench.reliability.reliability`), the
+            ``decoder``, on what its scores are ``calibrated_on``, and the
+            ``checkpoint``;
             ``PREFIX.npz`` has ``ids``, ``img_ids`` (N,), ``keypoints`` (N, K,
             2) in image pixels and ``scores`` (N, K) in the order of the data
             set, and for each value of PCK, NME and EPE, by its name,
-            ``distances/NAME`` (N, K), normalised; a COCO metric adds
-            ``PREFIX.keypoints.json`` in COCO's format.
+            ``distances/NAME`` (N, K), normalised; where there is a truth to
+            compare with, ``similarity`` (N, K), see :class:`.Similarity`; a
+            COCO metric adds ``PREFIX.keypoints.json`` in COCO's format.
 
     Raises:
         CompareError: The checkpoint does not fit.
@@ -89,9 +96,14 @@ def evaluate(
                 metrics = evaluator.evaluate(size)
             if is_main_process():
                 result = dict(
-                    metrics={key: float(value) for key, value in metrics.items()},
+                    # those of the scores last
+                    metrics={
+                        key: float(metrics[key])
+                        for key in sorted(metrics, key=RELIABILITY.__contains__)
+                    },
                     decoder=decoder,
                     checkpoint=checkpoint,
+                    calibrated_on=calibrated_on(decoder),
                 )
                 with whole_file(result_file(prefixes[name])) as unfinished:
                     unfinished.write_text(json.dumps(result, default=list))
@@ -216,8 +228,68 @@ def _sample_distances(metric: BaseMetric, sample: dict, divisor: str) -> np.ndar
         return np.where(counts, np.linalg.norm(offset / size, axis=-1), np.nan)
 
 
+class Similarity(NamedTuple):
+    """What a keypoint's score is held against, by the metric that its model is judged by.
+
+    Attributes:
+        metric (BaseMetric): The metric.
+        key (str): ``'OKS'``, or MMPose's name of a value whose normalised distance counts.
+        threshold (float, optional): Distance below which a keypoint is right.
+    """
+
+    metric: BaseMetric
+    key: str
+    threshold: Optional[float] = None
+
+    def __str__(self) -> str:
+        return self.key if self.is_oks else f'{self.key} distance < {self.threshold:g}'
+
+    @property
+    def is_oks(self) -> bool:
+        return self.threshold is None
+
+    def of(self, sample: dict, distances: Dict[str, np.ndarray]) -> np.ndarray:
+        """Of one person, shape (K,); NaN where there is no truth."""
+        if self.is_oks:
+            return _sample_oks(self.metric, sample)
+        distance = distances[f'distances/{self.key}']
+        return np.where(np.isnan(distance), np.nan, distance < self.threshold)
+
+
+def find_similarity(metrics: List[BaseMetric]) -> Optional[Similarity]:
+    """By the first metric that has one: OKS with the data set's sigmas for COCO's, P(distance <
+    t) for PCK (with its own t) and NME (t = 0.1)."""
+    for metric in metrics:
+        if isinstance(metric, CocoMetric):
+            return Similarity(metric, 'OKS')
+        for name in distance_names(metric):
+            threshold = getattr(metric, 'thr', NME_THRESHOLD if name == 'NME' else None)
+            if threshold is not None:
+                return Similarity(metric, result_key(metric, name), threshold)
+    return None
+
+
+def _sample_oks(metric: CocoMetric, sample: dict) -> np.ndarray:
+    """Of one person, shape (K,); NaN without a truth, as people have none whom a detector
+    found."""
+    truth, predicted = sample['gt_instances'], sample['pred_instances']['keypoints'][0]
+    annotation = sample.get('raw_ann_info')
+    if annotation is None:
+        return np.full(len(predicted), np.nan)
+    x1, y1, x2, y2 = truth['bboxes'][0]
+    area = 0.53 * (x2 - x1) * (y2 - y1)  # CocoMetric's without segments
+    if metric.use_area:
+        area = annotation.get('area', area)
+    oks = keypoint_oks(
+        np.float64(predicted - truth['keypoints'][0]), area, metric.dataset_meta['sigmas']
+    )
+    visible = truth['keypoints_visible'][0].reshape(len(oks), -1)[:, 0] > 0
+    return np.where(visible, oks, np.nan)
+
+
 class _Predictions(BaseMetric):
-    """Writes predictions, and the distances that other metrics count.
+    """Writes predictions, and the distances that other metrics count; says
+    how far scores can be trusted.
 
     Args:
         path (str): The file, see :func:`evaluate`.
@@ -233,6 +305,7 @@ class _Predictions(BaseMetric):
             for metric in metrics
             for name, divisor in distance_names(metric).items()
         }
+        self._similarity = find_similarity(metrics)
 
     def process(self, data_batch, data_samples: Sequence[dict]) -> None:
         size = len(data_samples)
@@ -242,18 +315,18 @@ class _Predictions(BaseMetric):
         }
         for i, sample in enumerate(data_samples):
             instances = sample['pred_instances']
-            self.results.append(
-                dict(
-                    ids=sample['id'],
-                    img_ids=sample['img_id'],
-                    keypoints=np.float32(instances['keypoints'][0]),
-                    scores=np.float32(instances['keypoint_scores'][0]),
-                    **{key: np.float32(values[i]) for key, values in distances.items()},
-                )
+            result = dict(
+                ids=sample['id'],
+                img_ids=sample['img_id'],
+                keypoints=np.float32(instances['keypoints'][0]),
+                scores=np.float32(instances['keypoint_scores'][0]),
+                **{key: np.float32(values[i]) for key, values in distances.items()},
             )
+            if self._similarity:
+                result['similarity'] = np.float32(self._similarity.of(sample, result))
+            self.results.append(result)
 
     def compute_metrics(self, results: List[dict]) -> dict:
-        save_arrays(
-            self.path, **{key: np.array([result[key] for result in results]) for key in results[0]}
-        )
-        return {}
+        arrays = {key: np.array([result[key] for result in results]) for key in results[0]}
+        save_arrays(self.path, **arrays)
+        return reliability(arrays['scores'], arrays['similarity']) if self._similarity else {}

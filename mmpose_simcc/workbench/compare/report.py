@@ -19,7 +19,7 @@ from jinja2 import Environment, FileSystemLoader
 from ...utils.console import track
 from ...utils.files import whole_file
 from ...version import __version__
-from ..metrics import goodness, lower_is_better, title
+from ..metrics import RELIABILITY, goodness, lower_is_better, title
 from .bootstrap import (
     REPEATS,
     adjust,
@@ -30,10 +30,11 @@ from .bootstrap import (
     p_value,
     resampled_names,
 )
-from .evaluation import build_metrics
+from .evaluation import build_metrics, find_similarity
 from .pictures import plot_disagreement, plot_samples
 from .plots import plot_study
 from .runs import Run, check_data
+from .score_plots import plot_scores
 from .study import Study, check_metric_names
 from .tables import (
     Row,
@@ -260,6 +261,8 @@ def remarks(study: Study, runs: Sequence[Run]) -> List[str]:
     for run in runs:
         metrics = build_metrics(run)
         names = [name for metric in metrics for name in resampled_names(metric)]
+        if find_similarity(metrics):
+            names += RELIABILITY
         if not names or (study.value or names[0]) not in names:
             kinds = ', '.join(type(metric).__name__ for metric in metrics)
             lines.append(f'{run.name}: {study.value or kinds} has no intervals and no verdicts')
@@ -275,8 +278,8 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
         rows (list[Row]): Its results.
         folder (Path): Gets ``index.html``, a self-contained page, and its
             parts: ``table.*`` (the model zoo's form), ``study.md`` (the
-            paper's form), ``differences.md``, ``plot.*``, ``samples.png``
-            and ``disagreement.png``.
+            paper's form), ``differences.md``, ``plot.*``, ``samples.png``,
+            ``scores.png`` and ``disagreement.png``.
 
     Returns:
         list[Path]: The files.
@@ -304,6 +307,8 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
         plot_study(study, rows, samples, folder / 'plot.svg'),
         plot_samples(rows, with_rows, key, folder / 'samples.png'),
     ]
+    if any('ECE' in row.metrics for row in rows):
+        images.append(plot_scores(rows, by_name, folder / 'scores.png'))
     pair = _disagreeing(study, rows, key)
     names = [_name(study, row, rows) for row in pair or ()]
     if pair:

@@ -16,7 +16,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from ...config import set_representation
 from ...utils.inference import pose_head_cfg
 from ..launcher import Launcher
-from ..metrics import value_names
+from ..metrics import RELIABILITY, value_names
 from .comparison import compare
 from .decoders import Decoder
 from .errors import CompareError
@@ -303,7 +303,9 @@ def check_metric_names(study: Study, runs: Sequence[Run]) -> None:
         CompareError: There is no such metric.
     """
     columns = study.columns if isinstance(study.columns, (list, tuple)) else []
-    wanted = [name for name in (study.value, *columns) if name and name not in COSTS]
+    wanted = [
+        name for name in (study.value, *columns) if name and name not in (*COSTS, *RELIABILITY)
+    ]
     keys = []
     for metric in [metric for run in runs if wanted for metric in build_metrics(run)]:
         names = value_names(metric)

@@ -13,7 +13,7 @@ from rich.console import Console
 from tabulate import tabulate
 
 from ...utils.files import whole_file
-from ..metrics import UNITS, goodness, lower_is_better, short_name, title
+from ..metrics import RELIABILITY, UNITS, goodness, lower_is_better, short_name, title
 from .errors import CompareError
 
 # MMPose's names of COCO's metrics and the papers'
@@ -39,11 +39,14 @@ class Training:
         checkpoint (str): The weights.
         predictions (str): Path of the predictions without suffix.
         metrics (dict): Values by MMPose's names.
+        calibrated_on (str, optional): The pictures on which the decoder's
+            scores were calibrated.
     """
 
     checkpoint: str
     predictions: str
     metrics: Dict[str, float]
+    calibrated_on: Optional[str] = None
 
 
 @dataclass
@@ -64,7 +67,8 @@ class Row:
         boxes (str): By which people are cut out.
         test_data (str): Equal for rows that are tested on the same data.
         factors (dict): What a study varies.
-        metrics (dict): Means over the trainings by MMPose's names.
+        metrics (dict): Means over the trainings by MMPose's names; what not
+            all of them have is left out.
     """
 
     config: str
@@ -86,6 +90,7 @@ class Row:
         self.metrics = {
             key: float(np.mean([training.metrics[key] for training in self.trainings]))
             for key in self.trainings[0].metrics
+            if all(key in training.metrics for training in self.trainings)
         }
 
     def spread(self, key: str) -> Optional[float]:
@@ -218,7 +223,8 @@ def find_key(name: str, keys: Iterable[str]) -> str:
 
 def unit_factor(row: Row, key: str) -> float:
     """What turns a metric into percent, as papers give it, or pixels."""
-    in_percent = 'PCK@0.1' in row.metrics  # MPII's metric
+    # MPII's metric is
+    in_percent = 'PCK@0.1' in row.metrics and key not in RELIABILITY
     return 1.0 if in_percent or short_name(key) == 'EPE' else 100.0
 
 
