@@ -68,6 +68,7 @@ setup(
         'mmpose>=1.2.0,<1.4.0',
         'numpy',
         'rich',
+        'scipy>=1.12',  # isotonic regression
         'tabulate',
         'torch>=2.1.0',
         'tqdm',

@@ -91,7 +91,7 @@ def _bars(axes: Axes, study: Study, form: dict, series: dict, colors: dict) -> N
             )
             axes.plot(np.full(len(dots), place) - 0.25, dots, **DOTS)
             axes.annotate(
-                f'{value:.3g}',
+                f'{value:#.3g}',
                 (place, max([value + reach[1], *dots])),
                 (0, 2),
                 textcoords='offset points',
