@@ -253,7 +253,7 @@ class TestReport:
     def test_page_refers_to_nothing_outside(self, report):
         page = report[0].read_text()
         sources = re.findall(r'(?:src|href)="([^"]{0,20})', page)
-        assert len(sources) == 3
+        assert len(sources) == 4
         assert all(source.startswith('data:image/') for source in sources)
         assert 'Heatmap &amp; SimCC' in page and '&lt;none&gt;' in page
 
