@@ -1,6 +1,8 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Programs in several processes, by MMEngine's launchers."""
 
+import argparse
+import os
 import shlex
 import sys
 from dataclasses import dataclass
@@ -11,6 +13,8 @@ import torch
 from mmengine.device import get_device
 from mmengine.dist import init_dist
 from mmengine.utils.dl_utils import set_multi_processing
+
+from ..utils.processes import end_forks_with_parent, end_with_stdin
 
 # a process may wait for hours for the one that computes a metric
 PATIENCE = timedelta(days=1)
@@ -64,6 +68,33 @@ class Launcher:
         return [sys.executable, *program]
 
 
+def begin_program(description: str, *names: str) -> argparse.Namespace:
+    """Read the arguments of a program that a :class:`Launcher` started. It and
+    its data workers end with the process that holds its standard input, where
+    this is told to.
+
+    Args:
+        description (str): What it does.
+        names (str): Its own arguments.
+
+    Returns:
+        argparse.Namespace: These and ``launcher``.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    for name in names:
+        parser.add_argument(name)
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--end-with-stdin', action='store_true')
+    # torch.distributed passes it to scripts
+    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
+    args = parser.parse_args()
+    if args.end_with_stdin:
+        end_with_stdin()
+    end_forks_with_parent()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
 def join_processes(launcher: str) -> None:
     """Let a process that a launcher started meet the others.
 
@@ -80,6 +111,7 @@ def join_processes(launcher: str) -> None:
 
 
 def leave_processes() -> None:
-    """End what :func:`join_processes` began: its threads may abort the exit."""
+    """Leave the others, whoever joined them: the threads of a process that
+    has not may abort its exit."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -5,8 +5,6 @@
 :func:`~mmpose_simcc.workbench.compare.launch.call` wrote.
 """
 
-import argparse
-import os
 import pickle
 import warnings
 from pathlib import Path
@@ -14,24 +12,13 @@ from pathlib import Path
 # MMPose and mmcv warn of what they lack for other tasks
 warnings.filterwarnings('ignore', module='mm(cv|pose)')
 
-from ...utils.processes import end_forks_with_parent, end_with_stdin  # noqa: E402
-from ..launcher import join_processes, leave_processes  # noqa: E402
+from ..launcher import begin_program, join_processes, leave_processes  # noqa: E402
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('file', type=Path)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
-    parser.add_argument('--end-with-stdin', action='store_true')
-    # torch.distributed passes it to scripts
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
-    args = parser.parse_args()
-    if args.end_with_stdin:
-        end_with_stdin()
-    end_forks_with_parent()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    args = begin_program(__doc__, 'file')
     join_processes(args.launcher)
-    function, arguments = pickle.loads(args.file.read_bytes())
+    function, arguments = pickle.loads(Path(args.file).read_bytes())
     function(*arguments)
     leave_processes()
 

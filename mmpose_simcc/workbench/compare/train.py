@@ -4,10 +4,8 @@
 ``python -m mmpose_simcc.workbench.compare.train CONFIG``
 """
 
-import argparse
 import contextlib
 import inspect
-import os
 
 import torch
 from mmengine.config import Config
@@ -15,21 +13,11 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 from mmpose.registry import OPTIMIZERS
 
-from ...utils.processes import end_forks_with_parent, end_with_stdin
+from ..launcher import begin_program, leave_processes
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
-    parser.add_argument('--end-with-stdin', action='store_true')
-    # torch.distributed passes it to scripts
-    parser.add_argument('--local-rank', '--local_rank', type=int, default=0)
-    args = parser.parse_args()
-    if args.end_with_stdin:
-        end_with_stdin()
-    end_forks_with_parent()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    args = begin_program(__doc__, 'config')
     cfg = Config.fromfile(args.config)
     cfg.launcher = args.launcher
     if get_device() == 'cpu':
@@ -37,8 +25,7 @@ def main():
         if args.launcher == 'pytorch':
             _use_gloo(cfg)
     Runner.from_cfg(cfg).train()
-    if torch.distributed.is_initialized():  # its threads may abort the exit
-        torch.distributed.destroy_process_group()
+    leave_processes()
 
 
 def _use_fused_optimizer(cfg: Config) -> None:
