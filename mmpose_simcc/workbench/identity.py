@@ -20,6 +20,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 import mmengine
 import mmpose
 import torch
+from mmengine.config import Config
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import DATASETS
 
@@ -83,6 +84,21 @@ def versions() -> Dict[str, str]:
         mmpose=mmpose.__version__,
         mmengine=mmengine.__version__,
         torch=torch.__version__.split('+')[0],
+    )
+
+
+def name_model(cfg: Config, checkpoint: str) -> Dict[str, Any]:
+    """What a file of learned values says of the model that they are of.
+
+    Args:
+        cfg (Config): Its config.
+        checkpoint (str): Its weights.
+    """
+    return dict(
+        config=Path(cfg.filename or '').name,
+        checkpoint=Path(checkpoint).name,
+        sha256=file_sha256(checkpoint),
+        flip_test=bool(cfg.model.get('test_cfg', {}).get('flip_test')),
     )
 
 

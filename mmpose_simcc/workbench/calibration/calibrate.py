@@ -16,6 +16,7 @@ from ...config import check_frames
 from ...utils.checks import check_choice, check_int, check_number, invalid
 from ...utils.files import file_sha256
 from ...utils.inference import pose_head_cfg
+from ..identity import name_model
 from ..metrics import goodness
 from .capture import People, capture, distributed_map
 from .records import Setting, build_records
@@ -211,7 +212,7 @@ class _Calibrator:
         self.parts = dict(fit=~held, held_out=held)
         self.scorers = {name: Scorer(cfg, people, members) for name, members in self.parts.items()}
         self.counts = people.visible.sum(-1)
-        self._metrics, self._similarity = {}, {}
+        self._metrics, self._similarity, self._sums = {}, {}, {}
         argmax = _Decoder('argmax', Setting())
         names = list(self.metrics('fit', [argmax])[0])
         self.metric = primary_metric(cfg, names, metric)
@@ -334,7 +335,7 @@ class _Calibrator:
 
     def curve(self, setting: Setting, deltas: np.ndarray, by_metric: bool) -> Curve:
         """A setting at every factor; the metric scores the whole ones."""
-        sums = self.similarity_sums(setting, deltas, pairs=False)
+        sums = self._sums[setting] = self.similarity_sums(setting, deltas, pairs=False)
         fit = self.parts['fit']
         similarity = sums.sum(-1) / max(self.counts[fit].sum(), 1)
         whole = deltas[is_whole(deltas)] if by_metric else deltas[:0]
@@ -353,11 +354,15 @@ class _Calibrator:
         return candidates[np.argmax(values)]
 
     def ladder(self, curve: Curve) -> List[_Decoder]:
-        """Factors fitted from coarse to fine."""
+        """Factors fitted from coarse to fine.
+
+        Args:
+            curve (Curve): By :meth:`curve`.
+        """
         setting, deltas = curve.setting, curve.deltas
         empirical = self.records.empirical(setting)
         is_heatmap = self.records.representation == 'heatmap'
-        sums = self.similarity_sums(setting, deltas, pairs=False)
+        sums = self._sums[setting]
         pair_sums = self.similarity_sums(setting, deltas, pairs=True)
 
         def best(values, factors, number):
@@ -567,12 +572,7 @@ def calibrate(
     deltas = candidate_deltas(records.low, high, step)
     calibration = learn(cfg, people, records, setting, deltas, holdout, metric)
     calibration.source = dict(
-        model=dict(
-            config=Path(cfg.filename or '').name,
-            checkpoint=Path(checkpoint).name,
-            sha256=file_sha256(checkpoint),
-            flip_test=bool(cfg.model.get('test_cfg', {}).get('flip_test')),
-        ),
+        model=name_model(cfg, checkpoint),
         data=dict(
             split=split,
             ann_file=Path(people.ann_file).name,

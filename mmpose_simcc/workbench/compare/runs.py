@@ -113,7 +113,7 @@ class Run:
     def boxes(self) -> str:
         """What people are cut out by: annotated boxes, or those of which
         file, with the detector's AP where its name has it."""
-        files = {d['bbox_file'] for d in _datasets(self.cfg, 'test') if d.get('bbox_file')}
+        files = {d['bbox_file'] for d in datasets_of(self.cfg, 'test') if d.get('bbox_file')}
         words = []
         for name in sorted(Path(file).name for file in files):
             ap = re.search(r'_AP_H_(\d+)', name)
@@ -123,7 +123,7 @@ class Run:
     @property
     def annotation_files(self) -> List[Path]:
         """Those of the test data."""
-        return [_path(d, d['ann_file']) for d in _datasets(self.cfg, 'test')]
+        return [path_of(d, d['ann_file']) for d in datasets_of(self.cfg, 'test')]
 
     @property
     def test_data(self) -> str:
@@ -164,12 +164,13 @@ def _dicts(node) -> Iterator[dict]:
         yield from _dicts(child)
 
 
-def _datasets(cfg: Config, split: str) -> List[dict]:
+def datasets_of(cfg: Config, split: str) -> List[dict]:
     """The configs of the data sets that read annotations."""
     return [d for d in _dicts(cfg[f'{split}_dataloader']) if 'ann_file' in d]
 
 
-def _path(dataset: dict, name: str) -> Path:
+def path_of(dataset: dict, name: str) -> Path:
+    """Where a file or folder that the config of a data set names lies."""
     return Path(dataset.get('data_root') or '', name)
 
 
@@ -186,7 +187,7 @@ def use_data(cfg: Config, root: str) -> None:
         dataset['data_root']
         for split in ('train', 'val', 'test')
         if cfg.get(f'{split}_dataloader')
-        for dataset in _datasets(cfg, split)
+        for dataset in datasets_of(cfg, split)
         if dataset.get('data_root')
     }
 
@@ -213,8 +214,8 @@ def use_annotated_boxes(cfg: Config) -> None:
 
 def use_split(cfg: Config) -> None:
     """Test on the training data and their annotated boxes, in place."""
-    train = _datasets(cfg, 'train')[0]
-    _test_on(cfg, _path(train, train['ann_file']))
+    train = datasets_of(cfg, 'train')[0]
+    test_on(cfg, path_of(train, train['ann_file']))
 
 
 def use_hold_out(cfg: Config, folder: Path) -> None:
@@ -228,14 +229,14 @@ def use_hold_out(cfg: Config, folder: Path) -> None:
     Raises:
         CompareError: The annotations cannot be split.
     """
-    train = _datasets(cfg, 'train')[0]
-    path = _path(train, train['ann_file'])
+    train = datasets_of(cfg, 'train')[0]
+    path = path_of(train, train['ann_file'])
     try:
         kept, held_out = hold_out(path, folder)
     except (OSError, ValueError) as error:
         raise CompareError(f'hold-out of the training data: {error}') from error
     train['ann_file'] = str(kept.resolve())
-    _test_on(cfg, held_out)
+    test_on(cfg, held_out)
 
 
 def set_schedule(cfg: Config, lr: Optional[float] = None, epochs: Optional[int] = None) -> None:
@@ -265,11 +266,11 @@ def set_schedule(cfg: Config, lr: Optional[float] = None, epochs: Optional[int] 
                 scheduler['milestones'] = [round(stretch * m) for m in scheduler['milestones']]
 
 
-def _test_on(cfg: Config, ann_file: Path) -> None:
+def test_on(cfg: Config, ann_file: Path) -> None:
     """Test on other annotations of the training images and annotated boxes."""
-    train = _datasets(cfg, 'train')[0]
-    test = _datasets(cfg, 'test')[0]
-    old, new = _path(test, test['ann_file']), ann_file.resolve()  # not below a data_root
+    train = datasets_of(cfg, 'train')[0]
+    test = datasets_of(cfg, 'test')[0]
+    old, new = path_of(test, test['ann_file']), ann_file.resolve()  # not below a data_root
     for name in ('data_root', 'data_prefix'):
         test[name] = train[name]
     test['ann_file'] = str(new)
@@ -285,7 +286,7 @@ def check_data(run: Run, split: str) -> None:
     Raises:
         CompareError: They are not; the message says how to get them.
     """
-    for dataset in _datasets(run.cfg, split):
+    for dataset in datasets_of(run.cfg, split):
         bbox_file = dataset.get('bbox_file')
         if bbox_file and not Path(bbox_file).is_file():
             raise CompareError(
@@ -294,9 +295,9 @@ def check_data(run: Run, split: str) -> None:
             )
         folders = (dataset.get('data_prefix') or {}).values()
         for name in (dataset['ann_file'], *folders):
-            if not _path(dataset, name).exists():
+            if not path_of(dataset, name).exists():
                 raise CompareError(
-                    f'{run.name}: there is no {_path(dataset, name)}: {HOW_TO_GET_DATA}'
+                    f'{run.name}: there is no {path_of(dataset, name)}: {HOW_TO_GET_DATA}'
                 )
 
 

@@ -19,13 +19,13 @@ from ...codecs.score_calibration import (
     save_score_calibration,
 )
 from ...utils.checks import check_choice
-from ...utils.files import file_sha256
 from ..calibration.search import bootstrap_gain
 from ..hold_out import hold_out
+from ..identity import name_model
 from ..reliability import bin_sums, equal_mass_bins, reliability
 from .errors import CompareError
 from .evaluation import build_metrics, evaluate, find_similarity
-from .runs import Run, _datasets, _path, _test_on, check_data, use_annotated_boxes
+from .runs import Run, check_data, datasets_of, path_of, test_on, use_annotated_boxes
 
 MAX_KNOTS = 31
 SAMPLES = 40  # keypoints to a knot
@@ -153,8 +153,8 @@ class CalibratedScores:
 
 def _pictures(dataset: dict) -> Set[Path]:
     """Those of a data set in COCO's layout."""
-    folder = _path(dataset, (dataset.get('data_prefix') or {}).get('img', ''))
-    content = json.loads(_path(dataset, dataset['ann_file']).read_text())
+    folder = path_of(dataset, (dataset.get('data_prefix') or {}).get('img', ''))
+    content = json.loads(path_of(dataset, dataset['ann_file']).read_text())
     return {(folder / image['file_name']).resolve() for image in content['images']}
 
 
@@ -165,22 +165,22 @@ def _choose_pictures(
     trains on some of them."""
     cfg = run.cfg
     check_data(run, 'train')
-    training = [copy.deepcopy(dataset) for dataset in _datasets(cfg, 'train')]
+    training = [copy.deepcopy(dataset) for dataset in datasets_of(cfg, 'train')]
     if ann_file:
-        _test_on(cfg, Path(ann_file).resolve())
+        test_on(cfg, Path(ann_file))
     elif data == 'test':
         use_annotated_boxes(cfg)
     else:
-        path = _path(training[0], training[0]['ann_file'])
+        path = path_of(training[0], training[0]['ann_file'])
         held_out = path.with_name(path.name.replace('-kept.json', '-held_out.json'))
         if held_out == path or not held_out.is_file():
             _, held_out = hold_out(path, work_dir)
-        _test_on(cfg, held_out.resolve())
+        test_on(cfg, held_out)
     check_data(run, 'test')
-    (test,) = _datasets(cfg, 'test')
+    (test,) = datasets_of(cfg, 'test')
     pictures = _pictures(test)
     seen = any(pictures & _pictures(dataset) for dataset in training)
-    return _path(test, test['ann_file']), seen
+    return path_of(test, test['ann_file']), seen
 
 
 def calibrate_scores(
@@ -246,10 +246,5 @@ def calibrate_scores(
         shared=shared,
         raw=reliability(scores, truth),
         calibrated=reliability(calibrated, truth[people]),
-        model=dict(
-            config=Path(cfg.filename or '').name,
-            checkpoint=Path(checkpoint).name,
-            sha256=file_sha256(checkpoint),
-            flip_test=bool(cfg.model.get('test_cfg', {}).get('flip_test')),
-        ),
+        model=name_model(cfg, checkpoint),
     )
