@@ -14,6 +14,23 @@ BINS = 15
 RIGHT = 0.5  # COCO's lowest OKS of a match
 
 
+def with_truth(
+    scores: np.ndarray, similarity: np.ndarray
+) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The keypoints that have a truth.
+
+    Args:
+        scores (np.ndarray): Any shape.
+        similarity (np.ndarray): The same shape; NaN where there is no truth.
+
+    Returns:
+        tuple: Their scores and similarities, float64, shape (N,); which they are, of the shape
+        of the scores.
+    """
+    known = ~np.isnan(similarity)
+    return scores[known].astype(float), similarity[known].astype(float), known
+
+
 def equal_mass_bins(scores: np.ndarray, bins: int = BINS) -> np.ndarray:
     """Bins by rising score that hold equally many keypoints.
 
@@ -101,8 +118,7 @@ def reliability(scores: np.ndarray, similarity: np.ndarray) -> Dict[str, float]:
         are off (see :meth:`Ranking.auroc`) where some are right and some are off. Empty without
         truth.
     """
-    known = ~np.isnan(similarity)
-    scores, similarity = scores[known].astype(float), similarity[known].astype(float)
+    scores, similarity, _ = with_truth(scores, similarity)
     if not len(scores):
         return {}
     found = dict(ECE=calibration_error(scores, similarity))

@@ -22,7 +22,7 @@ from xtcocotools.cocoeval import COCOeval
 from ...utils.console import quiet
 from ...utils.files import whole_file
 from ..metrics import RELIABILITY, short_name
-from ..reliability import BINS, Ranking, bin_sums, equal_mass_bins
+from ..reliability import BINS, Ranking, bin_sums, equal_mass_bins, with_truth
 from .evaluation import build_metrics, distance_names, result_key
 from .runs import Run
 from .tables import Row, Training
@@ -233,17 +233,16 @@ def bootstrap(row: Row, run: Run, key: str) -> Optional[np.ndarray]:
     for training in row.trainings:
         path = Path(f'{training.predictions}.{key.replace("/", "-")}.npy')
         if not path.is_file():
-            if key not in RELIABILITY:
+            if key in RELIABILITY:
+                values = _bootstrap_reliability(training, key)
+            else:
                 metric = metric or find_source(run, key)
                 if metric is None:
                     return None
-            if metric is None:
-                values = _bootstrap_reliability(training, key)
-            elif isinstance(metric, CocoMetric):
-                with quiet():
+                if isinstance(metric, CocoMetric):
                     values = _bootstrap_ap(training, run, metric)
-            else:
-                values = _bootstrap_distances(training, metric, key)
+                else:
+                    values = _bootstrap_distances(training, metric, key)
             with whole_file(path) as unfinished:
                 np.save(unfinished, values)
         samples.append(np.load(path))
@@ -323,7 +322,8 @@ def p_value(difference: float, samples: np.ndarray) -> float:
 
 
 def _bootstrap_ap(training: Training, run: Run, metric: CocoMetric) -> np.ndarray:
-    categories = match_predictions(training, run, metric)
+    with quiet():
+        categories = match_predictions(training, run, metric)
     return average_precision(categories, resample(len(categories[0].annotated)))
 
 
@@ -370,10 +370,7 @@ def _bootstrap_distances(training: Training, metric: BaseMetric, key: str) -> np
 def _bootstrap_reliability(training: Training, key: str) -> np.ndarray:
     """ECE over the bins of all images, or AUROC."""
     with np.load(f'{training.predictions}.npz') as stored:
-        known = ~np.isnan(stored['similarity'])
-        scores, similarity = (
-            stored[name][known].astype(float) for name in ('scores', 'similarity')
-        )
+        scores, similarity, known = with_truth(stored['scores'], stored['similarity'])
         images, index = np.unique(stored['img_ids'], return_inverse=True)
     index = index[known.nonzero()[0]]  # the image of each keypoint
     weights = resample(len(images))

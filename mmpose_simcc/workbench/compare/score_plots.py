@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..reliability import BINS, bin_sums, equal_mass_bins, kept
+from ..reliability import BINS, bin_sums, equal_mass_bins, kept, with_truth
 from .evaluation import build_metrics, find_similarity
 from .plots import COLORS, save
 from .runs import Run
@@ -76,10 +76,10 @@ def _keypoints(row: Row) -> Tuple[np.ndarray, np.ndarray]:
     parts = []
     for training in row.trainings:
         with np.load(f'{training.predictions}.npz') as stored:
-            parts.append(np.stack([stored['scores'], stored['similarity']]).reshape(2, -1))
-    scores, similarity = np.concatenate(parts, 1).astype(float)
-    known = ~np.isnan(similarity)
-    return scores[known], similarity[known]
+            scores, similarity, _ = with_truth(stored['scores'], stored['similarity'])
+            parts.append([scores, similarity])
+    scores, similarity = np.concatenate(parts, 1)
+    return scores, similarity
 
 
 def _reliability(axes: Axes, scores: np.ndarray, similarity: np.ndarray, style: dict) -> None:
