@@ -774,6 +774,7 @@ def test_terminated_comparison_ends_its_training_and_goes_on(command, tmp_path):
         list(work.glob('trainings/*/last_checkpoint')) and processes_of(work / 'trainings') > 1
     ):
         time.sleep(0.1)
+    assert process.poll() is None  # a training and its data workers are there
     process.terminate()
     process.communicate()
     assert process.returncode == 128 + signal.SIGTERM
