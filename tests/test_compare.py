@@ -830,3 +830,19 @@ def test_two_comparisons_share_a_folder(command, tmp_path):
     assert log.count('Epoch(train) [2]') == log.count('Epoch(train) [1]') == 2
     assert len(list(work.glob('results/*.npz'))) == 2
     assert not list(work.rglob('.unfinished*'))
+
+
+@pytest.mark.parametrize(
+    'config, how',
+    [
+        (HEATMAP, 'make_toy_coco.py'),
+        (
+            'mmpose::face_2d_keypoint/topdown_heatmap/300w/'
+            'td-hm_hrnetv2-w18_8xb64-60e_300w-256x256.py',
+            "MMPose's documentation",
+        ),
+    ],
+)
+def test_says_how_to_get_missing_data(config, how, tmp_path):
+    with pytest.raises(CompareError, match=how):
+        check_data(load_run(config, str(tmp_path)), 'test')

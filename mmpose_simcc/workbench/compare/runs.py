@@ -22,10 +22,14 @@ from ..hold_out import hold_out
 from ..identity import Content, digest, versions
 from .errors import CompareError
 
-HOW_TO_GET_DATA = (
+HOW_TO_GET_COCO = (
     'draw toy data with `python tools/make_toy_coco.py data/toy_coco`, or '
     'unpack COCO 2017 (https://cocodataset.org/#download) as '
-    'ROOT/{annotations,train2017,val2017} and give --data ROOT'
+    'ROOT/{annotations,train2017,val2017} and give --data ROOT (calibrate_scores.py: --data-root)'
+)
+HOW_TO_GET_OTHERS = (
+    "lay the data set out there as MMPose's documentation says (Dataset Zoo), or give the folder "
+    'where it is as --data (calibrate_scores.py: --data-root)'
 )
 
 # what decides how a network is trained, beside its data
@@ -296,9 +300,8 @@ def check_data(run: Run, split: str) -> None:
         folders = (dataset.get('data_prefix') or {}).values()
         for name in (dataset['ann_file'], *folders):
             if not path_of(dataset, name).exists():
-                raise CompareError(
-                    f'{run.name}: there is no {path_of(dataset, name)}: {HOW_TO_GET_DATA}'
-                )
+                how = HOW_TO_GET_COCO if dataset.type == 'CocoDataset' else HOW_TO_GET_OTHERS
+                raise CompareError(f'{run.name}: there is no {path_of(dataset, name)}: {how}')
 
 
 def _label_identity(codec: dict) -> dict:
