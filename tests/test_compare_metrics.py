@@ -4,6 +4,7 @@
 import copy
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -193,6 +194,16 @@ class TestErrors:
         )
         (marked,) = [line for line in text.getvalue().splitlines() if '\x1b[1;32m' in line]
         assert '2.000' in marked and 'EPE (px)' in text.getvalue()
+
+    def test_terminal_of_80_columns_has_room_for_coco(self):
+        names = ('AP', 'AP .5', 'AP .75', 'AP (M)', 'AP (L)', 'AR')
+        metrics = {f'coco/{name}': 0.5 for name in names}
+        row = replace(make_row({**metrics, 'ECE': 0.27, 'AUROC': 0.5}), decoder='daec_symmetric')
+        text = io.StringIO()
+        print_table([row], Console(file=text, width=80))
+        header, *_, line = text.getvalue().splitlines()
+        assert 'AUROC' in header and line.startswith('  daec_symmetric') and '27.000' in line
+        assert max(map(len, (header, line))) <= 80
 
     def test_full_report(self, faces, tmp_path):
         run, _ = faces

@@ -312,8 +312,8 @@ def study_table(study, rows: List[Row]) -> Tuple[List[str], List[List[str]]]:
 
 
 def print_table(rows: List[Row], console: Console, value: Optional[str] = None) -> None:
-    """Print the rows in less than 100 columns: a line for each decoder, under
-    two for its model. The best value of each metric is marked where all rows
+    """Print the rows, those of COCO in 80 columns: a line for each decoder,
+    under two for its model. The best value of each metric is marked where all rows
     have the same test data. Of several trainings the metric ``value`` (by
     default the main one) alone has room."""
     metrics = shown_metrics(rows)
@@ -329,13 +329,14 @@ def print_table(rows: List[Row], console: Console, value: Optional[str] = None) 
     names = {key: title(key) if lower_is_better(key) else name for key, name in metrics.items()}
     width = max(len(row.decoder) for row in rows) + 2
     widths = [
-        max(len(name), *(len(_metric_cell(row, key)) for row in rows)) + 2
+        max(len(name), *(len(_metric_cell(row, key)) for row in rows)) + 1
         for key, name in names.items()
     ]
     console.print(
-        f'[bold]{"decoder":{width}}{"decode ms":>12}'
+        f'[bold]{"decoder":{width}}{"decode ms":>10}'
         + ''.join(f'{name:>{size}}' for name, size in zip(names.values(), widths)),
         highlight=False,
+        soft_wrap=True,
     )
     for _, group in groupby(rows, key=lambda row: row.config):
         group = list(group)
@@ -349,9 +350,9 @@ def print_table(rows: List[Row], console: Console, value: Optional[str] = None) 
             soft_wrap=True,
         )
         for row in group:
-            line = f'  {row.decoder:{width - 2}}{_number(row.decode_ms, 3):>12}'
+            line = f'  {row.decoder:{width - 2}}{_number(row.decode_ms, 3):>10}'
             for key, size in zip(metrics, widths):
                 text = f'{_metric_cell(row, key):>{size}}'
                 is_best = key in best and row.metrics.get(key) == best[key]
                 line += f'[bold green]{text}[/]' if is_best else text
-            console.print(line, highlight=False)
+            console.print(line, highlight=False, soft_wrap=True)
