@@ -56,6 +56,9 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+DEVICES = ['cpu', pytest.param('cuda', marks=cuda)]
+
 BESIDE_TESTS = Path(__file__).resolve().parent.parent
 IN_CHECKOUT = (BESIDE_TESTS / 'mmpose_simcc').is_dir()
 # Configs and tools; out of the repository those of the installed package.

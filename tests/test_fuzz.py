@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import cuda
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -291,7 +292,7 @@ def same_results(codec, tensors, tolerance):
         assert torch.equal(tensor, copy)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+@cuda
 @fuzz
 @given(
     seed=seeds,

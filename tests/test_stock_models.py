@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import DEVICES
 from mmengine.config import Config
 from mmengine.structures import InstanceData
 from mmpose.codecs import MSRAHeatmap, RegressionLabel, SimCCLabel, UDPHeatmap
@@ -258,12 +259,13 @@ class TestEquivalentCodec:
 
 
 class TestPrecision:
+    @pytest.mark.parametrize('device', DEVICES)
     @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
     @pytest.mark.parametrize(
         'codec',
         [DARKCodec(**SIZE), DAECCodec(**SIZE, smooth=True), SimCCCodec((192, 256), refine='dark')],
     )
-    def test_autocast_moves_no_keypoint(self, codec, dtype):
+    def test_autocast_moves_no_keypoint(self, codec, dtype, device):
         keypoints = keypoints_in(20, (171, 235), 17)
         encoded = codec.encode(keypoints)
         encoded.pop('keypoint_weights')
@@ -273,7 +275,8 @@ class TestPrecision:
         ]
         if isinstance(codec, SimCCCodec):
             outputs = [o.clamp(min=1e-6).log() for o in outputs]
+        outputs = [o.to(device) for o in outputs]
         expected, _ = codec.decode_tensors(*outputs)
-        with torch.autocast('cpu', dtype=dtype):
+        with torch.autocast(device, dtype=dtype):
             actual, _ = codec.decode_tensors(*outputs)
         assert torch.equal(actual, expected)

@@ -16,6 +16,7 @@ import mmengine
 import numpy as np
 import pytest
 import torch
+from conftest import DEVICES, cuda
 from mmengine.config import Config
 from mmengine.dataset import worker_init_fn
 from mmengine.registry import init_default_scope
@@ -132,22 +133,23 @@ def largest_difference(one, other):
     return max((one[k].double() - other[k].double()).abs().max().item() for k in one)
 
 
-def environment(repo_root):
-    return dict(os.environ, PYTHONPATH=str(repo_root), OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES='')
+def environment(repo_root, **changes):
+    changes = dict(dict(OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES=''), **changes)
+    return dict(os.environ, PYTHONPATH=str(repo_root), **changes)
 
 
-def torchrun(repo_root, cwd, *program):
+def torchrun(repo_root, cwd, *program, processes=2, **changes):
     done = subprocess.run(
         [
             sys.executable,
             '-m',
             'torch.distributed.run',
             '--standalone',
-            '--nproc_per_node=2',
+            f'--nproc_per_node={processes}',
             *map(str, program),
         ],
         cwd=cwd,
-        env=environment(repo_root),
+        env=environment(repo_root, **changes),
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -532,7 +534,7 @@ class TestMixedPrecision:
         self.check(losses, model.state_dict())
 
     @pytest.mark.slow
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
+    @cuda
     def test_trains_on_cuda(self, toy_config, tmp_path):
         """In float16, by AmpOptimWrapper."""
         runner = self.few_steps(toy_config, tmp_path, type='AmpOptimWrapper', dtype='float16')
@@ -550,6 +552,36 @@ class TestMixedPrecision:
             if 'loss' in line
         ]
         self.check(losses, weights_of(tmp_path / 'epoch_12.pth'))
+
+    @pytest.mark.slow
+    @cuda
+    def test_distributed_on_cuda(self, further, learned, repo_root, tmp_path):
+        """In float16, by NCCL, to the weights of one process without it."""
+        gpus = range(min(2, torch.cuda.device_count()))
+        pipeline = further.train_dataloader.dataset.pipeline
+        further.train_dataloader.dataset.pipeline = [
+            transform for transform in pipeline if not transform.type.startswith('Random')
+        ]
+        further.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16')
+        start(further, tmp_path / 'one').train()
+        further.train_dataloader.batch_size = BATCH // len(gpus)
+        further.work_dir = str(tmp_path / 'several')
+        further.dump(tmp_path / 'config.py')
+        torchrun(
+            repo_root,
+            tmp_path,
+            '-m',
+            'mmpose_simcc.workbench.compare.train',
+            'config.py',
+            '--launcher',
+            'pytorch',
+            processes=len(gpus),
+            CUDA_VISIBLE_DEVICES=','.join(map(str, gpus)),
+        )
+        one, several = (tmp_path / name / 'epoch_3.pth' for name in ('one', 'several'))
+        moved = largest_difference(one, learned)
+        assert moved > 1e-3
+        assert largest_difference(one, several) < 0.05 * moved
 
     def check(self, losses, state):
         assert len(losses) == 12 and np.isfinite(losses).all()
@@ -581,14 +613,16 @@ class TestCompile:
     """By inductor, torch.compile's own backend, where its C++ compiler is
     done in seconds, else by aot_eager, which captures the same graphs."""
 
+    @pytest.mark.parametrize('device', DEVICES)
     @pytest.mark.parametrize('name', HEADS)
-    def test_heads(self, name):
+    def test_heads(self, name, device):
         """Outputs, losses and gradients."""
         backend = 'inductor' if name == 'tokens' else 'aot_eager'
         results = []
         for compiled in (False, True):
             head, feats = build_head(name)
-            samples = samples_for(head.decoder, 6)
+            head, feats = head.to(device), tuple(feat.to(device) for feat in feats)
+            samples = [sample.to(device) for sample in samples_for(head.decoder, 6)]
             forward, loss = head.forward, head.loss
             if compiled:
                 forward = torch.compile(forward, fullgraph=True, backend=backend)
@@ -628,7 +662,8 @@ class TestCompile:
         ],
         ids=lambda codec: '-'.join(map(str, codec.values())),
     )
-    def test_decoders(self, codec):
+    @pytest.mark.parametrize('device', DEVICES)
+    def test_decoders(self, codec, device):
         init_default_scope('mmpose')
         backend = 'inductor' if codec.get('refine') == 'quarter' else 'aot_eager'
         size = dict(input_size=(48, 64))
@@ -645,6 +680,7 @@ class TestCompile:
         maps[0][0, 0] = 0.0
         maps[0][0, 1] = float('nan')
         maps[0][0, 2, ..., 0] = 9.0  # at the border
+        maps = [m.to(device) for m in maps]
         expected = codec.decode_tensors(*maps)
         actual = torch.compile(codec.decode_tensors, backend=backend)(*maps)
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)

@@ -18,7 +18,7 @@ def parse_args():
     parser.add_argument(
         'what',
         choices=('test', 'forward', 'targets'),
-        help='test: images of the test step with stock codecs and ours; '
+        help='test: images of the test loop with stock codecs and ours; '
         'forward: SimCC without deconvolution against the heatmap; targets: '
         'labels made by data workers against labels made on the device',
     )

@@ -8,6 +8,7 @@ speed, and an operation on the few numbers of one sample costs it a third of tor
 """
 
 import math
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, Sequence, Tuple, Union
 
@@ -29,8 +30,19 @@ def as_array(values: Any, like: Array) -> Array:
         return np.asarray(values, dtype=like.dtype)
     if isinstance(values, Tensor):
         return values.to(like)
-    # does not wait for the device
-    return torch.as_tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
+    if like.device.type == 'cpu' or torch.compiler.is_compiling():
+        return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+    values = np.asarray(values)
+    return _upload(tuple(values.ravel().tolist()), values.shape, like.dtype, like.device)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept serves gradients too
+def _upload(
+    values: Tuple[float, ...], shape: Tuple[int, ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Numbers on a device, which gets the same ones once: a copy from the host waits for it."""
+    return torch.tensor(values, dtype=dtype, device=device).reshape(shape)
 
 
 def as_float(array: Array) -> Array:

@@ -16,7 +16,7 @@ from mmpose_simcc.codecs import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
 from . import published
 from .timing import OURS, Comparison
 
-BATCH = 32
+BATCHES = dict(cpu=32, cuda=64)
 KEYPOINTS = 17
 STOCK = 'stock'
 UDP = 'stock UDP'
@@ -24,6 +24,7 @@ LOOPS = 'loops'  # over keypoints, as in the papers' code
 FLOOR = 'argmax'  # numpy's, over the same maps: one read of them
 FILL = 'fill'  # one write of the labels
 READ = 'read'  # on a GPU: the sum of the same maps
+GRAPH = 'CUDA graph'  # the same kernels, started at once
 
 
 @dataclass
@@ -88,6 +89,8 @@ AIMS = {
 }
 # DAEC has no stock peer: 4 times the floor and 15 microseconds
 DAEC_AIM, DAEC_SLACK = 1 / 4, 15e-6
+# on a GPU: 3 times one read of the maps
+READ_AIM = 1 / 3
 
 
 def _keypoints(setting: Setting, batch: int, rng: np.random.Generator) -> np.ndarray:
@@ -168,9 +171,10 @@ def _decode(
     """
     outputs = tuple(torch.from_numpy(item).to(device) for item in responses)
     sample = tuple(item[0] for item in responses)
+    number = len(responses[0])
     floor = [item.reshape(-1, item.shape[-1]) for item in responses]
     if len(responses) == 1:
-        floor = [responses[0].reshape(BATCH * KEYPOINTS, -1)]
+        floor = [responses[0].reshape(number * KEYPOINTS, -1)]
     one = {OURS: lambda: ours.decode(*sample)}
     batch = {OURS: lambda: ours.batch_decode(*outputs)}
     if device == 'cpu':
@@ -210,7 +214,7 @@ def _decode(
         return run
 
     comparisons = []
-    for task, functions, items in (('decode', one, 1), ('batch decode', batch, BATCH)):
+    for task, functions, items in (('decode', one, 1), ('batch decode', batch, number)):
         comparison = Comparison(
             task,
             method,
@@ -221,7 +225,49 @@ def _decode(
         )
         _set_aim(comparison, setting)
         comparisons.append(comparison)
-    return comparisons if device == 'cpu' else comparisons[1:]
+    if device == 'cpu':
+        return comparisons
+    return [comparisons[1], _decode_there(method, setting, ours, outputs)]
+
+
+def _decode_there(
+    method: str, setting: Setting, ours: BaseKeypointCodec, outputs: Tuple[torch.Tensor, ...]
+) -> Comparison:
+    """Decode a batch and stay on the GPU."""
+    ours.decode_tensors(*outputs)  # sends what the graph may not
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        ours.decode_tensors(*outputs)
+    functions = {
+        OURS: lambda: ours.decode_tensors(*outputs),
+        GRAPH: graph.replay,
+        READ: lambda: [item.sum() for item in outputs],
+    }
+    items = dict.fromkeys(functions, len(outputs[0]))
+    return Comparison(
+        'decode there', method, str(setting), functions, items, aim=READ_AIM, peer=READ
+    )
+
+
+def _encode_there(
+    method: str,
+    setting: Setting,
+    ours: BaseKeypointCodec,
+    stock: BaseKeypointCodec,
+    rng: np.random.Generator,
+) -> Comparison:
+    """Encode a batch on the GPU, where stock's data worker encodes each sample."""
+    keypoints = _keypoints(setting, BATCHES['cuda'], rng)[:, None]
+    visible = np.ones(keypoints.shape[:-1], dtype=np.float32)
+    there = torch.from_numpy(keypoints).cuda(), torch.from_numpy(visible).cuda()
+    labels = list(ours.encode_tensors(*there).values())
+    functions = {
+        OURS: lambda: ours.encode_tensors(*there),
+        STOCK: lambda: [stock.encode(*sample) for sample in zip(keypoints, visible)],
+        FILL: lambda: [torch.ones_like(label) for label in labels],
+    }
+    items = dict.fromkeys(functions, len(keypoints))
+    return Comparison('encode there', method, str(setting), functions, items)
 
 
 def _set_aim(comparison: Comparison, setting: Setting) -> None:
@@ -287,7 +333,8 @@ def codec_comparisons(
     """Every codec against its stock peers and the floor.
 
     Maps are Gaussians with a second peak and noise, 17 keypoints a sample. On
-    a GPU only the decoding of batches is compared, which is what runs there.
+    a GPU only batches are compared, which is what runs there: "there" is
+    without a copy from it or to it.
 
     Args:
         device (str): Where the maps of a batch lie.
@@ -315,8 +362,8 @@ def codec_comparisons(
             SimCCLabel(**setting.simcc, use_dark=True), tolerance=2.0, share=0.9
         )
         stock_simcc = SimCCLabel(**setting.simcc)
-        maps = _responses(dark, setting, BATCH, rng)
-        vectors = _responses(simcc, setting, BATCH, rng)
+        maps = _responses(dark, setting, BATCHES[device], rng)
+        vectors = _responses(simcc, setting, BATCHES[device], rng)
         daec = DAECCodec(**heatmap)
         dark_loops = partial(published.decode_dark, blur_kernel_size=kernel)
         daec_loops = partial(
@@ -355,5 +402,11 @@ def codec_comparisons(
                 _encode(
                     'SimCC, Gaussian', setting, simcc, {STOCK: stock_simcc}, vector, 1 / k, rng
                 ),
+            ]
+        else:
+            comparisons += [
+                _encode_there('heatmap, biased', setting, quarter, stock_quarter, rng),
+                _encode_there('heatmap, unbiased', setting, dark, stock_unbiased, rng),
+                _encode_there('SimCC, Gaussian', setting, simcc, stock_simcc, rng),
             ]
     return comparisons

@@ -1,13 +1,16 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What the codecs mean to whole models: test loop, forward pass, training."""
 
+import tempfile
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.evaluator import BaseMetric
 from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
 from mmpose.registry import KEYPOINT_CODECS, TRANSFORMS
 from torch.utils.data import DataLoader, Dataset
 
@@ -73,15 +76,19 @@ class RandomPeople(Dataset):
         return self.pack(results)
 
 
-def end_to_end(device: str = 'cpu', batch: int = 8) -> List[Comparison]:
-    """The test step (normalise, forward, flip test, decode, map back to the
-    image) of one network with stock's decoder and with ours, at 256x192."""
+# images of the test loop and of its batches
+IMAGES = dict(cpu=(8, 8), cuda=(1024, 64))
+
+
+def end_to_end(device: str = 'cpu') -> List[Comparison]:
+    """The test loop of MMEngine's Runner (load, normalise, forward, flip test,
+    decode, map back to the image) of one network with stock's decoder and with
+    ours, at 256x192, without a metric."""
     setting = SETTINGS[0]
+    images, batch = IMAGES[device]
     comparisons = []
     for name, path in (('SimBa-R50', RES50), ('HRNet-W32', HRNET_W32)):
-        model = build_model(load_config(path)).to(device)
-        dataset = RandomPeople(setting.input_size, None, batch)
-        data = pseudo_collate([dataset[index] for index in range(batch)])
+        runner = _runner(path, setting.input_size, images, batch)
         for method, (ours, stock) in DECODERS.items():
             decoders = {
                 OURS: dict(type=ours, **setting.heatmap),
@@ -89,28 +96,59 @@ def end_to_end(device: str = 'cpu', batch: int = 8) -> List[Comparison]:
             }
             for flip in (True, False):
                 functions = {
-                    key: _test_step(model, KEYPOINT_CODECS.build(decoder), flip, data)
+                    key: _test(runner, KEYPOINT_CODECS.build(decoder), flip)
                     for key, decoder in decoders.items()
                 }
                 comparisons.append(
                     Comparison(
-                        f'test step, {name}',
+                        f'test loop, {name}',
                         f'{method}, flip test' if flip else method,
                         str(setting),
                         functions,
-                        dict.fromkeys(functions, batch),
+                        dict.fromkeys(functions, images),
                     )
                 )
     return comparisons
 
 
-def _test_step(model, decoder, flip: bool, data: dict) -> Callable[[], Any]:
+class NoMetric(BaseMetric):
+    """Takes what a test loop predicts."""
 
-    @torch.no_grad()
+    default_prefix = 'none'
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results.append(len(data_samples))
+
+    def compute_metrics(self, results: list) -> dict:
+        return {}
+
+
+def _runner(path: str, input_size: Tuple[int, int], images: int, batch: int) -> Runner:
+    """A Runner for the test of a config's model."""
+    model = build_model(load_config(path))
+    dataset = RandomPeople(input_size, None, images)
+    loader = DataLoader(
+        dataset, batch, collate_fn=pseudo_collate, num_workers=2, persistent_workers=True
+    )
+    return Runner(
+        model,
+        work_dir=tempfile.mkdtemp(),
+        test_dataloader=loader,
+        test_cfg=dict(),
+        test_evaluator=NoMetric(),
+        log_level='ERROR',
+        default_hooks=dict(logger=None),
+        default_scope='mmpose',
+        experiment_name=path.rsplit('/', 1)[-1],
+    )
+
+
+def _test(runner: Runner, decoder, flip: bool) -> Callable[[], Any]:
+
     def run():
-        model.head.decoder = decoder
-        model.test_cfg['flip_test'] = flip
-        return model.test_step(data)
+        runner.model.head.decoder = decoder
+        runner.model.test_cfg['flip_test'] = flip
+        return runner.test()
 
     return run
 
