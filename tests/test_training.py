@@ -135,7 +135,8 @@ def largest_difference(one, other):
 
 def environment(repo_root, **changes):
     changes = dict(dict(OMP_NUM_THREADS='1', CUDA_VISIBLE_DEVICES=''), **changes)
-    return dict(os.environ, PYTHONPATH=str(repo_root), **changes)
+    path = os.pathsep.join(filter(None, [str(repo_root), os.environ.get('PYTHONPATH')]))
+    return dict(os.environ, PYTHONPATH=path, **changes)
 
 
 def torchrun(repo_root, cwd, *program, processes=2, **changes):
@@ -540,7 +541,7 @@ class TestMixedPrecision:
         runner = self.few_steps(toy_config, tmp_path, type='AmpOptimWrapper', dtype='float16')
         dtypes = set()
         runner.model.head.mlp_head_x.register_forward_hook(
-            lambda module, args, out: dtypes.add(out.dtype)
+            lambda module, args, out: module.training and dtypes.add(out.dtype)
         )
         runner.model.init_weights = lambda: None  # they are made up
         runner.train()
