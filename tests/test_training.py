@@ -123,6 +123,11 @@ def further(toy_config, learned):
     return cfg
 
 
+def drop_augmentation(cfg):
+    dataset = cfg.train_dataloader.dataset
+    dataset.pipeline = [t for t in dataset.pipeline if not t.type.startswith('Random')]
+
+
 def weights_of(path):
     return torch.load(path, map_location='cpu')['state_dict']
 
@@ -164,10 +169,7 @@ class TestTwoProcesses:
     def test_train_to_the_weights_of_one(self, further, learned, repo_root, tmp_path):
         """With the same global batch, shuffled, without augmentation, which
         each process draws for itself."""
-        pipeline = further.train_dataloader.dataset.pipeline
-        further.train_dataloader.dataset.pipeline = [
-            transform for transform in pipeline if not transform.type.startswith('Random')
-        ]
+        drop_augmentation(further)
         start(further, tmp_path / 'one').train()
         further.train_dataloader.batch_size = BATCH // 2
         further.work_dir = str(tmp_path / 'two')
@@ -497,6 +499,7 @@ class TestMixedPrecision:
         """A Runner for 12 steps on one batch, with made-up logits of 1e4,
         from which it has to come back."""
         cfg = copy.deepcopy(toy_config)
+        drop_augmentation(cfg)  # another crop moves such a loss by more than 12 steps
         cfg.train_dataloader.dataset.indices = BATCH
         cfg.optim_wrapper = dict(optimizer=dict(type='Adam', lr=1e-3), **optim_wrapper)
         runner = start(
@@ -559,10 +562,7 @@ class TestMixedPrecision:
     def test_distributed_on_cuda(self, further, learned, repo_root, tmp_path):
         """In float16, by NCCL, to the weights of one process without it."""
         gpus = range(min(2, torch.cuda.device_count()))
-        pipeline = further.train_dataloader.dataset.pipeline
-        further.train_dataloader.dataset.pipeline = [
-            transform for transform in pipeline if not transform.type.startswith('Random')
-        ]
+        drop_augmentation(further)
         further.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16')
         start(further, tmp_path / 'one').train()
         further.train_dataloader.batch_size = BATCH // len(gpus)
