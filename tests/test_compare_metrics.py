@@ -416,6 +416,29 @@ class TestBeforeTraining:
             run_study(Study([], **names), [run], tmp_path)
         assert not list(tmp_path.glob('trainings/*'))
 
+    @pytest.mark.parametrize('name', ['ECE', 'AUROC'])
+    def test_no_truth_for_detected_boxes(self, name, toy_root, tmp_path):
+        run = load_run(HEATMAP, toy_root)
+        boxes = tmp_path / 'boxes.json'
+        boxes.write_text('[]')
+        cfg = copy.deepcopy(run.cfg)
+        cfg.test_dataloader.dataset.bbox_file = str(boxes)
+        cfg.dump(tmp_path / 'config.py')
+        done = run_tool(
+            *('compare.py', tmp_path / 'config.py', '--metric', name),
+            *('--work-dir', tmp_path / 'work'),
+        )
+        assert (done.returncode, done.stderr) == (
+            1,
+            f'compare: config: there is no {name} of detected boxes, whose people have no truth: '
+            'take the annotated boxes with --gt-boxes\n',
+        )
+        assert not list(tmp_path.glob('work/trainings/*'))
+        for columns in ([name], ['AP', name]):
+            with pytest.raises(CompareError, match=f'no {name} of detected boxes.*--gt-boxes'):
+                check_metric_names(Study([], columns=columns), [replace(run, cfg=cfg)])
+        check_metric_names(Study([], value=name), [run])
+
     def test_metrics_of_which_the_values_are_not_known(self, toy_root):
         run = load_run(HEATMAP, toy_root)
         partition = dict(type='KeypointPartitionMetric', metric=dict(type='EPE'))

@@ -98,7 +98,7 @@ class Predictions:
         with np.load(f'{row.trainings[0].predictions}.npz') as stored:
             self.keypoints = stored['keypoints']
             ids, img_ids = stored['ids'].tolist(), stored['img_ids'].tolist()
-        self._detected = bool(run.cfg.test_dataloader.dataset.get('bbox_file'))
+        self._detected = bool(run.box_files)
         self._by_id = {id_: i for i, id_ in enumerate(ids)}
         self._by_image: Dict[int, List[int]] = {}
         for i, img_id in enumerate(img_ids):

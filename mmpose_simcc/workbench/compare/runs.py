@@ -5,7 +5,7 @@ import copy
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, Iterator, List, Optional, Set
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -114,12 +114,17 @@ class Run:
         return self.head.decoder.type
 
     @property
+    def box_files(self) -> Set[str]:
+        """Those of the test data's detected boxes; none where people are cut out by annotated
+        ones."""
+        return {d['bbox_file'] for d in datasets_of(self.cfg, 'test') if d.get('bbox_file')}
+
+    @property
     def boxes(self) -> str:
         """What people are cut out by: annotated boxes, or those of which
         file, with the detector's AP where its name has it."""
-        files = {d['bbox_file'] for d in datasets_of(self.cfg, 'test') if d.get('bbox_file')}
         words = []
-        for name in sorted(Path(file).name for file in files):
+        for name in sorted(Path(file).name for file in self.box_files):
             ap = re.search(r'_AP_H_(\d+)', name)
             words.append(f'{name} (detector AP {ap[1]})' if ap else name)
         return ', '.join(words) or 'annotated'

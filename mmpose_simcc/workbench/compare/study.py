@@ -300,12 +300,19 @@ def check_metric_names(study: Study, runs: Sequence[Run]) -> None:
     not checked where a metric tells its values only with its results.
 
     Raises:
-        CompareError: There is no such metric.
+        CompareError: There is no such metric, or a run cannot have it: how far scores can be
+            trusted is not known of people whom a detector found, who have no truth.
     """
     columns = study.columns if isinstance(study.columns, (list, tuple)) else []
-    wanted = [
-        name for name in (study.value, *columns) if name and name not in (*COSTS, *RELIABILITY)
-    ]
+    named = [name for name in (study.value, *columns) if name]
+    detected = [run.name for run in runs if run.box_files]
+    for name in named:
+        if name in RELIABILITY and detected:
+            raise CompareError(
+                f'{", ".join(detected)}: there is no {name} of detected boxes, whose people have '
+                'no truth: take the annotated boxes with --gt-boxes'
+            )
+    wanted = [name for name in named if name not in (*COSTS, *RELIABILITY)]
     keys = []
     for metric in [metric for run in runs if wanted for metric in build_metrics(run)]:
         names = value_names(metric)
