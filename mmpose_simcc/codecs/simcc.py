@@ -6,7 +6,7 @@ import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
 from .. import functional as F
-from ..functional.arrays import Array, as_array, full, namespace, softmax
+from ..functional.arrays import Array, as_array, full, namespace, softmax, take
 from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
 from .base import SIGMA_RANGE, TensorCodec, check_maps, in_full_precision
 from .learned import load_learned_delta
@@ -180,6 +180,7 @@ class SimCCCodec(TensorCodec):
         self.perfect_mass = tuple(
             float(F.peak_mass(p, p.argmax(-1), self.peak_radius)) for p in perfect
         )
+        self._perfect = np.array([self.perfect_mass, self.num_bins])  # what `simcc_score` takes
         self._load_score_calibration(score_calibration)
 
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
@@ -292,13 +293,15 @@ class SimCCCodec(TensorCodec):
                 -1,
             )
         if self.score == 'softmax':
-            perfect_mass, num_bins = as_array([self.perfect_mass, self.num_bins], like=logits)
+            perfect_mass, num_bins = as_array(self._perfect, like=logits)
             scores = F.simcc_score(probabilities, locs, margin, perfect_mass, num_bins)
+            scores = xp.minimum(scores[..., 0], scores[..., 1])
         else:
-            _, scores = F.vector_argmax(logits)
-        scores = xp.minimum(scores[..., 0], scores[..., 1])
+            peaks = take(logits, locs[..., None])
+            scores = xp.minimum(peaks[..., 0, 0], peaks[..., 1, 0])
+            scores = xp.where(xp.isfinite(scores), scores, 0.0)
         keypoints = F.bins_to_pixels(bins, self.simcc_split_ratio)
-        return keypoints, self.calibrate_scores(xp.where(xp.isfinite(scores), scores, 0.0))
+        return keypoints, self.calibrate_scores(scores)
 
     def _both_axes(self, simcc_x: Array, simcc_y: Array) -> Array:
         """The vectors of both axes in one array (B, K, 2, L), so that each step of decoding is

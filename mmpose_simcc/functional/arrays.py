@@ -96,8 +96,8 @@ def take(vectors: Array, index: Array) -> Array:
     if isinstance(vectors, Tensor):
         return vectors.gather(-1, index)
     M = math.prod(vectors.shape[:-1])
-    flat, columns = vectors.reshape(M, vectors.shape[-1]), index.reshape(M, index.shape[-1])
-    return flat[np.arange(M)[:, None], columns].reshape(index.shape)
+    rows = np.arange(M).reshape(*index.shape[:-1], 1)
+    return vectors.reshape(M, vectors.shape[-1])[rows, index]
 
 
 def crop(maps: Array, left: Array, top: Array, size: Tuple[int, int]) -> Array:

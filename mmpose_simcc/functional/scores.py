@@ -37,7 +37,7 @@ def simcc_score(
 
     The peak alone would be small for smooth labels and for fine bins (0.1 for a Gaussian of
     sigma 4), and a logit is unbounded; this means the same for every label smoothing and k. A
-    vector without a peak, all of whose bins are alike, scores 0.
+    vector without a peak, all of whose bins are alike, scores 0, and so does one that holds NaN.
 
     Args:
         probabilities (Array): p, shape (..., L).
@@ -49,7 +49,7 @@ def simcc_score(
             (...).
 
     Returns:
-        Array: In [0, 1], shape (...). NaN where a vector holds NaN.
+        Array: In [0, 1], shape (...).
 
     Example:
         >>> half_as_good = np.array([[0.1, 0.2, 0.3, 0.2, 0.2]])
@@ -58,9 +58,9 @@ def simcc_score(
     """
     around = _around(probabilities, locs, radius)
     score = (around.sum(-1) / perfect_mass).clip(None, 1)
-    # not above a flat vector's peak but by rounding
-    flat = around[..., radius] * num_bins <= 1 + 1e-6
-    return namespace(score).where(flat, 0.0, score)
+    # above a flat vector's by more than rounding; NaN is not
+    has_peak = around[..., radius] * num_bins > 1 + 1e-6
+    return namespace(score).where(has_peak, score, 0.0)
 
 
 def map_scores(scores: Array, knots: Array, values: Array) -> Array:
