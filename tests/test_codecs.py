@@ -408,6 +408,9 @@ class TestSimCC:
         assert np.isfinite(keypoints).all()
         assert (keypoints >= 0).all() and (keypoints < (192, 256)).all()
         np.testing.assert_allclose(keypoints[0, 1], (50, 60), atol=0.01)
+        by_torch = codec.decode_tensors(torch.from_numpy(x)[None], torch.from_numpy(y)[None])
+        for actual, expected in zip(by_torch, (keypoints, scores)):
+            np.testing.assert_allclose(actual, expected, atol=1e-4)
 
     def test_batch_equals_single(self):
         codec = SimCCCodec((192, 256))

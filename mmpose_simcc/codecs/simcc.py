@@ -275,11 +275,11 @@ class SimCCCodec(TensorCodec):
         logits = self._both_axes(simcc_x, simcc_y)
         xp = namespace(logits)
         margin = self.peak_radius
-        locs = logits.argmax(-1)
+        locs = logits.argmax(-1).clip(margin)  # a vector of -inf peaks in the margin
         probabilities = None
         if self.score == 'softmax' or self.refine != 'none':
             probabilities = softmax(logits if self.beta == 1 else logits * self.beta)
-        bins = (locs - margin).clip(0)  # a vector of -inf peaks in the margin
+        bins = locs - margin
         if self.refine == 'none':
             bins = as_array(bins, like=logits)
         else:
