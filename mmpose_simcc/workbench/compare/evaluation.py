@@ -15,7 +15,14 @@ from mmengine.dist import is_main_process
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmpose.evaluation.metrics import EPE, NME, CocoMetric, MpiiPCKAccuracy, PCKAccuracy
+from mmpose.evaluation.metrics import (
+    EPE,
+    NME,
+    CocoMetric,
+    CocoWholeBodyMetric,
+    MpiiPCKAccuracy,
+    PCKAccuracy,
+)
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS
 
@@ -29,6 +36,8 @@ from .errors import CompareError
 from .runs import Run
 
 RESULTS = 3  # raise when a row's files hold something else
+# that write one file of all results
+_RESULTS2JSON = (CocoMetric.results2json, CocoWholeBodyMetric.results2json)
 NME_THRESHOLD = 0.1  # of the norm: a failure, as of WFLW (Wu et al., 2018, Section 5.1)
 
 
@@ -156,6 +165,34 @@ def _take_back(evaluator: Evaluator, file: BinaryIO) -> None:
     evaluator.metrics.insert(0, evaluator.metrics.pop())
 
 
+def _save_memory(metric: CocoMetric) -> None:
+    """Let COCO's metric do in two steps what it does in one: write its results, image by image and
+    without white space, drop them, and score the file. It would else hold them as objects, as
+    text, half of which is white space, and as objects again."""
+    write, compute = metric.results2json, metric.compute_metrics
+
+    def results2json(keypoints: Dict[int, List[dict]], outfile_prefix: str) -> None:
+        path, separator = Path(f'{outfile_prefix}.keypoints.json'), '['
+        with whole_file(path) as unfinished, open(unfinished, 'w') as file:
+            for image, instances in keypoints.items():
+                write({image: instances}, outfile_prefix)
+                for row in json.loads(path.read_text()):
+                    file.write(separator + json.dumps(row))
+                    separator = ',\n'
+            file.write(']')
+
+    def compute_metrics(results: list) -> Dict[str, float]:
+        metric.format_only = True
+        compute(results)
+        results.clear()
+        metric.results.clear()
+        return dict(metric._do_python_keypoint_eval(metric.outfile_prefix))
+
+    metric.results2json = results2json
+    if not metric.format_only:
+        metric.compute_metrics = compute_metrics
+
+
 def build_metrics(run: Run) -> List[BaseMetric]:
     """A run's metrics.
 
@@ -186,6 +223,8 @@ def _build_evaluator(run: Run, metainfo: dict, prefix: Optional[Path] = None) ->
         metric.collect_dir = f'{prefix}.parts'  # on the disk that all processes see
         if hasattr(metric, 'outfile_prefix'):
             metric.outfile_prefix = str(prefix)
+        if getattr(type(metric), 'results2json', None) in _RESULTS2JSON:
+            _save_memory(metric)
     return evaluator
 
 
