@@ -10,9 +10,25 @@ who made it.
 import contextlib
 import copy
 import json
+import os
+import pickle
+import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Set, Union
+from typing import (
+    Any,
+    BinaryIO,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    Set,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 from mmengine.config import Config
@@ -26,6 +42,7 @@ from mmengine.dist import (
     is_main_process,
 )
 from mmengine.registry import init_default_scope
+from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.registry import DATASETS
 from mmpose.structures import PoseDataSample
 from torch.utils.data import DataLoader
@@ -41,6 +58,10 @@ from .records import Arrays, reference_keypoints
 Rows = Union[slice, np.ndarray]  # some of the people
 
 SHARD_PEOPLE = 256
+PART_IMAGES = 2000  # whose annotations MMPose reads at once
+BLOCK = 1 << 20  # characters of a file that are read at once
+SEPARATORS = re.compile(r'[\s,:]*')  # of JSON's format
+IMAGE_ID = dict(images='id', annotations='image_id')  # lists in COCO's format
 WINDOWS = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')  # what stays on disk
 
 
@@ -64,46 +85,126 @@ def distributed_map(function: Callable, items: Iterable, description: str) -> Li
     return [shares[i % world_size][i // world_size] for i in range(len(items))]
 
 
+def _members(path: Path) -> Iterator[Tuple[str, Any]]:
+    """Read an object in JSON's format with a block of it in memory, without the outlines of
+    people, which are most of COCO's annotations and of no use to keypoints.
+
+    Args:
+        path (Path): The file.
+
+    Yields:
+        tuple: Name and value of each member; of images and annotations of each of them.
+
+    Raises:
+        ValueError: The file is not of this format.
+    """
+    decode = json.JSONDecoder(object_hook=_drop_outline).raw_decode
+    text, place = '', 0
+
+    def read_on() -> None:
+        nonlocal text, place
+        more = file.read(BLOCK)
+        if not more:
+            raise ValueError(f'{path} is not an object in JSON format')
+        text, place = text[place:] + more, 0
+
+    def following() -> str:
+        """The next character that is no separator."""
+        nonlocal place
+        while True:
+            place = SEPARATORS.match(text, place).end()
+            if place < len(text):
+                return text[place]
+            read_on()
+
+    def value() -> Any:
+        nonlocal place
+        while True:
+            following()
+            try:
+                found, end = decode(text, place)
+            except json.JSONDecodeError:
+                end = len(text)
+            if end < len(text):  # else it may go on
+                place = end
+                return found
+            read_on()
+
+    with open(path) as file:
+        if following() != '{':
+            raise ValueError(f'{path} is not an object in JSON format')
+        place += 1
+        while following() != '}':
+            name = value()
+            if name not in IMAGE_ID or following() != '[':
+                yield name, value()
+                continue
+            place += 1
+            while following() != ']':
+                yield name, value()
+            place += 1
+
+
 def read_annotations(path: str, images: Optional[Set[int]] = None) -> dict:
-    """Read annotations in COCO's format without the outlines of people, which
-    are most of them and of no use to keypoints.
+    """Read annotations in COCO's format without the outlines of people.
 
     Args:
         path (str): The file.
         images (set[int], optional): Ids of the images that are wanted; all by
             default. Others are dropped while the file is read.
     """
-
-    def choose(node: dict) -> Optional[dict]:
-        node = _drop_outline(node)
-        image = node.get('image_id', node['id'] if 'file_name' in node else None)
-        return None if images is not None and image not in images and image is not None else node
-
-    content = json.loads(Path(path).read_text(), object_hook=choose)
-    for name in ('images', 'annotations'):
-        content[name] = [node for node in content[name] if node is not None]
+    content = {name: [] for name in IMAGE_ID}
+    for name, value in _members(Path(path)):
+        if name not in IMAGE_ID:
+            content[name] = value
+        elif images is None or value[IMAGE_ID[name]] in images:
+            content[name].append(value)
     return content
 
 
-def without_outlines(path: Path, work_dir: Path) -> Path:
-    """Annotations as the first process writes them once, without the outlines
-    of people: MMPose's data sets hold every annotation three times. Those in
-    another format than JSON stay as they are.
+def annotation_parts(path: Path, work_dir: Path) -> List[Path]:
+    """Annotations in COCO's format as the first process writes them once, in parts and without the
+    outlines of people: MMPose's data sets hold every annotation three times while they read them.
 
     Args:
         path (Path): The annotations.
-        work_dir (Path): The copy goes there; every process has to see it.
+        work_dir (Path): The parts go there; every process has to see it.
+
+    Returns:
+        list[Path]: The parts, each of PART_IMAGES, in the order of the images.
     """
-    if path.suffix != '.json':
-        return path
-    copied = (work_dir / f'annotations-{file_sha256(path)[:12]}.json').resolve()
-    if is_main_process() and not copied.is_file():
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        content = json.loads(path.read_text(), object_hook=_drop_outline)
-        with whole_file(copied) as unfinished, open(unfinished, 'w') as file:
-            json.dump(content, file)
+    folder = (work_dir / f'annotations-{file_sha256(path)[:12]}').resolve()
+    if is_main_process() and not (folder / 'annotations-0000.json').is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_parts(path, folder)
     barrier()
-    return copied
+    return sorted(folder.glob('annotations-*.json'))
+
+
+def _write_parts(path: Path, folder: Path) -> None:
+    """The first part, which says that all are there, is written last."""
+    part_of, common = {}, {}
+    for name, value in _members(path):
+        if name == 'images':
+            part_of.setdefault(value['id'], len(part_of) // PART_IMAGES)
+        elif name != 'annotations':
+            common[name] = value
+    with contextlib.ExitStack() as stack:
+        files = [
+            stack.enter_context(tempfile.TemporaryFile('w+'))
+            for _ in range(max(part_of.values(), default=0) + 1)
+        ]
+        for name, value in _members(path):
+            part = part_of.get(value[IMAGE_ID[name]]) if name in IMAGE_ID else None
+            if part is not None:
+                files[part].write(json.dumps([name, value]) + '\n')
+        for number in reversed(range(len(files))):
+            files[number].seek(0)
+            content = dict(common, **{name: [] for name in IMAGE_ID})
+            for name, value in map(json.loads, files[number]):
+                content[name].append(value)
+            with whole_file(folder / f'annotations-{number:04d}.json') as unfinished:
+                unfinished.write_text(json.dumps(content))
 
 
 def _drop_outline(node: dict) -> dict:
@@ -156,17 +257,56 @@ def build_dataset(cfg: Config, split: str, work_dir: Optional[Path] = None):
     Args:
         cfg (Config): Config of a top-down model.
         split (str): 'train', 'val' or 'test'.
-        work_dir (Path, optional): Where it reads annotations without outlines
-            from, see :func:`without_outlines`.
+        work_dir (Path, optional): Where it reads annotations in parts from, see
+            :func:`annotation_parts`, if MMPose's code for COCO's format reads them. What MMPose
+            makes of them waits on disk then.
     """
     init_default_scope(cfg.get('default_scope', 'mmpose'))
     dataset = dataset_config(cfg, split)
-    if work_dir is not None:
-        dataset.ann_file = str(without_outlines(_annotations(cfg, split), work_dir))
     with quiet():
-        built = DATASETS.build(dataset)
+        if work_dir is not None and _reads_by_image(dataset):
+            built = _build_in_parts(dataset, annotation_parts(_annotations(cfg, split), work_dir))
+        else:
+            built = DATASETS.build(dataset)
     built.__dict__.pop('coco', None)  # what it was read from, which MMPose keeps
     return built
+
+
+def _reads_by_image(dataset: dict) -> bool:
+    """Whether parts of the annotations give parts of the data set."""
+    kind = dataset['type']
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    methods = 'load_data_list', '_load_annotations'
+    return not dataset.get('indices') and all(
+        getattr(kind, name, None) is getattr(BaseCocoStyleDataset, name) for name in methods
+    )
+
+
+def _build_in_parts(dataset: dict, parts: List[Path]):
+    file, sizes = tempfile.TemporaryFile(), []  # noqa: SIM115 (it lives as long as the data set)
+    for part in parts:
+        built = DATASETS.build(dict(dataset, ann_file=str(part), serialize_data=False))
+        # as MMEngine serialises it
+        sizes += [file.write(pickle.dumps(info, protocol=4)) for info in built.data_list]
+        built.data_list.clear()
+    built.serialize_data, built.data_bytes = True, _OnDisk(file)
+    built.data_address = np.cumsum(sizes)
+    return built
+
+
+class _OnDisk:
+    """Bytes that stay in a file until they are asked for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        file.flush()
+        self._file = file
+
+    def __getitem__(self, part: slice) -> bytes:
+        return os.pread(self._file.fileno(), part.stop - part.start, part.start)
+
+    def __reduce__(self) -> tuple:
+        """For workers that are not forks: all of them."""
+        return bytes, (self[0 : os.fstat(self._file.fileno()).st_size],)
 
 
 def choose_subset(img_ids: np.ndarray, number: Optional[int]) -> np.ndarray:
@@ -274,15 +414,20 @@ def load_people(shards: List[Path], metainfo: Dict[str, Any], ann_file: str) -> 
         metainfo (dict): Of the data set.
         ann_file (str): Its annotations.
     """
-    parts = []
-    for path in shards:
-        with np.load(path) as shard:
-            parts.append({name: shard[name] for name in shard.files if name not in WINDOWS})
-    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    people = People(shards, arrays, metainfo, ann_file)
-    for name in list(arrays):
-        if name.startswith('by_'):
-            arrays[name] = people.to_image(arrays[name], slice(None))
+    people = People(shards, {}, metainfo, ann_file)
+    with np.load(shards[0]) as shard:
+        names = [name for name in shard.files if name not in WINDOWS]
+    # one by one: all parts of all arrays beside the arrays would be twice as much
+    for name in sorted(names, key=lambda name: name.startswith('by_')):
+        parts, start = [], 0
+        for path in shards:
+            with np.load(path) as shard:
+                part = shard[name]
+            if name.startswith('by_'):
+                part = people.to_image(part, slice(start, start + len(part)))
+            start += len(part)
+            parts.append(part)
+        people.arrays[name] = np.concatenate(parts)
     return people
 
 
