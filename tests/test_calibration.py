@@ -3,6 +3,7 @@ import copy
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 from dataclasses import replace
@@ -43,6 +44,7 @@ from mmpose_simcc.workbench.calibration.records import (
     Setting,
     SimCCRecords,
     build_records,
+    reference_keypoints,
 )
 from mmpose_simcc.workbench.calibration.report import plot_calibration, print_report
 from mmpose_simcc.workbench.calibration.scoring import Scorer, keypoint_similarity
@@ -311,15 +313,12 @@ def synthetic_people(folder, records, maps, truth, metainfo):
         gt_keypoints_visible=np.ones((N, 1, truth.shape[1])),
         gt_bboxes=np.tile(np.float32([0, 0, *size]), (N, 1, 1)),
         scores=np.concatenate(argmax[1]),
-        **{
-            f'by_{name}': np.concatenate(codec.batch_decode(maps)[0])
-            for name, codec in records.references.items()
-        },
     )
     shards = []
     for start in range(0, N, SHARD_PEOPLE):
         shards.append(folder / f'{start}.npz')
-        np.savez(shards[-1], **records.record(maps[start : start + SHARD_PEOPLE]))
+        part = maps[start : start + SHARD_PEOPLE]
+        np.savez(shards[-1], **records.record(part), **reference_keypoints(records, (part,)))
     return People(shards, arrays, metainfo, ann_file='')
 
 
@@ -654,6 +653,12 @@ def read_shards(people):
     return [dict(np.load(path)) for path in people.shards]
 
 
+def read_predictions(people, name):
+    """Of a reference decoder, in image pixels, (N, K, 2)."""
+    found = np.concatenate([shard[f'by_{name}'] for shard in read_shards(people)])
+    return people.to_image(found, slice(None))
+
+
 @TRANSFORMS.register_module()
 class WithoutRepr:
     def __init__(self, value):
@@ -719,6 +724,29 @@ class TestCapture:
         first, again = dataset[3], dataset[3]
         assert torch.equal(first['inputs'], again['inputs'])
         assert dataset.ann_file.endswith('train2017.json')
+
+    def test_in_parts_as_at_once(self, toy, tmp_path, monkeypatch):
+        """Whatever part of a file is read at a time."""
+        monkeypatch.setattr(capture_module, 'PART_IMAGES', 3)
+        monkeypatch.setattr(capture_module, 'BLOCK', 5)
+        at_once = build_dataset(toy[0], 'val')
+        in_parts = build_dataset(toy[0], 'val', tmp_path)
+        assert len(list(tmp_path.rglob('annotations-*.json'))) > 2
+        assert len(in_parts) == len(at_once) > 3
+        for index in range(len(at_once)):
+            expected = at_once.get_data_info(index)
+            expected['segmentation'] = None
+            expected['raw_ann_info'].pop('segmentation', None)
+            assert repr(in_parts.get_data_info(index)) == repr(expected)
+        copied = pickle.loads(pickle.dumps(in_parts.data_bytes))
+        assert copied == in_parts.data_bytes[0 : in_parts.data_address[-1]]
+
+    @pytest.mark.parametrize('text', ['', '[]', '{"images": [{"id": 1}, ', '{"info": nothing}'])
+    def test_damaged_annotations(self, tmp_path, text):
+        path = tmp_path / 'annotations.json'
+        path.write_text(text)
+        with pytest.raises(ValueError, match='annotations.json is not an object in JSON format'):
+            read_annotations(path)
 
     def test_missing_data(self, toy):
         cfg = toy[0].copy()
@@ -808,9 +836,8 @@ class TestCapture:
                     data_samples=[item['data_samples'] for item in batch],
                 )
             )
-        for sample, found, score in zip(
-            samples, people.arrays['by_quarter'], people.arrays['scores']
-        ):
+        found_by_quarter = read_predictions(people, 'quarter')
+        for sample, found, score in zip(samples, found_by_quarter, people.arrays['scores']):
             np.testing.assert_allclose(found, sample.pred_instances.keypoints[0], atol=0.01)
             np.testing.assert_allclose(score, sample.pred_instances.keypoint_scores[0], rtol=1e-3)
 

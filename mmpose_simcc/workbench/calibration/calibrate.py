@@ -4,9 +4,10 @@ pass, at several granularities, and keeps the finest that held-out images
 support."""
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from mmengine.config import Config
@@ -32,7 +33,7 @@ from .search import (
 )
 
 FINALISTS = 3  # that the metric decides between, found by the proxy
-TOGETHER = 16  # people decoded at once: at all pairs of factors their arrays stay in the cache
+TOGETHER = 8  # people decoded at once: at all pairs of factors their arrays take 5 MB each
 PARTS = 64  # into which a search is split for its processes
 
 
@@ -218,22 +219,21 @@ class _Calibrator:
         self.metric = primary_metric(cfg, names, metric)
 
     def _over_people(
-        self, members: np.ndarray, settings: Iterable[Setting], function, combine, description: str
+        self, members: np.ndarray, names: Set[str], function, combine, description: str
     ) -> list:
         """Apply ``function(records, rows)`` to people, a few at a time.
 
         Args:
             members (np.ndarray): Which people, bool, shape (N,).
-            settings (iterable[Setting]): By which they will be decoded.
+            names (set[str]): What of their records is read.
             function (callable): Of records and the indices of their people.
-            combine (callable): Of a list of results one.
+            combine (callable): Of results, one by one, a single one.
             description (str): What is done.
 
         Returns:
             list: Combined results of less than 2 PARTS parts, which are the
             same for any number of processes, in the order of the people.
         """
-        names = {name for setting in settings for name in self.records.arrays(setting)}
 
         def on_shard(path: Path, rows: slice):
             inside = np.flatnonzero(members[rows])
@@ -245,7 +245,7 @@ class _Calibrator:
                 yield function(records, rows.start + inside[few])
 
         def on_part(shards):
-            return combine([result for shard in shards for result in on_shard(*shard)])
+            return combine(result for shard in shards for result in on_shard(*shard))
 
         shards = [
             (path, rows)
@@ -262,31 +262,31 @@ class _Calibrator:
         """Apply ``function(keypoints, rows)`` to what each decoder predicts of
         some people, (P, K, 2) in image pixels of a few at a time; joined over
         the people."""
-        learned = [d for d in decoders if d.pairs]
+        if not decoders:
+            return []
+
+        def arrays(decoder: _Decoder) -> Tuple[str, ...]:
+            learned = decoder.pairs is not None
+            return self.records.arrays(decoder.setting) if learned else (f'by_{decoder.name}',)
+
+        def predict(records, group: List[_Decoder]) -> Iterable[np.ndarray]:
+            if group[0].pairs is None:
+                return [records[name] for decoder in group for name in arrays(decoder)]
+            deltas = [np.broadcast_to(d.pairs, (self.people.num_keypoints, 2)) for d in group]
+            return self.records.decode(records, group[0].setting, np.stack(deltas)).swapaxes(0, 1)
 
         def on_records(records, rows):
-            found = []
-            for setting, group in groupby(learned, lambda d: d.setting):
-                deltas = [np.broadcast_to(d.pairs, (self.people.num_keypoints, 2)) for d in group]
-                decoded = self.records.decode(records, setting, np.stack(deltas))
-                found += [
-                    function(keypoints, rows)
-                    for keypoints in self.people.to_image(decoded, rows).swapaxes(0, 1)
-                ]
-            return found
+            return [
+                function(self.people.to_image(keypoints, rows), rows)
+                for _, group in groupby(decoders, lambda d: d.pairs and d.setting)
+                for keypoints in predict(records, list(group))
+            ]
 
         def join(found):
             return [np.concatenate(of_decoder) for of_decoder in zip(*found)]
 
-        found = iter(())
-        if learned:
-            settings = [d.setting for d in learned]
-            found = iter(join(self._over_people(members, settings, on_records, join, 'decode')))
-        rows = np.flatnonzero(members)
-        return [
-            next(found) if d.pairs else function(self.people.arrays[f'by_{d.name}'][rows], rows)
-            for d in decoders
-        ]
+        names = {name for decoder in decoders for name in arrays(decoder)}
+        return join(self._over_people(members, names, on_records, join, 'decode'))
 
     def metrics(self, part: str, decoders: Sequence[_Decoder]) -> List[Dict[str, float]]:
         """The config's metrics; those known already are not computed
@@ -314,12 +314,14 @@ class _Calibrator:
                 keypoints = self.records.decode(records, setting, same)
             keypoints = self.people.to_image(keypoints, rows)
             similarity = keypoint_similarity(self.people, keypoints, rows)
-            return similarity.sum(0, dtype=np.float64)
+            # of one order in memory, on which the rounding of later sums depends
+            return np.ascontiguousarray(similarity.sum(0, dtype=np.float64))
 
         def add(sums):
-            return np.sum(sums, axis=0)
+            return reduce(np.add, sums)
 
-        return add(self._over_people(self.parts['fit'], [setting], on_records, add, 'search'))
+        names = set(self.records.arrays(setting))
+        return add(self._over_people(self.parts['fit'], names, on_records, add, 'search'))
 
     def person_similarity(self, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
         """Summed over each person's keypoints, (N,) for each decoder; what

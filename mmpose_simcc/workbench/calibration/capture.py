@@ -62,7 +62,7 @@ PART_IMAGES = 2000  # whose annotations MMPose reads at once
 BLOCK = 1 << 20  # characters of a file that are read at once
 SEPARATORS = re.compile(r'[\s,:]*')  # of JSON's format
 IMAGE_ID = dict(images='id', annotations='image_id')  # lists in COCO's format
-WINDOWS = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')  # what stays on disk
+WINDOWS = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')
 
 
 def distributed_map(function: Callable, items: Iterable, description: str) -> List:
@@ -356,13 +356,13 @@ def _people_arrays(samples: List[PoseDataSample]) -> Arrays:
 
 @dataclass
 class People:
-    """The captured people. What is small is here, windows are on disk.
+    """The captured people. What is small is here, windows and predictions are on disk.
 
     Attributes:
-        shards (list[Path]): The files.
+        shards (list[Path]): The files, with what :mod:`.records` keeps of network outputs and all
+            that is in ``arrays``.
         arrays (dict): Of all people in order: ``id``, ``img_id``, ``area``
-            (N,), ``scores`` (N, K), annotations ``gt_NAME`` and keypoints of
-            reference decoders ``by_NAME`` (N, K, 2) in image pixels.
+            (N,), ``scores`` (N, K) and annotations ``gt_NAME`` in image pixels.
         metainfo (dict): Of the data set.
         ann_file (str): Its annotations.
     """
@@ -414,21 +414,16 @@ def load_people(shards: List[Path], metainfo: Dict[str, Any], ann_file: str) -> 
         metainfo (dict): Of the data set.
         ann_file (str): Its annotations.
     """
-    people = People(shards, {}, metainfo, ann_file)
     with np.load(shards[0]) as shard:
-        names = [name for name in shard.files if name not in WINDOWS]
-    # one by one: all parts of all arrays beside the arrays would be twice as much
-    for name in sorted(names, key=lambda name: name.startswith('by_')):
-        parts, start = [], 0
+        small = [name for name in shard.files if name not in WINDOWS and name[:3] != 'by_']
+    arrays = {}
+    for name in small:  # one by one: else all parts would be beside all that is joined
+        parts = []
         for path in shards:
             with np.load(path) as shard:
-                part = shard[name]
-            if name.startswith('by_'):
-                part = people.to_image(part, slice(start, start + len(part)))
-            start += len(part)
-            parts.append(part)
-        people.arrays[name] = np.concatenate(parts)
-    return people
+                parts.append(shard[name])
+        arrays[name] = np.concatenate(parts)
+    return People(shards, arrays, metainfo, ann_file)
 
 
 def _identity(
