@@ -4,7 +4,9 @@
 import multiprocessing
 import resource
 import sys
+import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Callable, Dict, NamedTuple
 
@@ -12,13 +14,15 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModule
-from mmpose.registry import DATASETS, MODELS
+from mmengine.runner import Runner
+from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS
 from tabulate import tabulate
 from torch import Tensor, nn
 
 from mmpose_simcc.functional import gaussian_heatmaps
+from mmpose_simcc.utils.console import quiet
 from mmpose_simcc.utils.files import save_arrays
-from mmpose_simcc.utils.inference import build_model
+from mmpose_simcc.utils.inference import build_model, network_outputs
 from mmpose_simcc.workbench.calibration.calibrate import learn
 from mmpose_simcc.workbench.calibration.capture import (
     SHARD_PEOPLE,
@@ -26,11 +30,20 @@ from mmpose_simcc.workbench.calibration.capture import (
     capture,
     load_people,
 )
-from mmpose_simcc.workbench.calibration.records import Setting, build_records
+from mmpose_simcc.workbench.calibration.records import (
+    Setting,
+    build_records,
+    reference_keypoints,
+)
 from mmpose_simcc.workbench.calibration.search import candidate_deltas
 from mmpose_simcc.workbench.compare.bootstrap import bootstrap
 from mmpose_simcc.workbench.compare.decoders import decoders_of
-from mmpose_simcc.workbench.compare.evaluation import evaluate
+from mmpose_simcc.workbench.compare.evaluation import (
+    _build_evaluator,
+    _put_aside,
+    _take_back,
+    evaluate,
+)
 from mmpose_simcc.workbench.compare.runs import Run, read_config
 from mmpose_simcc.workbench.compare.tables import Row, Training
 
@@ -45,6 +58,7 @@ from .coco_size import (
 CONFIGS = Path(__file__).resolve().parents[2] / 'configs/body_2d_keypoint/topdown_heatmap/coco'
 TRAIN, TEST = (64_115, 149_813), (5_000, 11_004)  # pictures and people
 DETECTIONS = 104_125
+BATCH = 64
 DECODERS = ('argmax', 'quarter', 'second_max', 'dark', 'daec')
 
 
@@ -66,7 +80,7 @@ def _config(size: str, root: Path) -> Config:
     cfg.model.head.in_channels = 8
     for split in ('train', 'test'):
         cfg[f'{split}_dataloader'].dataset.data_root = f'{root}/'
-    cfg.test_dataloader.update(num_workers=0, persistent_workers=False, batch_size=64)
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False, batch_size=BATCH)
     cfg.test_dataloader.dataset.bbox_file = str(root / 'detections.json')
     cfg.test_evaluator.ann_file = str(root / 'annotations/person_keypoints_val2017.json')
     return cfg
@@ -206,6 +220,72 @@ def search_factors(root: Path, part: float) -> str:
     return f'{len(people)} people, {len(deltas)} factors: {calibration.chosen.name}'
 
 
+def _seconds(step: Callable[[], object], repeats: int = 5) -> float:
+    """The median of a step's CPU times."""
+    step()
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        step()
+        times.append(time.process_time() - start)
+    return float(np.median(times))
+
+
+def time_steps(root: Path, part: float) -> str:
+    """CPU milliseconds an image of what is done after a forward pass, in batches of 64."""
+    steps = {}
+    for size in ('256x192', '384x288'):
+        cfg = _config(size, root)
+        records = build_records(cfg.model.head.decoder)
+        W, H = records.codec.heatmap_size
+        inside = torch.rand(BATCH, KEYPOINTS, 2) * torch.tensor([W - 1, H - 1])
+        maps, _ = gaussian_heatmaps(inside, (W, H), records.codec.sigma)
+        maps = 0.8 * maps + 0.02 * torch.rand(maps.shape)
+        for name, decoder in decoders_of(Run('one layer', cfg), DECODERS).items():
+            decode = KEYPOINT_CODECS.build(decoder).batch_decode
+            steps[f'{name} {size}'] = _seconds(partial(decode, maps)) / BATCH
+        recorded = records.record(maps)
+        save = partial(save_arrays, root / 'recorded.npz', **recorded)
+        steps[f'windows {size}'] = _seconds(partial(records.record, maps)) / BATCH
+        steps[f'references {size}'] = (
+            _seconds(partial(reference_keypoints, records, (maps,))) / BATCH
+        )
+        kilobytes = sum(array.nbytes for array in recorded.values()) / BATCH / 1000
+        steps[f'writing windows {size} ({kilobytes:.0f} kB)'] = _seconds(save) / BATCH
+    steps.update(_time_metrics(root))
+    return '; '.join(f'{name} {1000 * seconds:.3f}' for name, seconds in steps.items())
+
+
+def _time_metrics(root: Path) -> Dict[str, float]:
+    """Seconds a detection of what a comparison does for each decoder after it has decoded."""
+    run = Run('one layer', _config('64x64', root))
+    model = build_model(run.cfg)
+    with quiet():
+        loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)
+        evaluator = _build_evaluator(run, loader.dataset.metainfo, root / 'steps')
+    size, keeping, writing = len(loader.dataset), 0.0, 0.0
+    with tempfile.TemporaryFile() as file, quiet():
+        for outputs, samples in network_outputs(model, loader):
+            decoded = model.head.decode(outputs[0])
+            start = time.process_time()
+            model.add_pred_to_datasample(decoded, None, samples)
+            evaluator.process(samples)
+            kept = time.process_time()
+            _put_aside(evaluator, file)
+            keeping += kept - start
+            writing += time.process_time() - kept
+        kilobytes = file.tell() / size / 1000
+        start = time.process_time()
+        _take_back(evaluator, file)
+        evaluator.evaluate(size)
+        evaluating = time.process_time() - start
+    return {
+        'what metrics keep': keeping / size,
+        f'writing it ({kilobytes:.1f} kB)': writing / size,
+        'metrics': evaluating / size,
+    }
+
+
 PARTS: Dict[str, Callable[[Path, float], str]] = dict(
     annotations=draw_annotations,
     evaluation=compare_decoders,
@@ -213,6 +293,7 @@ PARTS: Dict[str, Callable[[Path, float], str]] = dict(
     capture=capture_windows,
     windows=draw_windows,
     search=search_factors,
+    steps=time_steps,
 )
 
 
