@@ -62,6 +62,7 @@ setup(
     # OpenCV comes with mmpose, also under two names.
     install_requires=[
         'filelock',
+        'ijson',  # annotations of COCO's size without all of them in memory
         'jinja2',
         'matplotlib',
         'mmengine>=0.8.0,<1.0.0',

@@ -12,7 +12,6 @@ import copy
 import json
 import os
 import pickle
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,10 @@ from typing import (
     List,
     Optional,
     Set,
-    Tuple,
     Union,
 )
 
+import ijson
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -59,9 +58,7 @@ Rows = Union[slice, np.ndarray]  # some of the people
 
 SHARD_PEOPLE = 256
 PART_IMAGES = 2000  # whose annotations MMPose reads at once
-BLOCK = 1 << 20  # characters of a file that are read at once
-SEPARATORS = re.compile(r'[\s,:]*')  # of JSON's format
-IMAGE_ID = dict(images='id', annotations='image_id')  # lists in COCO's format
+IMAGE_ID = dict(images='id', annotations='image_id')  # how lists in COCO's format name an image
 WINDOWS = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')
 
 
@@ -85,64 +82,42 @@ def distributed_map(function: Callable, items: Iterable, description: str) -> Li
     return [shares[i % world_size][i // world_size] for i in range(len(items))]
 
 
-def _members(path: Path) -> Iterator[Tuple[str, Any]]:
-    """Read an object in JSON's format with a block of it in memory, without the outlines of
-    people, which are most of COCO's annotations and of no use to keypoints.
+def _items(path: Path, where: str) -> Iterator[Any]:
+    """What is at one place of a JSON file, item by item."""
+    with open(path, 'rb') as file:
+        try:
+            yield from ijson.items(file, where, use_float=True)
+        except ijson.JSONError as error:
+            raise ValueError(f'{path} is not in COCO format: {error}') from error
+
+
+def _entries(path: Path, name: str) -> Iterator[dict]:
+    """The entries of a list in COCO's format one by one, without the outlines of people, which are
+    most of its annotations and of no use to keypoints.
 
     Args:
         path (Path): The file.
-
-    Yields:
-        tuple: Name and value of each member; of images and annotations of each of them.
+        name (str): 'images' or 'annotations'.
 
     Raises:
-        ValueError: The file is not of this format.
+        ValueError: The file is damaged.
     """
-    decode = json.JSONDecoder(object_hook=_drop_outline).raw_decode
-    text, place = '', 0
+    for entry in _items(path, f'{name}.item'):
+        entry.pop('segmentation', None)
+        yield entry
 
-    def read_on() -> None:
-        nonlocal text, place
-        more = file.read(BLOCK)
-        if not more:
-            raise ValueError(f'{path} is not an object in JSON format')
-        text, place = text[place:] + more, 0
 
-    def following() -> str:
-        """The next character that is no separator."""
-        nonlocal place
-        while True:
-            place = SEPARATORS.match(text, place).end()
-            if place < len(text):
-                return text[place]
-            read_on()
+def _about(path: Path) -> dict:
+    """What else is in a file in COCO's format.
 
-    def value() -> Any:
-        nonlocal place
-        while True:
-            following()
-            try:
-                found, end = decode(text, place)
-            except json.JSONDecodeError:
-                end = len(text)
-            if end < len(text):  # else it may go on
-                place = end
-                return found
-            read_on()
-
-    with open(path) as file:
-        if following() != '{':
-            raise ValueError(f'{path} is not an object in JSON format')
-        place += 1
-        while following() != '}':
-            name = value()
-            if name not in IMAGE_ID or following() != '[':
-                yield name, value()
-                continue
-            place += 1
-            while following() != ']':
-                yield name, value()
-            place += 1
+    Raises:
+        ValueError: The file is of another format.
+    """
+    names = 'info', 'licenses', 'categories'
+    content = {name: value for name in names for value in _items(path, name)}
+    if 'categories' not in content:
+        raise ValueError(f'{path} is not in COCO format: it has no `categories`')
+    return content
 
 
 def read_annotations(path: str, images: Optional[Set[int]] = None) -> dict:
@@ -153,12 +128,11 @@ def read_annotations(path: str, images: Optional[Set[int]] = None) -> dict:
         images (set[int], optional): Ids of the images that are wanted; all by
             default. Others are dropped while the file is read.
     """
-    content = {name: [] for name in IMAGE_ID}
-    for name, value in _members(Path(path)):
-        if name not in IMAGE_ID:
-            content[name] = value
-        elif images is None or value[IMAGE_ID[name]] in images:
-            content[name].append(value)
+    content = _about(path)
+    for name, image in IMAGE_ID.items():
+        content[name] = [
+            entry for entry in _entries(path, name) if images is None or entry[image] in images
+        ]
     return content
 
 
@@ -183,33 +157,26 @@ def annotation_parts(path: Path, work_dir: Path) -> List[Path]:
 
 def _write_parts(path: Path, folder: Path) -> None:
     """The first part, which says that all are there, is written last."""
-    part_of, common = {}, {}
-    for name, value in _members(path):
-        if name == 'images':
-            part_of.setdefault(value['id'], len(part_of) // PART_IMAGES)
-        elif name != 'annotations':
-            common[name] = value
+    part_of = {}
+    for entry in _entries(path, 'images'):
+        part_of.setdefault(entry['id'], len(part_of) // PART_IMAGES)
+    about = _about(path)
     with contextlib.ExitStack() as stack:
         files = [
             stack.enter_context(tempfile.TemporaryFile('w+'))
             for _ in range(max(part_of.values(), default=0) + 1)
         ]
-        for name, value in _members(path):
-            part = part_of.get(value[IMAGE_ID[name]]) if name in IMAGE_ID else None
-            if part is not None:
-                files[part].write(json.dumps([name, value]) + '\n')
+        for name, image in IMAGE_ID.items():
+            for entry in _entries(path, name):
+                if entry[image] in part_of:
+                    files[part_of[entry[image]]].write(json.dumps([name, entry]) + '\n')
         for number in reversed(range(len(files))):
             files[number].seek(0)
-            content = dict(common, **{name: [] for name in IMAGE_ID})
-            for name, value in map(json.loads, files[number]):
-                content[name].append(value)
+            content = dict(about, **{name: [] for name in IMAGE_ID})
+            for name, entry in map(json.loads, files[number]):
+                content[name].append(entry)
             with whole_file(folder / f'annotations-{number:04d}.json') as unfinished:
                 unfinished.write_text(json.dumps(content))
-
-
-def _drop_outline(node: dict) -> dict:
-    node.pop('segmentation', None)
-    return node
 
 
 def _annotations(cfg: Config, split: str) -> Path:
