@@ -172,8 +172,9 @@ def _save_memory(metric: CocoMetric) -> None:
     write, compute = metric.results2json, metric.compute_metrics
 
     def results2json(keypoints: Dict[int, List[dict]], outfile_prefix: str) -> None:
-        path, separator = Path(f'{outfile_prefix}.keypoints.json'), '['
+        path, separator = Path(f'{outfile_prefix}.keypoints.json'), ''
         with whole_file(path) as unfinished, open(unfinished, 'w') as file:
+            file.write('[')
             for image, instances in keypoints.items():
                 write({image: instances}, outfile_prefix)
                 for row in json.loads(path.read_text()):
