@@ -39,10 +39,10 @@ from mmpose_simcc.workbench.calibration.search import candidate_deltas
 from mmpose_simcc.workbench.compare.bootstrap import bootstrap
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.evaluation import (
-    _build_evaluator,
-    _put_aside,
-    _take_back,
+    build_evaluator,
     evaluate,
+    put_aside,
+    take_back,
 )
 from mmpose_simcc.workbench.compare.runs import Run, read_config
 from mmpose_simcc.workbench.compare.tables import Row, Training
@@ -262,7 +262,7 @@ def _time_metrics(root: Path) -> Dict[str, float]:
     model = build_model(run.cfg)
     with quiet():
         loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)
-        evaluator = _build_evaluator(run, loader.dataset.metainfo, root / 'steps')
+        evaluator = build_evaluator(run, loader.dataset.metainfo, root / 'steps')
     size, keeping, writing = len(loader.dataset), 0.0, 0.0
     with tempfile.TemporaryFile() as file, quiet():
         for outputs, samples in network_outputs(model, loader):
@@ -271,12 +271,12 @@ def _time_metrics(root: Path) -> Dict[str, float]:
             model.add_pred_to_datasample(decoded, None, samples)
             evaluator.process(samples)
             kept = time.process_time()
-            _put_aside(evaluator, file)
+            put_aside(evaluator, file)
             keeping += kept - start
             writing += time.process_time() - kept
         kilobytes = file.tell() / size / 1000
         start = time.process_time()
-        _take_back(evaluator, file)
+        take_back(evaluator, file)
         evaluator.evaluate(size)
         evaluating = time.process_time() - start
     return {

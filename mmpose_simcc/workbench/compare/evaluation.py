@@ -100,8 +100,8 @@ def evaluate(
         size, metainfo = _decode_all(run, checkpoint, decoders, kept)
         for name, decoder in decoders.items():
             with quiet():
-                evaluator = _build_evaluator(run, metainfo, prefixes[name])
-                _take_back(evaluator, kept[name])
+                evaluator = build_evaluator(run, metainfo, prefixes[name])
+                take_back(evaluator, kept[name])
                 metrics = evaluator.evaluate(size)
             if is_main_process():
                 result = dict(
@@ -132,7 +132,7 @@ def _decode_all(
     codecs = {name: KEYPOINT_CODECS.build(decoder) for name, decoder in decoders.items()}
     with quiet():
         loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)
-        evaluator = _build_evaluator(run, loader.dataset.metainfo)
+        evaluator = build_evaluator(run, loader.dataset.metainfo)
     batches = track(loader, f'evaluate {run.name}')
     for outputs, samples in network_outputs(model, batches):
         for name, codec in codecs.items():
@@ -141,11 +141,11 @@ def _decode_all(
             decoded = head.decode(outputs if len(outputs) > 1 else outputs[0])
             model.add_pred_to_datasample(decoded, None, samples)
             evaluator.process(samples)
-            _put_aside(evaluator, kept[name])
+            put_aside(evaluator, kept[name])
     return len(loader.dataset), loader.dataset.metainfo
 
 
-def _put_aside(evaluator: Evaluator, file: BinaryIO) -> None:
+def put_aside(evaluator: Evaluator, file: BinaryIO) -> None:
     """Append what metrics keep to a file. Of 100,000 detections and five
     decoders it is a million small objects; those between the batches' large
     ones would, moreover, keep the allocator from giving these back."""
@@ -154,8 +154,8 @@ def _put_aside(evaluator: Evaluator, file: BinaryIO) -> None:
         metric.results.clear()
 
 
-def _take_back(evaluator: Evaluator, file: BinaryIO) -> None:
-    """Give metrics what :func:`_put_aside` wrote. Predictions come first from
+def take_back(evaluator: Evaluator, file: BinaryIO) -> None:
+    """Give metrics what :func:`put_aside` wrote. Predictions come first from
     now on: they are gone when COCO's metric needs the memory."""
     size = file.tell()
     file.seek(0)
@@ -214,7 +214,7 @@ def build_metrics(run: Run) -> List[BaseMetric]:
         raise CompareError(f'{run.name}: `test_evaluator`: {describe(error)}') from error
 
 
-def _build_evaluator(run: Run, metainfo: dict, prefix: Optional[Path] = None) -> Evaluator:
+def build_evaluator(run: Run, metainfo: dict, prefix: Optional[Path] = None) -> Evaluator:
     """The run's metrics and :class:`_Predictions`; with a prefix such that
     they can write their files."""
     metrics = build_metrics(run)
