@@ -62,7 +62,7 @@ from mmpose_simcc.workbench.calibration.windows import (
     decode_windows_1d,
     extract_windows,
     extract_windows_1d,
-    smooth_heatmaps,
+    smooth_windows,
     weigh_windows,
     weigh_windows_1d,
 )
@@ -100,8 +100,8 @@ class TestWindows:
     def test_equals_decode_daec(self, corner, blur, border):
         maps, _ = noisy_heatmaps(40)
         locs, peaks = heatmap_argmax(maps)
-        source = maps if blur == 1 else smooth_heatmaps(maps, blur)
-        windows = extract_windows(source, locs, half_width=9)
+        windows = extract_windows(maps, locs, 9 + blur // 2)
+        windows = smooth_windows(windows, locs, (16, 20), blur)
         windows = weigh_windows(
             windows / peaks[:, None, None], locs, peaks, (16, 20), 2.0, corner, border
         )

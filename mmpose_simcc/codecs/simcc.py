@@ -180,7 +180,6 @@ class SimCCCodec(TensorCodec):
         self.perfect_mass = tuple(
             float(F.peak_mass(p, p.argmax(-1), self.peak_radius)) for p in perfect
         )
-        self._perfect = np.array([self.perfect_mass, self.num_bins])  # what `simcc_score` takes
         self._load_score_calibration(score_calibration)
 
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
@@ -293,7 +292,7 @@ class SimCCCodec(TensorCodec):
                 -1,
             )
         if self.score == 'softmax':
-            perfect_mass, num_bins = as_array(self._perfect, like=logits)
+            perfect_mass, num_bins = as_array([self.perfect_mass, self.num_bins], like=logits)
             scores = F.simcc_score(probabilities, locs, margin, perfect_mass, num_bins)
             scores = xp.minimum(scores[..., 0], scores[..., 1])
         else:

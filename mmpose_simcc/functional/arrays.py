@@ -31,7 +31,7 @@ def as_array(values: Any, like: Array) -> Array:
     if isinstance(values, Tensor):
         return values.to(like)
     if like.device.type == 'cpu' or torch.compiler.is_compiling():
-        return torch.as_tensor(values, dtype=like.dtype, device=like.device)
+        return torch.as_tensor(values, dtype=like.dtype).to(like.device)
     values = np.asarray(values)
     return _upload(tuple(values.ravel().tolist()), values.shape, like.dtype, like.device)
 

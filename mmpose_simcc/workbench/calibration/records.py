@@ -18,7 +18,7 @@ from .windows import (
     decode_windows_1d,
     extract_windows,
     extract_windows_1d,
-    smooth_heatmaps,
+    smooth_windows,
     weigh_windows,
     weigh_windows_1d,
 )
@@ -131,12 +131,16 @@ class HeatmapRecords:
         # relative to an infinite peak a window is empty: argmax remains
         maps = torch.where(usable[:, None, None], maps, torch.zeros_like(maps))
         peaks = peaks.masked_fill(~usable, float('inf'))
-        smoothed = smooth_heatmaps(maps, self.codec.blur_kernel_size)
+        kernel_size = self.codec.blur_kernel_size
+        margin = kernel_size // 2
+        windows = extract_windows(maps, locs, self.half_width + margin)
+        raw = windows[:, margin : windows.shape[1] - margin, margin : windows.shape[2] - margin]
+        smoothed = smooth_windows(windows, locs, self.codec.heatmap_size, kernel_size)
         return dict(
             locs=locs.view(*shape, 2).short().cpu().numpy(),
             peaks=peaks.view(shape).cpu().numpy(),
-            raw=_store(extract_windows(maps, locs, self.half_width), peaks, shape),
-            smoothed=_store(extract_windows(smoothed, locs, self.half_width), peaks, shape),
+            raw=_store(raw, peaks, shape),
+            smoothed=_store(smoothed, peaks, shape),
         )
 
     def arrays(self, setting: Setting) -> Tuple[str, ...]:

@@ -7,7 +7,7 @@ fractional part, nothing beyond. The sums for many factors are then products
 of matrices.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 import cv2
 import torch
@@ -18,25 +18,6 @@ from ...functional.decode import LOWEST, daec_radius
 
 # signs of the offsets along x and y that turn a corner into 'br'
 _CORNER_SIGNS = dict(br=(1, 1), ur=(1, -1), bl=(-1, 1), ul=(-1, -1))
-
-
-def smooth_heatmaps(heatmaps: Tensor, blur_kernel_size: int) -> Tensor:
-    """Blur with OpenCV's Gaussian of that size and zeros around the map, as
-    ``DAECCodec(smooth=True)`` does (DAEC, Section 4.5).
-
-    Args:
-        heatmaps (Tensor): Shape (M, H, W).
-        blur_kernel_size (int): Odd size of the kernel.
-
-    Returns:
-        Tensor: Shape (M, H, W).
-    """
-    kernel = torch.from_numpy(cv2.getGaussianKernel(blur_kernel_size, -1))
-    kernel = kernel.to(heatmaps).view(1, 1, -1, 1)
-    half = blur_kernel_size // 2
-    blurred = F.conv2d(heatmaps.unsqueeze(1), kernel, padding=(half, 0))
-    blurred = F.conv2d(blurred, kernel.transpose(2, 3), padding=(0, half))
-    return blurred.squeeze(1)
 
 
 def extract_windows(heatmaps: Tensor, locs: Tensor, half_width: int) -> Tensor:
@@ -56,6 +37,30 @@ def extract_windows(heatmaps: Tensor, locs: Tensor, half_width: int) -> Tensor:
     maps = torch.arange(len(heatmaps), device=heatmaps.device)
     x, y = locs.unbind(-1)
     return padded[maps[:, None, None], y[:, None, None] + steps[:, None], x[:, None, None] + steps]
+
+
+def smooth_windows(
+    windows: Tensor, locs: Tensor, size: Tuple[int, int], blur_kernel_size: int
+) -> Tensor:
+    """The windows of a map that was smoothed by OpenCV's Gaussian, with zeros around it, as
+    ``DAECCodec(smooth=True)`` does (DAEC, Section 4.5). The rest of the map is not smoothed.
+
+    Args:
+        windows (Tensor): See :func:`extract_windows`, shape (M, S, S).
+        locs (Tensor): Cells (x, y) of the maxima, int64, shape (M, 2).
+        size (tuple): Heatmap size (W, H).
+        blur_kernel_size (int): Odd size of the kernel.
+
+    Returns:
+        Tensor: Smaller by half a kernel on each side; 0 off the map.
+    """
+    kernel = torch.from_numpy(cv2.getGaussianKernel(blur_kernel_size, -1)[:, 0]).to(windows)
+    cells = windows.shape[-1] - blur_kernel_size + 1
+    # row i has the kernel's weights around cell i of the smaller window
+    blur = torch.stack([F.pad(kernel, (i, cells - 1 - i)) for i in range(cells)])
+    positions = locs[..., None] + torch.arange(cells, device=locs.device) - cells // 2
+    on_map = (positions >= 0) & (positions < torch.tensor(size, device=locs.device)[:, None])
+    return blur @ windows @ blur.T * on_map[:, 1, :, None] * on_map[:, 0, None]
 
 
 def extract_windows_1d(vectors: Tensor, locs: Tensor, half_width: int) -> Tensor:
