@@ -13,7 +13,7 @@ import mmpose
 import numpy as np
 import pytest
 import torch
-from conftest import run, run_tool
+from conftest import read_predictions, run, run_tool
 from mmengine.config import Config
 from mmpose.registry import DATASETS, TRANSFORMS
 from rich.console import Console
@@ -651,12 +651,6 @@ def toy(tmp_path_factory, repo_root):
 
 def read_shards(people):
     return [dict(np.load(path)) for path in people.shards]
-
-
-def read_predictions(people, name):
-    """Of a reference decoder, in image pixels, (N, K, 2)."""
-    found = np.concatenate([shard[f'by_{name}'] for shard in read_shards(people)])
-    return people.to_image(found, slice(None))
 
 
 @TRANSFORMS.register_module()

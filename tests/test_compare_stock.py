@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import read_predictions
 from test_compare import load_run, stock_test, with_random_weights
 
 from mmpose_simcc.utils.inference import load_config
@@ -111,7 +112,5 @@ def test_calibration_of_a_stock_model(kind, toy_root, tmp_path):
     evaluate(run, run.checkpoint, decoders, {name: tmp_path / name for name in decoders})
     for name in ('argmax', 'dark'):
         keypoints = np.load(tmp_path / f'{name}.npz')['keypoints']
-        found = np.concatenate([np.load(path)[f'by_{name}'] for path in people.shards])
-        found = people.to_image(found, slice(None))
-        np.testing.assert_allclose(found, keypoints, atol=0.01)
+        np.testing.assert_allclose(read_predictions(people, name), keypoints, atol=0.01)
     assert np.isfinite(np.load(tmp_path / 'daec.npz')['keypoints']).all()

@@ -9,6 +9,7 @@ who made it.
 
 import contextlib
 import copy
+import itertools
 import json
 import os
 import pickle
@@ -114,7 +115,8 @@ def _about(path: Path) -> dict:
         ValueError: The file is of another format.
     """
     names = 'info', 'licenses', 'categories'
-    content = {name: value for name in names for value in _items(path, name)}
+    # of each the first: no more of the file is read
+    content = {name: value for name in names for value in itertools.islice(_items(path, name), 1)}
     if 'categories' not in content:
         raise ValueError(f'{path} is not in COCO format: it has no `categories`')
     return content
