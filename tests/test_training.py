@@ -164,26 +164,34 @@ def torchrun(repo_root, cwd, *program, processes=2, **changes):
     return done.stdout
 
 
+def train_alone_and_together(cfg, repo_root, folder, processes=2, **environment):
+    """Train in this process and in several that share the same batches, without augmentation,
+    which each process draws for itself; the two checkpoints."""
+    drop_augmentation(cfg)
+    start(cfg, folder / 'one').train()
+    cfg.train_dataloader.batch_size = BATCH // processes
+    cfg.work_dir = str(folder / 'several')
+    cfg.dump(folder / 'config.py')
+    torchrun(
+        repo_root,
+        folder,
+        '-m',
+        'mmpose_simcc.workbench.compare.train',
+        'config.py',
+        '--launcher',
+        'pytorch',
+        processes=processes,
+        **environment,
+    )
+    return [folder / name / 'epoch_3.pth' for name in ('one', 'several')]
+
+
 @pytest.mark.slow
 class TestTwoProcesses:
     def test_train_to_the_weights_of_one(self, further, learned, repo_root, tmp_path):
         """With the same global batch, shuffled, without augmentation, which
         each process draws for itself."""
-        drop_augmentation(further)
-        start(further, tmp_path / 'one').train()
-        further.train_dataloader.batch_size = BATCH // 2
-        further.work_dir = str(tmp_path / 'two')
-        further.dump(tmp_path / 'config.py')
-        torchrun(
-            repo_root,
-            tmp_path,
-            '-m',
-            'mmpose_simcc.workbench.compare.train',
-            'config.py',
-            '--launcher',
-            'pytorch',
-        )
-        one, two = (tmp_path / name / 'epoch_3.pth' for name in ('one', 'two'))
+        one, two = train_alone_and_together(further, repo_root, tmp_path)
         assert largest_difference(one, learned) > 1e-3
         assert largest_difference(one, two) < 1e-5
 
@@ -562,24 +570,10 @@ class TestMixedPrecision:
     def test_distributed_on_cuda(self, further, learned, repo_root, tmp_path):
         """In float16, by NCCL, to the weights of one process without it."""
         gpus = range(min(2, torch.cuda.device_count()))
-        drop_augmentation(further)
         further.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16')
-        start(further, tmp_path / 'one').train()
-        further.train_dataloader.batch_size = BATCH // len(gpus)
-        further.work_dir = str(tmp_path / 'several')
-        further.dump(tmp_path / 'config.py')
-        torchrun(
-            repo_root,
-            tmp_path,
-            '-m',
-            'mmpose_simcc.workbench.compare.train',
-            'config.py',
-            '--launcher',
-            'pytorch',
-            processes=len(gpus),
-            CUDA_VISIBLE_DEVICES=','.join(map(str, gpus)),
+        one, several = train_alone_and_together(
+            further, repo_root, tmp_path, len(gpus), CUDA_VISIBLE_DEVICES=','.join(map(str, gpus))
         )
-        one, several = (tmp_path / name / 'epoch_3.pth' for name in ('one', 'several'))
         moved = largest_difference(one, learned)
         assert moved > 1e-3
         assert largest_difference(one, several) < 0.05 * moved

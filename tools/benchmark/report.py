@@ -46,8 +46,10 @@ def _time(result: Result, name: str) -> str:
 def _aim(result: Result) -> str:
     if result.aim is None:
         return ''
-    if result.slack:
-        text = f'{1 / result.aim:g} x {result.peer} + {result.slack * 1e6:g} us'
+    if result.aim < 1:  # at most so many times the peer's time
+        text = f'{1 / result.aim:g} x {result.peer}'
+        if result.slack:
+            text += f' + {result.slack * 1e6:g} us'
     else:
         text = f'{result.aim:g}x'
     return f'{text}: {100 * result.reached():.0f}%'
