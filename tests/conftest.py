@@ -60,6 +60,20 @@ def pytest_collection_finish():
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason='no CUDA device')
 DEVICES = ['cpu', pytest.param('cuda', marks=cuda)]
 
+
+def _has_slurm():
+    try:
+        return subprocess.run(['scontrol', 'ping'], capture_output=True, timeout=20).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+# those that start several processes; `.ci/slurm` starts a Slurm of one machine
+LAUNCHERS = [
+    'pytorch',
+    pytest.param('slurm', marks=pytest.mark.skipif(not _has_slurm(), reason='no Slurm')),
+]
+
 BESIDE_TESTS = Path(__file__).resolve().parent.parent
 IN_CHECKOUT = (BESIDE_TESTS / 'mmpose_simcc').is_dir()
 # Configs and tools; out of the repository those of the installed package.

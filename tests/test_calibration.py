@@ -13,7 +13,7 @@ import mmpose
 import numpy as np
 import pytest
 import torch
-from conftest import read_predictions, run, run_tool
+from conftest import LAUNCHERS, read_predictions, run, run_tool
 from mmengine.config import Config
 from mmpose.registry import DATASETS, TRANSFORMS
 from rich.console import Console
@@ -1004,13 +1004,14 @@ class TestTool:
         json.loads(annotations.read_text())
 
     @pytest.mark.slow
-    def test_two_processes_equal_one(self, repo_root, tmp_path):
+    @pytest.mark.parametrize('launcher', LAUNCHERS)
+    def test_two_processes_equal_one(self, repo_root, tmp_path, launcher):
         toy = make_toy(tmp_path, repo_root, train=230)
         arguments = [*toy[1:], '--step', '0.5', '--work-dir']
         one = run_tool('calibrate_daec.py', *arguments, tmp_path / 'one')
         assert one.returncode == 0, one.stderr
         assert 'chosen on' in one.stdout
-        two = ('--launcher', 'pytorch', '--gpus', '2')
+        two = ('--launcher', launcher, '--gpus', '2')
         tool = repo_root / 'tools/calibrate_daec.py'
         run('python', tool, *arguments, tmp_path / 'two', *two)
         shards = [

@@ -18,7 +18,7 @@ import mmpose
 import numpy as np
 import pytest
 import torch
-from conftest import BESIDE_TESTS, ROOT, run_tool
+from conftest import BESIDE_TESTS, LAUNCHERS, ROOT, run_tool
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from mmengine.utils import digit_version
@@ -644,10 +644,11 @@ def odd_run(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(odd_run, tmp_path):
+@pytest.mark.parametrize('launcher', LAUNCHERS)
+def test_two_processes_equal_one(odd_run, tmp_path, launcher):
     decoders = ['argmax', 'dark']
     one = compare([odd_run], tmp_path / 'one', decoders)
-    two = compare([odd_run], tmp_path / 'two', decoders, Launcher('pytorch', 2))
+    two = compare([odd_run], tmp_path / 'two', decoders, Launcher(launcher, 2))
     assert one[0].metrics != one[1].metrics
     for row, other in zip(one, two):
         assert other.metrics == pytest.approx(row.metrics, abs=1e-6)
@@ -666,7 +667,8 @@ def kill_first(word):
         for path in Path('/proc').glob('[0-9]*/cmdline'):
             with contextlib.suppress(OSError):  # it has ended
                 command = path.read_bytes()
-                if word in command and b'torch.distributed.run' not in command:
+                launcher = b'torch.distributed.run' in command or command.startswith(b'srun')
+                if word in command and not launcher:
                     os.kill(int(path.parent.name), signal.SIGKILL)
                     return
         time.sleep(0.05)
@@ -674,11 +676,12 @@ def kill_first(word):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/cmdline').exists(), reason='processes are read in /proc')
-def test_a_killed_worker_ends_an_evaluation_which_goes_on(odd_run, tmp_path):
-    launcher = Launcher('pytorch', 2)
+@pytest.mark.parametrize('launcher', LAUNCHERS)
+def test_a_killed_worker_ends_an_evaluation_which_goes_on(odd_run, tmp_path, launcher):
+    launcher = Launcher(launcher, 2)
     killer = threading.Thread(target=kill_first, args=[f'{tmp_path}/calls'.encode()], daemon=True)
     killer.start()
-    with pytest.raises(CompareError, match=r'evaluate td-hm.*SIGKILL.*call\.log'):
+    with pytest.raises(CompareError, match=r'evaluate td-hm.*(SIGKILL|task 0: Killed).*call\.log'):
         compare([odd_run], tmp_path, ['argmax'], launcher)
     assert processes_of(tmp_path / 'calls') == 0
     assert not list(tmp_path.glob('results/*.json'))
@@ -687,11 +690,12 @@ def test_a_killed_worker_ends_an_evaluation_which_goes_on(odd_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_failed_evaluation_names_its_reason(odd_run, tmp_path):
+@pytest.mark.parametrize('launcher', LAUNCHERS)
+def test_failed_evaluation_names_its_reason(odd_run, tmp_path, launcher):
     run = copy.deepcopy(odd_run)
     run.cfg.test_dataloader.dataset.pipeline.insert(0, dict(type='NoTransform'))
     with pytest.raises(CompareError, match=r'KeyError.*NoTransform.*call\.log'):
-        compare([run], tmp_path, ['argmax'], Launcher('pytorch', 2))
+        compare([run], tmp_path, ['argmax'], Launcher(launcher, 2))
 
 
 @pytest.mark.slow

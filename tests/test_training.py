@@ -16,7 +16,7 @@ import mmengine
 import numpy as np
 import pytest
 import torch
-from conftest import DEVICES, cuda
+from conftest import DEVICES, LAUNCHERS, cuda
 from mmengine.config import Config
 from mmengine.dataset import worker_init_fn
 from mmengine.registry import init_default_scope
@@ -30,6 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmpose_simcc import EpochSeedHook, SimCCKLLoss
 from mmpose_simcc.workbench.compare import Run
 from mmpose_simcc.workbench.compare.launch import _training_config
+from mmpose_simcc.workbench.launcher import Launcher
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 SIMCC = 'configs/body_2d_keypoint/simcc/toy_coco/simcc_res18_1xb8-4e_toy-coco-64x64.py'
@@ -144,16 +145,9 @@ def environment(repo_root, **changes):
     return dict(os.environ, PYTHONPATH=path, **changes)
 
 
-def torchrun(repo_root, cwd, *program, processes=2, **changes):
+def launch(launcher, repo_root, cwd, *program, **changes):
     done = subprocess.run(
-        [
-            sys.executable,
-            '-m',
-            'torch.distributed.run',
-            '--standalone',
-            f'--nproc_per_node={processes}',
-            *map(str, program),
-        ],
+        launcher.command(*program),
         cwd=cwd,
         env=environment(repo_root, **changes),
         text=True,
@@ -161,37 +155,28 @@ def torchrun(repo_root, cwd, *program, processes=2, **changes):
         stderr=subprocess.STDOUT,
     )
     assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
 
 
-def train_alone_and_together(cfg, repo_root, folder, processes=2, **environment):
+def train_alone_and_together(cfg, repo_root, folder, launcher, **environment):
     """Train in this process and in several that share the same batches, without augmentation,
     which each process draws for itself; the two checkpoints."""
     drop_augmentation(cfg)
     start(cfg, folder / 'one').train()
-    cfg.train_dataloader.batch_size = BATCH // processes
+    cfg.train_dataloader.batch_size = BATCH // launcher.processes
     cfg.work_dir = str(folder / 'several')
     cfg.dump(folder / 'config.py')
-    torchrun(
-        repo_root,
-        folder,
-        '-m',
-        'mmpose_simcc.workbench.compare.train',
-        'config.py',
-        '--launcher',
-        'pytorch',
-        processes=processes,
-        **environment,
-    )
+    train = 'mmpose_simcc.workbench.compare.train'
+    launch(launcher, repo_root, folder, '-m', train, 'config.py', **environment)
     return [folder / name / 'epoch_3.pth' for name in ('one', 'several')]
 
 
 @pytest.mark.slow
 class TestTwoProcesses:
-    def test_train_to_the_weights_of_one(self, further, learned, repo_root, tmp_path):
+    @pytest.mark.parametrize('launcher', LAUNCHERS)
+    def test_train_to_the_weights_of_one(self, further, learned, repo_root, tmp_path, launcher):
         """With the same global batch, shuffled, without augmentation, which
         each process draws for itself."""
-        one, two = train_alone_and_together(further, repo_root, tmp_path)
+        one, two = train_alone_and_together(further, repo_root, tmp_path, Launcher(launcher, 2))
         assert largest_difference(one, learned) > 1e-3
         assert largest_difference(one, two) < 1e-5
 
@@ -214,7 +199,8 @@ class TestTwoProcesses:
             else:
                 cfg.dump(tmp_path / 'config.py')
                 (tmp_path / 'evaluate.py').write_text(EVALUATE)
-                torchrun(repo_root, tmp_path, 'evaluate.py', 'config.py', 'metrics.json')
+                program = ('evaluate.py', 'config.py', 'metrics.json')
+                launch(Launcher('pytorch', 2), repo_root, tmp_path, *program)
                 metrics = json.loads((tmp_path / 'metrics.json').read_text())
             found = json.loads((tmp_path / name / 'found.keypoints.json').read_text())
             results[name] = (
@@ -571,8 +557,10 @@ class TestMixedPrecision:
         """In float16, by NCCL, to the weights of one process without it."""
         gpus = range(min(2, torch.cuda.device_count()))
         further.optim_wrapper.update(type='AmpOptimWrapper', dtype='float16')
+        launcher = Launcher('pytorch', len(gpus))
+        visible = ','.join(map(str, gpus))
         one, several = train_alone_and_together(
-            further, repo_root, tmp_path, len(gpus), CUDA_VISIBLE_DEVICES=','.join(map(str, gpus))
+            further, repo_root, tmp_path, launcher, CUDA_VISIBLE_DEVICES=visible
         )
         moved = largest_difference(one, learned)
         assert moved > 1e-3

@@ -4,6 +4,7 @@
 import argparse
 import os
 import shlex
+import subprocess
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
@@ -104,10 +105,26 @@ def join_processes(launcher: str) -> None:
     if launcher == 'none':
         return
     set_multi_processing(distributed=True)  # as MMEngine's Runner does
-    if get_device() == 'cpu' and launcher == 'pytorch':  # MMEngine's would look for a GPU
+    if launcher == 'slurm':
+        _read_slurm()
+    if get_device() == 'cpu':  # MMEngine's would look for a GPU
         torch.distributed.init_process_group('gloo', timeout=PATIENCE)
     else:
         init_dist(launcher, timeout=PATIENCE.total_seconds())
+
+
+def _read_slurm() -> None:
+    """Set what torch reads of a process that srun started. MMEngine sets the
+    same, but one port for all, at which steps on one machine would meet."""
+    env = os.environ
+    nodes = ['scontrol', 'show', 'hostnames', env['SLURM_NODELIST']]
+    first = subprocess.run(nodes, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[0]
+    step = 10 * int(env['SLURM_JOB_ID']) + int(env['SLURM_STEP_ID'])
+    env.setdefault('MASTER_ADDR', first)
+    env.setdefault('MASTER_PORT', str(20000 + step % 10000))
+    env['RANK'] = env['SLURM_PROCID']
+    env['WORLD_SIZE'] = env['SLURM_NTASKS']
+    env['LOCAL_RANK'] = env['SLURM_LOCALID']
 
 
 def leave_processes() -> None:

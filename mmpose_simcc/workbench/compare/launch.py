@@ -32,11 +32,12 @@ TRAIN = 'mmpose_simcc.workbench.compare.train'
 CALL = 'mmpose_simcc.workbench.compare.call'
 
 # "KeyError: ...", "mmpose_simcc....CompareError: ..."; and a process that could
-# say nothing: "traceback : Signal 9 (SIGKILL) received by PID 123"; SIGTERM is
-# what torchrun sends to the others
+# say nothing: "traceback : Signal 9 (SIGKILL) received by PID 123" of torchrun,
+# "srun: error: node1: task 0: Killed"; the others get SIGTERM
 _REASON = re.compile(
     r'(?:\[rank\d+\]: )?(?P<error>(?!torch\.distributed\.elastic)[\w.]*(?:Error|Exception)\b.*)'
     r'|.*\b(?P<signal>Signal \d+ \(SIG(?!TERM)\w+\) received by PID \d+)'
+    r'|srun: error: (?P<srun>(?!.*: (?:Exited|Terminated)).*)'
 )
 # "evaluate td-hm_res18: 40%, 0:00:30 left"
 _PROGRESS_LINE = re.compile(r'.*: (?P<percent>\d+)%')
@@ -212,7 +213,7 @@ class _Program:
         for line in self._new_lines():
             found = _REASON.match(line)
             if found:
-                self._reason = (found['error'] or found['signal']).strip()
+                self._reason = found[found.lastgroup].strip()
             self._show(line)
         if code:
             raise CompareError(

@@ -13,7 +13,7 @@ from mmengine.device import get_device
 from mmengine.runner import Runner
 from mmpose.registry import OPTIMIZERS
 
-from ..launcher import begin_program, leave_processes
+from ..launcher import begin_program, join_processes, leave_processes
 
 
 def main():
@@ -22,8 +22,9 @@ def main():
     cfg.launcher = args.launcher
     if get_device() == 'cpu':
         _use_fused_optimizer(cfg)
-        if args.launcher == 'pytorch':
-            _use_gloo(cfg)
+        if args.launcher != 'none':
+            join_processes(args.launcher)
+            _wrap_for_cpu(cfg)
     Runner.from_cfg(cfg).train()
     leave_processes()
 
@@ -42,9 +43,8 @@ def _use_fused_optimizer(cfg: Config) -> None:
         optimizer['fused'] = True
 
 
-def _use_gloo(cfg: Config) -> None:
-    """Several processes on CPUs, where MMEngine would ask for GPUs."""
-    torch.distributed.init_process_group('gloo')
+def _wrap_for_cpu(cfg: Config) -> None:
+    """The model in several processes on CPUs, where MMEngine's wrapper would ask for a GPU."""
     cfg.model_wrapper_cfg = dict(
         dict(
             type='MMDistributedDataParallel',
