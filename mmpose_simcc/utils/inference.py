@@ -233,13 +233,21 @@ def network_outputs(
     Raises:
         ValueError: The head does not decode by its method ``decode``.
     """
-    head = pose_head(model)
     for batch in batches:
-        data = model.data_preprocessor(batch, False)
-        with recorded_outputs(head) as outputs:
-            samples = model.predict(data['inputs'], data['data_samples'])
-        if len(outputs) != 1:
-            raise ValueError(
-                f'{type(head).__name__} does not decode a batch by one call of its method `decode`'
-            )
-        yield outputs[0], samples
+        yield _outputs_of(model, batch)
+
+
+def _outputs_of(
+    model: TopdownPoseEstimator, batch: dict
+) -> Tuple[Tuple[Tensor, ...], List[PoseDataSample]]:
+    """One batch of :func:`network_outputs`. Its input images end here, and do not stay until the
+    next ones are there."""
+    head = pose_head(model)
+    data = model.data_preprocessor(batch, False)
+    with recorded_outputs(head) as outputs:
+        samples = model.predict(data['inputs'], data['data_samples'])
+    if len(outputs) != 1:
+        raise ValueError(
+            f'{type(head).__name__} does not decode a batch by one call of its method `decode`'
+        )
+    return outputs[0], samples

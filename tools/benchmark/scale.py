@@ -80,7 +80,7 @@ def _config(size: str, root: Path) -> Config:
     cfg.model.head.in_channels = 8
     for split in ('train', 'test'):
         cfg[f'{split}_dataloader'].dataset.data_root = f'{root}/'
-    cfg.test_dataloader.update(num_workers=0, persistent_workers=False, batch_size=BATCH)
+    cfg.test_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.test_dataloader.dataset.bbox_file = str(root / 'detections.json')
     cfg.test_evaluator.ann_file = str(root / 'annotations/person_keypoints_val2017.json')
     return cfg
