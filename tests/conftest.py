@@ -63,7 +63,8 @@ DEVICES = ['cpu', pytest.param('cuda', marks=cuda)]
 
 def _has_slurm():
     try:
-        return subprocess.run(['scontrol', 'ping'], capture_output=True, timeout=20).returncode == 0
+        srun = ['srun', '--ntasks=2', '--immediate=20', 'true']
+        return subprocess.run(srun, capture_output=True, timeout=60).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
