@@ -19,7 +19,7 @@ from mmpose.registry import DATASETS, TRANSFORMS
 from rich.console import Console
 from test_compare_metrics import face_run, run_stock, write_faces
 
-from mmpose_simcc import DAECCodec, SimCCCodec
+from mmpose_simcc import DAECCodec, DARKCodec, SimCCCodec
 from mmpose_simcc.codecs.learned import save_learned_delta
 from mmpose_simcc.functional.decode import (
     decode_daec,
@@ -423,6 +423,21 @@ class TestLearn:
         np.testing.assert_allclose(calibration.curves[0].metrics, pck, atol=2e-3)
         whole = calibration.choices[1]
         assert whole.delta == range(-2, 8)[int(np.argmax(pck))]
+
+    def test_dark_less_its_offset(self, biased):
+        """What is taken off is measured on the one part and judged on the other."""
+        calibration, people, maps, truth = biased
+        held = hold_out(people.arrays['img_id'], 0.2)
+        found = np.concatenate(DARKCodec((96, 96), (24, 24), sigma=2).batch_decode(maps)[0])
+        found -= np.median((found - truth)[~held], axis=0)
+        *_, dark, less_offset = calibration.references
+        assert (dark.name, less_offset.name) == ('dark', 'dark, less offset')
+        far = np.linalg.norm(found - truth, axis=-1)
+        for score, members in ((less_offset.fit, ~held), (less_offset.held_out, held)):
+            pck = (far[members] < 0.01 * 96).mean()
+            assert score.metrics[calibration.metric] == pytest.approx(pck, abs=2e-3)
+        assert less_offset.held_out.similarity > dark.held_out.similarity + 0.01
+        assert less_offset.gain.value > dark.gain.value
 
     @pytest.mark.parametrize('without_sigmas', [False, True])
     def test_an_error_chooses_the_lowest(self, biased, without_sigmas, tmp_path):

@@ -105,7 +105,8 @@ class Calibration:
         metric (str): Name of the metric that decided.
         empirical (dict): The papers' factor by setting.
         curves (list[Curve]): One for each setting.
-        references (list[Choice]): Other decoders, compared with argmax.
+        references (list[Choice]): Other decoders, compared with argmax; the
+            last is DARK less its offset, see :meth:`_Calibrator.offset`.
         settings (list[Choice]): Each setting at its best factor by
             similarity.
         choices (list[Choice]): From the simplest to the finest.
@@ -176,11 +177,17 @@ class _Decoder(NamedTuple):
         name (str): The row's name in a table.
         setting (Setting): Corner, smoothing and border.
         pairs (tuple, optional): Factors (x, y), one pair or one a keypoint.
+        recorded (str, optional): The reference that it is, by what its
+            predictions are called.
+        offset (np.ndarray, optional): What is taken off them, input-image
+            pixels, shape (K, 2).
     """
 
     name: str
     setting: Setting
     pairs: Optional[Tuple[Tuple[float, float], ...]] = None
+    recorded: Optional[str] = None
+    offset: Optional[np.ndarray] = None
 
     @property
     def identity(self) -> tuple:
@@ -202,6 +209,10 @@ def _daec(setting: Setting, pairs: Sequence, name: str = '') -> _Decoder:
     return _Decoder(name, setting, tuple(tuple(map(float, pair)) for pair in pairs))
 
 
+def _reference(name: str, setting: Setting) -> _Decoder:
+    return _Decoder(name, setting, recorded=f'by_{name}')
+
+
 class _Calibrator:
     """The search over captured people, shared by all processes."""
 
@@ -214,8 +225,7 @@ class _Calibrator:
         self.scorers = {name: Scorer(cfg, people, members) for name, members in self.parts.items()}
         self.counts = people.visible.sum(-1)
         self._metrics, self._similarity, self._sums = {}, {}, {}
-        argmax = _Decoder('argmax', Setting())
-        names = list(self.metrics('fit', [argmax])[0])
+        names = list(self.metrics('fit', [_reference('argmax', Setting())])[0])
         self.metric = primary_metric(cfg, names, metric)
 
     def _over_people(
@@ -266,12 +276,11 @@ class _Calibrator:
             return []
 
         def arrays(decoder: _Decoder) -> Tuple[str, ...]:
-            learned = decoder.pairs is not None
-            return self.records.arrays(decoder.setting) if learned else (f'by_{decoder.name}',)
+            return (decoder.recorded,) if decoder.recorded else self.records.arrays(decoder.setting)
 
         def predict(records, group: List[_Decoder]) -> Iterable[np.ndarray]:
-            if group[0].pairs is None:
-                return [records[name] for decoder in group for name in arrays(decoder)]
+            if group[0].recorded:
+                return [records[d.recorded] - (0 if d.offset is None else d.offset) for d in group]
             deltas = [np.broadcast_to(d.pairs, (self.people.num_keypoints, 2)) for d in group]
             return self.records.decode(records, group[0].setting, np.stack(deltas)).swapaxes(0, 1)
 
@@ -287,6 +296,21 @@ class _Calibrator:
 
         names = {name for decoder in decoders for name in arrays(decoder)}
         return join(self._over_people(members, names, on_records, join, 'decode'))
+
+    def offset(self, decoder: _Decoder) -> np.ndarray:
+        """The median of prediction minus truth on the fitted part, for each
+        keypoint along x and y: what a cut window corrects, measured. Of a
+        reference, input-image pixels, shape (K, 2)."""
+        people, fit = self.people, self.parts['fit']
+        arrays = people.arrays
+
+        def errors(keypoints: np.ndarray, rows: np.ndarray) -> np.ndarray:
+            pixels = arrays['input_size'][rows] / arrays['input_scale'][rows]
+            return (keypoints - arrays['gt_keypoints'][rows, 0]) * pixels[:, None]
+
+        (found,) = self._over_predictions(fit, [decoder], errors)
+        found = np.ma.masked_array(found, np.repeat(~people.visible[fit][..., None], 2, -1))
+        return np.ma.median(found, axis=0).filled(0).astype(np.float32)
 
     def metrics(self, part: str, decoders: Sequence[_Decoder]) -> List[Dict[str, float]]:
         """The config's metrics; those known already are not computed
@@ -449,12 +473,14 @@ def learn(
     for curve in curves:
         pair = best_candidates(curve.similarity, deltas, records.empirical(curve.setting), 1)
         at_best.append(_daec(curve.setting, pair, str(curve.setting)))
-    references = [_Decoder(name, setting) for name in records.references]
+    references = [_reference(name, setting) for name in records.references]
+    dark = _reference('dark', setting)
+    less_offset = dark._replace(name='dark, less offset', offset=calibrator.offset(dark))
     ladder = calibrator.ladder(curves[compared.index(setting)])
-    reference_choices = calibrator.choices(references)
+    reference_choices = calibrator.choices([*references, less_offset])
     choices = calibrator.choices(ladder)
 
-    for choice, decoder in zip(reference_choices[1:], references[1:]):
+    for choice, decoder in zip(reference_choices[1:], [*references[1:], less_offset]):
         choice.against = references[0].name
         choice.gain = calibrator.gain(decoder, references[0])
     index, steps = climb(

@@ -18,7 +18,7 @@ from .calibrate import Calibration, Choice
 ALSO_SHOWN = ('AP', 'AP .75', 'PCK', 'PCK@0.1')
 # distinct also for colour-blind readers (Okabe and Ito)
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7')
-OTHERS = ('#777777', '#aaaaaa', '#333333')
+OTHERS = ('#777777', '#aaaaaa', '#333333', '#8a6d3b')
 
 
 def shown_metrics(calibration: Calibration) -> List[str]:
