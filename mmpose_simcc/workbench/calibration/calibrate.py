@@ -105,8 +105,8 @@ class Calibration:
         metric (str): Name of the metric that decided.
         empirical (dict): The papers' factor by setting.
         curves (list[Curve]): One for each setting.
-        references (list[Choice]): Other decoders, compared with argmax; the
-            last is DARK less its offset, see :meth:`_Calibrator.offset`.
+        references (list[Choice]): Other decoders, compared with argmax; last
+            DARK less its offset (:meth:`_Calibrator.offset`), with DARK.
         settings (list[Choice]): Each setting at its best factor by
             similarity.
         choices (list[Choice]): From the simplest to the finest.
@@ -480,9 +480,10 @@ def learn(
     reference_choices = calibrator.choices([*references, less_offset])
     choices = calibrator.choices(ladder)
 
-    for choice, decoder in zip(reference_choices[1:], [*references[1:], less_offset]):
-        choice.against = references[0].name
-        choice.gain = calibrator.gain(decoder, references[0])
+    argmax, *others = references
+    against = [*((decoder, argmax) for decoder in others), (less_offset, dark)]
+    for choice, (decoder, other) in zip(reference_choices[1:], against):
+        choice.against, choice.gain = other.name, calibrator.gain(decoder, other)
     index, steps = climb(
         lambda i, j: calibrator.gain(ladder[i], ladder[j]),
         [goodness(choice.held_out.metrics[metric], metric) for choice in choices],
