@@ -80,17 +80,17 @@ class TestScoreDecoders:
         rows = table_rows(score_decoders(load_recording(tmp_path / 'r.npz', OKS_SIGMAS), 2))
         oks = {name: float(cells[0]) for name, cells in rows.items()}
         assert rows['dark, kernel 1'][2:] == ['+0.40', '+0.20']
-        assert [abs(float(cell)) <= 0.02 for cell in rows['dark, shift learned'][2:]] == [True] * 2
+        assert [abs(float(cell)) <= 0.02 for cell in rows['dark, less offset'][2:]] == [True] * 2
         names = [f'daec, symmetric, D learned: {name}' for name in ('one', 'x, y')]
         assert oks['daec, symmetric, D = 0'] + 0.005 < oks[names[0]] < oks[names[1]]
-        assert oks[names[1]] < oks['dark, shift learned'] > 0.99
+        assert oks[names[1]] < oks['dark, less offset'] > 0.99
 
     def test_learned_from_the_other_half(self, tmp_path):
         """Each half is off in another direction: what is learned on one does harm on the other."""
         recording = load_recording(self.path_of_two_halves(tmp_path), OKS_SIGMAS)
         rows = table_rows(score_decoders(recording, 2))
         oks = {name: float(cells[0]) for name, cells in rows.items()}
-        assert oks['dark, shift learned'] < oks['dark'] - 0.01
+        assert oks['dark, less offset'] < oks['dark'] - 0.01
         assert oks['daec, symmetric, D learned: x, y'] < oks['daec, symmetric, D = 0']
 
     def path_of_two_halves(self, tmp_path):

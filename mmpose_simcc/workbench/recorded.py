@@ -50,14 +50,14 @@ class Recording(NamedTuple):
         """Which people are in one half of the images, bool, shape (N,)."""
         return hold_out(self.people.arrays['img_id'], 0.5)
 
-    def without_shift(self, cells: np.ndarray) -> np.ndarray:
+    def less_offset(self, cells: np.ndarray) -> np.ndarray:
         """Predictions (N, K, 2) less the median error of those on the other half."""
         error = cells - self.truth
-        shifts = [
+        offsets = [
             np.median(error[self.people.visible & half[:, None]], axis=0)
             for half in (self.first_half, ~self.first_half)
         ]
-        return cells - np.where(self.first_half[:, None, None], shifts[1], shifts[0])
+        return cells - np.where(self.first_half[:, None, None], offsets[1], offsets[0])
 
 
 def load_recording(path: Path, oks_sigmas: Sequence[float], size: Optional[int] = None):
@@ -200,7 +200,7 @@ def score_decoders(recording: Recording, sigma: float) -> str:
     for name, decoder in fixed_decoders(sigma).items():
         codec = KEYPOINT_CODECS.build({**decoder, **geometry})
         found[name] = np.concatenate(codec.batch_decode(recording.heatmaps)[0])
-    found['dark, shift learned'] = recording.without_shift(found['dark'])
+    found['dark, less offset'] = recording.less_offset(found['dark'])
     for border in ('clip', 'symmetric'):
         for name, cells in learned_factors(recording, HeatmapCodec(**geometry), border):
             found[f'daec, {border}, D learned: {name}'] = cells
