@@ -347,17 +347,18 @@ class _Calibrator:
         names = set(self.records.arrays(setting))
         return add(self._over_people(self.parts['fit'], names, on_records, add, 'search'))
 
-    def person_similarity(self, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
-        """Summed over each person's keypoints, (N,) for each decoder; what
+    def person_similarity(self, part: str, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
+        """Summed over each person's keypoints, (P,) for each decoder; what
         is known already is not computed again."""
-        missing = {d.identity: d for d in decoders if d.identity not in self._similarity}
+        missing = {d.identity: d for d in decoders if (part, d.identity) not in self._similarity}
         sums = self._over_predictions(
-            np.ones(len(self.people), bool),
+            self.parts[part],
             list(missing.values()),
             lambda keypoints, rows: keypoint_similarity(self.people, keypoints, rows).sum(-1),
         )
-        self._similarity.update(zip(missing, sums))
-        return [self._similarity[d.identity] for d in decoders]
+        for identity, similarity in zip(missing, sums):
+            self._similarity[part, identity] = similarity
+        return [self._similarity[part, d.identity] for d in decoders]
 
     def curve(self, setting: Setting, deltas: np.ndarray, by_metric: bool) -> Curve:
         """A setting at every factor; the metric scores the whole ones."""
@@ -415,25 +416,28 @@ class _Calibrator:
             ]
         return [_daec(setting, pairs, name) for name, pairs in ladder]
 
-    def choices(self, decoders: Sequence[_Decoder], fit_metrics: bool = True) -> List[Choice]:
-        """Score decoders on both parts."""
-        held = self.metrics('held_out', decoders)
-        fit = self.metrics('fit', decoders) if fit_metrics else [{} for _ in decoders]
-        choices = []
-        for decoder, similarity, *metrics in zip(
-            decoders, self.person_similarity(decoders), fit, held
-        ):
-            scores = (
-                Score(float(similarity[members].sum() / max(self.counts[members].sum(), 1)), values)
-                for members, values in zip(self.parts.values(), metrics)
-            )
-            choices.append(Choice(decoder.name, decoder.delta, decoder.setting, *scores))
-        return choices
+    def scores(self, part: str, decoders: Sequence[_Decoder]) -> List[Score]:
+        """How good decoders are on a part of the images."""
+        number = max(self.counts[self.parts[part]].sum(), 1)
+        sums, metrics = self.person_similarity(part, decoders), self.metrics(part, decoders)
+        return [Score(float(s.sum() / number), values) for s, values in zip(sums, metrics)]
+
+    def choices(
+        self, decoders: Sequence[_Decoder], fit: Optional[List[Score]] = None
+    ) -> List[Choice]:
+        """Score decoders on the held-out part, and on the fitted one where
+        that is not known."""
+        fit = fit or self.scores('fit', decoders)
+        held_out = self.scores('held_out', decoders)
+        return [
+            Choice(decoder.name, decoder.delta, decoder.setting, *scores)
+            for decoder, *scores in zip(decoders, fit, held_out)
+        ]
 
     def gain(self, new: _Decoder, old: _Decoder) -> Gain:
         """Of a decoder over another on the held-out part."""
         held = self.parts['held_out']
-        sums = [sums[held] for sums in self.person_similarity([new, old])]
+        sums = self.person_similarity('held_out', [new, old])
         return bootstrap_gain(*sums, self.counts[held], self.people.arrays['img_id'][held])
 
 
@@ -469,10 +473,11 @@ def learn(
     # every corner and smoothing, and the other border
     compared = [s for s in records.settings if s.border == setting.border or s[:2] == setting[:2]]
     curves = [calibrator.curve(s, deltas, by_metric=s.corner == setting.corner) for s in compared]
-    at_best = []
+    at_best, fit_at_best = [], []
     for curve in curves:
         pair = best_candidates(curve.similarity, deltas, records.empirical(curve.setting), 1)
         at_best.append(_daec(curve.setting, pair, str(curve.setting)))
+        fit_at_best.append(Score(float(curve.similarity.max()), {}))
     references = [_reference(name, setting) for name in records.references]
     dark = _reference('dark', setting)
     less_offset = dark._replace(name='dark, less offset', offset=calibrator.offset(dark))
@@ -502,7 +507,7 @@ def learn(
         empirical={s: records.empirical(s) for s in records.settings},
         curves=curves,
         references=reference_choices,
-        settings=calibrator.choices(at_best, fit_metrics=False),
+        settings=calibrator.choices(at_best, fit_at_best),
         choices=choices,
         chosen=choices[index],
         verdict=replace(
