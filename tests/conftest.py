@@ -62,14 +62,19 @@ DEVICES = ['cpu', pytest.param('cuda', marks=cuda)]
 
 
 def _has_slurm():
+    """Whether the Slurm of `.ci/slurm` answers; no job goes to any other."""
     try:
+        about = subprocess.run(['scontrol', 'show', 'config'], capture_output=True, timeout=60)
         srun = ['srun', '--ntasks=2', '--immediate=20', 'true']
-        return subprocess.run(srun, capture_output=True, timeout=60).returncode == 0
+        return (
+            b'mmpose_simcc_test' in about.stdout
+            and subprocess.run(srun, capture_output=True, timeout=60).returncode == 0
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
 
 
-# those that start several processes; `.ci/slurm` starts a Slurm of one machine
+# those that start several processes
 LAUNCHERS = [
     'pytorch',
     pytest.param('slurm', marks=pytest.mark.skipif(not _has_slurm(), reason='no Slurm')),
