@@ -678,10 +678,11 @@ def kill_first(word):
 @pytest.mark.skipif(not Path('/proc/self/cmdline').exists(), reason='processes are read in /proc')
 @pytest.mark.parametrize('launcher', LAUNCHERS)
 def test_a_killed_worker_ends_an_evaluation_which_goes_on(odd_run, tmp_path, launcher):
+    reason = dict(pytorch='SIGKILL', slurm=r'task \d: Killed')[launcher]
     launcher = Launcher(launcher, 2)
     killer = threading.Thread(target=kill_first, args=[f'{tmp_path}/calls'.encode()], daemon=True)
     killer.start()
-    with pytest.raises(CompareError, match=r'evaluate td-hm.*(SIGKILL|task 0: Killed).*call\.log'):
+    with pytest.raises(CompareError, match=rf'evaluate td-hm.*{reason}.*call\.log'):
         compare([odd_run], tmp_path, ['argmax'], launcher)
     assert processes_of(tmp_path / 'calls') == 0
     assert not list(tmp_path.glob('results/*.json'))
