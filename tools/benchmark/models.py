@@ -77,7 +77,7 @@ class RandomPeople(Dataset):
 
 
 # images of the test loop and of its batches
-IMAGES = dict(cpu=(8, 8), cuda=(512, 64))
+IMAGES = dict(cpu=(8, 8), cuda=(256, 64))
 
 
 def end_to_end(device: str = 'cpu') -> List[Comparison]:
@@ -228,7 +228,7 @@ def target_costs(device: str = 'cpu') -> Tuple[List[Comparison], dict]:
           one sample. Its image has 3 bytes a pixel beside.
     """
     setting = SETTINGS[1]
-    images, batch = dict(cpu=(128, 32), cuda=(1024, 64))[device]
+    images, batch = dict(cpu=(128, 32), cuda=(512, 64))[device]
     comparisons, sent = [], {}
     for method, configs in _training_configs().items():
         load, train, sent[method] = {}, {}, {}
