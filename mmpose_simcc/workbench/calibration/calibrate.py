@@ -33,7 +33,8 @@ from .search import (
 )
 
 FINALISTS = 3  # that the metric decides between, found by the proxy
-TOGETHER = 8  # people decoded at once: at all pairs of factors their arrays take 5 MB each
+TOGETHER = 64  # people decoded at once
+PAIRS_TOGETHER = 8  # at all pairs of factors, where their arrays take 5 MB each
 PARTS = 64  # into which a search is split for its processes
 
 
@@ -229,7 +230,13 @@ class _Calibrator:
         self.metric = primary_metric(cfg, names, metric)
 
     def _over_people(
-        self, members: np.ndarray, names: Set[str], function, combine, description: str
+        self,
+        members: np.ndarray,
+        names: Set[str],
+        function,
+        combine,
+        description: str,
+        together: int = TOGETHER,
     ) -> list:
         """Apply ``function(records, rows)`` to people, a few at a time.
 
@@ -239,6 +246,7 @@ class _Calibrator:
             function (callable): Of records and the indices of their people.
             combine (callable): Of results, one by one, a single one.
             description (str): What is done.
+            together (int): How many people at a time.
 
         Returns:
             list: Combined results of less than 2 PARTS parts, which are the
@@ -249,8 +257,8 @@ class _Calibrator:
             inside = np.flatnonzero(members[rows])
             with np.load(path) as shard:
                 arrays = {name: shard[name][inside] for name in names}
-            for start in range(0, len(inside), TOGETHER):
-                few = slice(start, start + TOGETHER)
+            for start in range(0, len(inside), together):
+                few = slice(start, start + together)
                 records = {name: array[few] for name, array in arrays.items()}
                 yield function(records, rows.start + inside[few])
 
@@ -345,7 +353,8 @@ class _Calibrator:
             return reduce(np.add, sums)
 
         names = set(self.records.arrays(setting))
-        return add(self._over_people(self.parts['fit'], names, on_records, add, 'search'))
+        together = PAIRS_TOGETHER if pairs else TOGETHER
+        return add(self._over_people(self.parts['fit'], names, on_records, add, 'search', together))
 
     def person_similarity(self, part: str, decoders: Sequence[_Decoder]) -> List[np.ndarray]:
         """Summed over each person's keypoints, (P,) for each decoder; what

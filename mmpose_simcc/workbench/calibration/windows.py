@@ -7,6 +7,7 @@ fractional part, nothing beyond. The sums for many factors are then products
 of matrices.
 """
 
+import math
 from typing import NamedTuple, Tuple
 
 import cv2
@@ -105,6 +106,16 @@ class Windows(NamedTuple):
         last = self.radius + 1 - deltas.to(self.values)
         return (last.unsqueeze(-1) - self.steps).clamp(0, 1)
 
+    def sums(self, deltas: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+        """Of windows of two axes, for every pair of factors (D,): the sum of
+        the cells, that of their offsets along x, and along y; each of shape
+        (M, D, D), the first D along x."""
+        D = len(deltas)
+        cover = self.cover(deltas)
+        sides = torch.cat([cover, cover * self.steps]).mT  # (S, 2 D)
+        sums = (self.values @ sides).mT @ sides  # (M, 2 D along x, 2 D along y)
+        return sums[:, :D, :D], sums[:, D:, :D], sums[:, :D, D:]
+
 
 def _on_map(locs: Tensor, size: int, half_width: int, border: str = 'clip') -> Tensor:
     """Which cells of a window count along one axis, (M, S): those on the map,
@@ -190,18 +201,17 @@ def decode_grid(windows: Windows, deltas: Tensor) -> Tensor:
         Tensor: Offsets (x, y) in cells, shape (2, M, D, D); the first D is
         the factor along x.
     """
-    D = len(deltas)
-    cover = windows.cover(deltas)
-    sides = torch.cat([cover, cover * windows.steps])  # (2 D, S)
-    sums = sides @ (sides @ windows.values).mT  # (M, 2 D along x, 2 D along y)
-    total = sums[:, :D, :D]
+    total, weighted_x, weighted_y = windows.sums(deltas)
     x, y = windows.signs
-    return torch.stack([_mean(sums[:, D:, :D], total, x), _mean(sums[:, :D, D:], total, y)])
+    return torch.stack([_mean(weighted_x, total, x), _mean(weighted_y, total, y)])
 
 
 def decode_windows(windows: Windows, deltas: Tensor) -> Tensor:
     """Offsets from the maximum for chosen factors, equal to those of
     :func:`~mmpose_simcc.functional.decode_daec`.
+
+    Between whole factors the last column and row count by a fraction, so a
+    sum is bilinear there: a window is summed for whole ones alone.
 
     Args:
         windows (Windows): Those of two axes.
@@ -210,15 +220,14 @@ def decode_windows(windows: Windows, deltas: Tensor) -> Tensor:
     Returns:
         Tensor: Offsets (x, y) in cells, shape (2, M, D).
     """
-    D = deltas.shape[1]
-    columns, rows = windows.cover(deltas[..., 0]), windows.cover(deltas[..., 1])
-    columns = torch.cat([columns, columns * windows.steps], dim=1)  # (M or 1, 2 D, S)
-    columns = columns[0] if len(columns) == 1 else columns  # one product of large matrices
-    sums = windows.values @ columns.mT  # (M, S along y, 2 D)
-    rows = rows.mT
-    total = (sums[..., :D] * rows).sum(1)
-    weighted_x = (sums[..., D:] * rows).sum(1)
-    weighted_y = (sums[..., :D] * rows * windows.steps[:, None]).sum(1)
+    whole = torch.arange(math.floor(deltas.min()), math.ceil(deltas.max()) + 1)
+    N = len(whole)
+    total, weighted_x, weighted_y = windows.sums(whole)  # (M, N, N)
+    near = (1 - (deltas.unsqueeze(-1) - whole).abs()).clamp(min=0)  # (M or 1, D, 2, N)
+    weights = (near[:, :, 0, :, None] * near[:, :, 1, None, :]).flatten(2).mT  # (.., N * N, D)
+    weights = weights[0] if len(weights) == 1 else weights  # one product of large matrices
+    sums = torch.stack([total, weighted_x, weighted_y], dim=1).flatten(2) @ weights
+    total, weighted_x, weighted_y = sums.unbind(1)
     x, y = windows.signs
     return torch.stack([_mean(weighted_x, total, x), _mean(weighted_y, total, y)])
 
