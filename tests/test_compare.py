@@ -37,6 +37,7 @@ from mmpose_simcc.workbench.compare import (
     study_runs,
 )
 from mmpose_simcc.workbench.compare.decoders import decoders_of
+from mmpose_simcc.workbench.compare.launch import say_outdated, training_dir
 from mmpose_simcc.workbench.compare.report import remarks
 from mmpose_simcc.workbench.compare.runs import (
     check_data,
@@ -439,6 +440,27 @@ class TestWhatIsComputedAgain:
             path.write_text(text)
             found.append(identity.digest(Content().of(dict(type='DAECCodec', delta=str(path)))))
         assert found[0] == found[1] != found[2]
+
+    def test_says_which_training_does_not_serve(self, run, tmp_path, capsys):
+        """That of the same name, not one whose name only begins alike."""
+        (training, _), kept = self.identities(run), []
+        for name, of, has_finished in (
+            (run.name, training, True),
+            (run.name, '0' * len(training), True),
+            (run.name, '1' * len(training), False),
+            (f'{run.name}-seed', '2' * len(training), True),
+        ):
+            folder = training_dir(Run(name, run.cfg), of, tmp_path)
+            folder.mkdir(parents=True)
+            kept.append(folder)
+            if has_finished:
+                (folder / 'finished.txt').write_text('epoch_1.pth')
+        touch('train')(run, tmp_path)
+        (anew, _) = self.identities(run)
+        say_outdated(run, anew, tmp_path)
+        said = capsys.readouterr().err
+        assert [str(folder) in said for folder in kept] == [True, True, False, False]
+        assert '--hash' in said
 
     def test_pictures_are_looked_at_once(self, run, monkeypatch):
         looks = []

@@ -221,7 +221,6 @@ def decode_windows(windows: Windows, deltas: Tensor) -> Tensor:
         Tensor: Offsets (x, y) in cells, shape (2, M, D).
     """
     whole = torch.arange(math.floor(deltas.min()), math.ceil(deltas.max()) + 1)
-    N = len(whole)
     total, weighted_x, weighted_y = windows.sums(whole)  # (M, N, N)
     near = (1 - (deltas.unsqueeze(-1) - whole).abs()).clamp(min=0)  # (M or 1, D, 2, N)
     weights = (near[:, :, 0, :, None] * near[:, :, 1, None, :]).flatten(2).mT  # (.., N * N, D)

@@ -4,11 +4,13 @@ checkpoint, and whatever else goes to the processes of a launcher."""
 
 import contextlib
 import copy
+import glob
 import os
 import pickle
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional
@@ -62,6 +64,20 @@ def find_training(identity: str, work_dir: Path) -> Optional[Path]:
         if checkpoint.is_file():
             return checkpoint
     return None
+
+
+def say_outdated(run: Run, identity: str, work_dir: Path) -> None:
+    """Say which finished training of the same name does not serve this run,
+    before it takes hours again."""
+    name = glob.escape(training_dir(run, identity, work_dir).name[: -len(identity)])
+    for finished in work_dir.glob(f'trainings/{name}{"?" * len(identity)}/finished.txt'):
+        print(
+            f'train {run.name}: {finished.parent} had another config, other data (pictures count '
+            'by size and modification time, with --hash by content), versions or number of '
+            'processes, and is not used',
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def _last_checkpoint(folder: Path) -> Optional[Path]:
@@ -120,6 +136,8 @@ def train(trainings: Mapping[str, Run], work_dir: Path, launcher: Launcher) -> N
     side_by_side = launcher.name == 'none' and get_device() == 'cpu'
     at_once = min(len(trainings), _num_cores()) if side_by_side else 1
     waiting, elsewhere, running = dict(trainings), set(), []
+    for identity, run in trainings.items():
+        say_outdated(run, identity, work_dir)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress())
         while waiting or running:
