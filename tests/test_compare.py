@@ -456,7 +456,7 @@ class TestWhatIsComputedAgain:
             if has_finished:
                 (folder / 'finished.txt').write_text('epoch_1.pth')
         touch('train')(run, tmp_path)
-        (anew, _) = self.identities(run)
+        anew, _ = self.identities(run)
         say_outdated(run, anew, tmp_path)
         said = capsys.readouterr().err
         assert [str(folder) in said for folder in kept] == [True, True, False, False]

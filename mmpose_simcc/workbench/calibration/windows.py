@@ -190,6 +190,12 @@ def _mean(weighted: Tensor, total: Tensor, sign: int) -> Tensor:
     return (weighted / total).nan_to_num_(0.0, 0.0, 0.0).mul_(sign)
 
 
+def _means(windows: Windows, total: Tensor, weighted_x: Tensor, weighted_y: Tensor) -> Tensor:
+    """Mean offsets along both axes, of :meth:`Windows.sums`, shape (2, ...)."""
+    x, y = windows.signs
+    return torch.stack([_mean(weighted_x, total, x), _mean(weighted_y, total, y)])
+
+
 def decode_grid(windows: Windows, deltas: Tensor) -> Tensor:
     """Offsets from the maximum for every pair of factors.
 
@@ -201,9 +207,7 @@ def decode_grid(windows: Windows, deltas: Tensor) -> Tensor:
         Tensor: Offsets (x, y) in cells, shape (2, M, D, D); the first D is
         the factor along x.
     """
-    total, weighted_x, weighted_y = windows.sums(deltas)
-    x, y = windows.signs
-    return torch.stack([_mean(weighted_x, total, x), _mean(weighted_y, total, y)])
+    return _means(windows, *windows.sums(deltas))
 
 
 def decode_windows(windows: Windows, deltas: Tensor) -> Tensor:
@@ -220,15 +224,13 @@ def decode_windows(windows: Windows, deltas: Tensor) -> Tensor:
     Returns:
         Tensor: Offsets (x, y) in cells, shape (2, M, D).
     """
-    whole = torch.arange(math.floor(deltas.min()), math.ceil(deltas.max()) + 1)
-    total, weighted_x, weighted_y = windows.sums(whole)  # (M, N, N)
+    first, last = math.floor(deltas.min()), math.ceil(deltas.max())
+    whole = torch.arange(first, last + 1, device=deltas.device)
     near = (1 - (deltas.unsqueeze(-1) - whole).abs()).clamp(min=0)  # (M or 1, D, 2, N)
     weights = (near[:, :, 0, :, None] * near[:, :, 1, None, :]).flatten(2).mT  # (.., N * N, D)
     weights = weights[0] if len(weights) == 1 else weights  # one product of large matrices
-    sums = torch.stack([total, weighted_x, weighted_y], dim=1).flatten(2) @ weights
-    total, weighted_x, weighted_y = sums.unbind(1)
-    x, y = windows.signs
-    return torch.stack([_mean(weighted_x, total, x), _mean(weighted_y, total, y)])
+    sums = torch.stack(windows.sums(whole), dim=1).flatten(2) @ weights  # (M, 3, D)
+    return _means(windows, *sums.unbind(1))
 
 
 def decode_windows_1d(windows: Windows, deltas: Tensor) -> Tensor:
