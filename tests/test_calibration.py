@@ -6,6 +6,8 @@ import os
 import pickle
 import re
 import shutil
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +58,7 @@ from mmpose_simcc.workbench.calibration.search import (
     climb,
     hold_out,
 )
+from mmpose_simcc.workbench.calibration.sharing import threaded_map
 from mmpose_simcc.workbench.calibration.windows import (
     decode_grid,
     decode_windows,
@@ -102,11 +105,9 @@ class TestWindows:
         locs, peaks = heatmap_argmax(maps)
         windows = extract_windows(maps, locs, 9 + blur // 2)
         windows = smooth_windows(windows, locs, (16, 20), blur)
-        windows = weigh_windows(
-            windows / peaks[:, None, None], locs, peaks, (16, 20), 2.0, corner, border
-        )
+        windows = weigh_windows(windows / peaks[:, None, None], locs, peaks, (16, 20), 2.0, border)
         pairs = torch.cartesian_prod(torch.tensor(DELTAS), torch.tensor(DELTAS))
-        ours = decode_windows(windows, pairs[None]).movedim(0, -1) + locs[:, None]
+        ours = decode_windows(windows, pairs[None], corner).movedim(0, -1) + locs[:, None]
         for pair, found in zip(pairs, ours.unbind(1)):
             expected = decode_daec(maps.double(), locs, 2.0, pair.double(), corner, blur, border)
             np.testing.assert_allclose(found, expected, atol=2e-4)
@@ -115,12 +116,14 @@ class TestWindows:
         maps, _ = noisy_heatmaps(12)
         locs, peaks = heatmap_argmax(maps)
         windows = weigh_windows(
-            extract_windows(maps, locs, 9), locs, torch.ones_like(peaks), (16, 20), 2.0, 'ur'
+            extract_windows(maps, locs, 9), locs, torch.ones_like(peaks), (16, 20), 2.0
         )
         deltas = torch.tensor(DELTAS)
         pairs = torch.cartesian_prod(deltas, deltas)
         np.testing.assert_allclose(
-            decode_grid(windows, deltas).flatten(2), decode_windows(windows, pairs[None]), atol=1e-5
+            decode_grid(windows, deltas, 'ur').flatten(2),
+            decode_windows(windows, pairs[None], 'ur'),
+            atol=1e-5,
         )
 
     def test_a_factor_for_each_window(self):
@@ -349,6 +352,55 @@ def biased(tmp_path_factory, metainfo):
     )
     calibration = learn(PCK_CONFIG, people, records, Setting(), candidate_deltas(-2, 7, 0.5))
     return calibration, people, maps, truth * 4
+
+
+class TestSharing:
+    @pytest.fixture(autouse=True)
+    def _three_threads(self):
+        before = torch.get_num_threads()
+        torch.set_num_threads(3)
+        yield
+        torch.set_num_threads(before)
+
+    def test_order_and_threads(self):
+        meet = threading.Barrier(3, timeout=60)  # three wait for each other
+
+        def function(item):
+            meet.wait()
+            return item, threading.get_ident(), torch.get_num_threads()
+
+        items, threads, inner = zip(*threaded_map(function, range(9)))
+        assert items == tuple(range(9))
+        assert len(set(threads)) == 3
+        assert set(inner) == {1}
+        assert torch.get_num_threads() == 3
+
+    def test_an_error_ends_it(self):
+        done = []
+
+        def function(item):
+            done.append(item)
+            if item == 1:
+                raise ValueError('item 1')
+            time.sleep(0.01)
+
+        with pytest.raises(ValueError, match='item 1'):
+            list(threaded_map(function, range(1000)))
+        assert len(done) < 100
+        assert torch.get_num_threads() == 3
+
+    def test_threads_do_not_change_what_is_learned(self, tmp_path, metainfo):
+        maps, centers = noisy_heatmaps(2 * SHARD_PEOPLE * 17 + 170)
+        maps, truth = maps.view(-1, 17, 20, 16), 4 * centers.reshape(-1, 17, 2)
+        records = HeatmapRecords(heatmap_codec(), low=-2)
+        people = synthetic_people(tmp_path, records, maps, truth.astype(np.float32), metainfo)
+        found = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            learned = learn(PCK_CONFIG, people, records, Setting(), candidate_deltas(-2, 7, 1))
+            learned.save(tmp_path / f'{threads}.json')
+            found.append((tmp_path / f'{threads}.json').read_text())
+        assert found[0] == found[1]
 
 
 def brute_force(maps, truth, deltas, fit):

@@ -19,7 +19,7 @@ from ...utils.files import file_sha256
 from ...utils.inference import pose_head_cfg
 from ..identity import name_model
 from ..metrics import goodness
-from .capture import People, capture, distributed_map
+from .capture import People, capture
 from .records import Setting, build_records
 from .scoring import Scorer, keypoint_similarity, primary_metric
 from .search import (
@@ -31,11 +31,12 @@ from .search import (
     hold_out,
     is_whole,
 )
+from .sharing import distributed_map, threaded_map
 
 FINALISTS = 3  # that the metric decides between, found by the proxy
 TOGETHER = 64  # people decoded at once
 PAIRS_TOGETHER = 8  # at all pairs of factors, where their arrays take 5 MB each
-PARTS = 64  # into which a search is split for its processes
+PARTS = 64  # into which a search is split for its processes and threads
 
 
 @dataclass
@@ -215,7 +216,7 @@ def _reference(name: str, setting: Setting) -> _Decoder:
 
 
 class _Calibrator:
-    """The search over captured people, shared by all processes."""
+    """The search over captured people, shared by all processes and threads."""
 
     def __init__(
         self, cfg: Config, people: People, records, holdout: float, metric: Optional[str]
@@ -225,7 +226,7 @@ class _Calibrator:
         self.parts = dict(fit=~held, held_out=held)
         self.scorers = {name: Scorer(cfg, people, members) for name, members in self.parts.items()}
         self.counts = people.visible.sum(-1)
-        self._metrics, self._similarity, self._sums = {}, {}, {}
+        self._metrics, self._similarity = {}, {}
         names = list(self.metrics('fit', [_reference('argmax', Setting())])[0])
         self.metric = primary_metric(cfg, names, metric)
 
@@ -250,7 +251,8 @@ class _Calibrator:
 
         Returns:
             list: Combined results of less than 2 PARTS parts, which are the
-            same for any number of processes, in the order of the people.
+            same for any number of processes and threads, in the order of the
+            people.
         """
 
         def on_shard(path: Path, rows: slice):
@@ -272,7 +274,7 @@ class _Calibrator:
         ]
         size = max(1, len(shards) // PARTS)
         parts = [shards[start : start + size] for start in range(0, len(shards), size)]
-        return distributed_map(on_part, parts, description)
+        return distributed_map(on_part, parts, description, threaded_map)
 
     def _over_predictions(
         self, members: np.ndarray, decoders: Sequence[_Decoder], function
@@ -369,9 +371,11 @@ class _Calibrator:
             self._similarity[part, identity] = similarity
         return [self._similarity[part, d.identity] for d in decoders]
 
-    def curve(self, setting: Setting, deltas: np.ndarray, by_metric: bool) -> Curve:
-        """A setting at every factor; the metric scores the whole ones."""
-        sums = self._sums[setting] = self.similarity_sums(setting, deltas, pairs=False)
+    def curve(
+        self, setting: Setting, deltas: np.ndarray, sums: np.ndarray, by_metric: bool
+    ) -> Curve:
+        """A setting at every factor, of :meth:`similarity_sums` (D, K); the
+        metric scores the whole ones."""
         fit = self.parts['fit']
         similarity = sums.sum(-1) / max(self.counts[fit].sum(), 1)
         whole = deltas[is_whole(deltas)] if by_metric else deltas[:0]
@@ -389,17 +393,17 @@ class _Calibrator:
         values = [goodness(values[self.metric], self.metric) for values in metrics]
         return candidates[np.argmax(values)]
 
-    def ladder(self, curve: Curve) -> List[_Decoder]:
+    def ladder(self, curve: Curve, sums: np.ndarray, pair_sums: np.ndarray) -> List[_Decoder]:
         """Factors fitted from coarse to fine.
 
         Args:
             curve (Curve): By :meth:`curve`.
+            sums (np.ndarray): By :meth:`similarity_sums` at every factor, (D, K).
+            pair_sums (np.ndarray): At every pair, (D, D, K).
         """
         setting, deltas = curve.setting, curve.deltas
         empirical = self.records.empirical(setting)
         is_heatmap = self.records.representation == 'heatmap'
-        sums = self._sums[setting]
-        pair_sums = self.similarity_sums(setting, deltas, pairs=True)
 
         def best(values, factors, number):
             return best_candidates(values, factors, empirical, number)
@@ -481,7 +485,14 @@ def learn(
     metric = calibrator.metric
     # every corner and smoothing, and the other border
     compared = [s for s in records.settings if s.border == setting.border or s[:2] == setting[:2]]
-    curves = [calibrator.curve(s, deltas, by_metric=s.corner == setting.corner) for s in compared]
+    pair_sums = calibrator.similarity_sums(setting, deltas, pairs=True)
+    sums = {
+        s: pair_sums.diagonal().T if s == setting else calibrator.similarity_sums(s, deltas, False)
+        for s in compared
+    }
+    curves = [
+        calibrator.curve(s, deltas, sums[s], by_metric=s.corner == setting.corner) for s in compared
+    ]
     at_best, fit_at_best = [], []
     for curve in curves:
         pair = best_candidates(curve.similarity, deltas, records.empirical(curve.setting), 1)
@@ -490,7 +501,7 @@ def learn(
     references = [_reference(name, setting) for name in records.references]
     dark = _reference('dark', setting)
     less_offset = dark._replace(name='dark, less offset', offset=calibrator.offset(dark))
-    ladder = calibrator.ladder(curves[compared.index(setting)])
+    ladder = calibrator.ladder(curves[compared.index(setting)], sums[setting], pair_sums)
     reference_choices = calibrator.choices([*references, less_offset])
     choices = calibrator.choices(ladder)
 

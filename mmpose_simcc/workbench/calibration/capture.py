@@ -16,31 +16,14 @@ import pickle
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import (
-    Any,
-    BinaryIO,
-    Callable,
-    Dict,
-    Iterable,
-    Iterator,
-    List,
-    Optional,
-    Set,
-    Union,
-)
+from typing import Any, BinaryIO, Dict, Iterator, List, Optional, Set, Union
 
 import ijson
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
-from mmengine.dist import (
-    all_gather_object,
-    barrier,
-    broadcast_object_list,
-    get_dist_info,
-    is_main_process,
-)
+from mmengine.dist import barrier, broadcast_object_list, get_dist_info, is_main_process
 from mmengine.registry import init_default_scope
 from mmpose.datasets.datasets.base import BaseCocoStyleDataset
 from mmpose.registry import DATASETS
@@ -48,7 +31,7 @@ from mmpose.structures import PoseDataSample
 from torch.utils.data import DataLoader
 
 from ...utils.checks import invalid
-from ...utils.console import Progress, Task, quiet, track
+from ...utils.console import Progress, Task, quiet
 from ...utils.files import file_sha256, save_arrays, whole_file
 from ...utils.inference import build_model, load_weights, network_outputs
 from ...utils.processes import only_here
@@ -61,26 +44,6 @@ SHARD_PEOPLE = 256
 PART_IMAGES = 2000  # whose annotations MMPose reads at once
 IMAGE_ID = dict(images='id', annotations='image_id')  # how lists in COCO's format name an image
 WINDOWS = ('locs', 'peaks', 'raw', 'smoothed', 'x', 'y')
-
-
-def distributed_map(function: Callable, items: Iterable, description: str) -> List:
-    """Apply a function to items, shared by all processes.
-
-    Args:
-        function (callable): Of one item.
-        items (iterable): The same in every process.
-        description (str): What is done, for its progress.
-
-    Returns:
-        list: The results in the order of the items, in every process.
-    """
-    rank, world_size = get_dist_info()
-    items = list(items)
-    own = [function(item) for item in track(items[rank::world_size], description)]
-    if world_size == 1:
-        return own
-    shares = all_gather_object(own)
-    return [shares[i % world_size][i // world_size] for i in range(len(items))]
 
 
 def _items(path: Path, where: str) -> Iterator[Any]:

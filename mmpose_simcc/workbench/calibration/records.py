@@ -159,7 +159,6 @@ class HeatmapRecords:
             peaks,
             self.codec.heatmap_size,
             self.codec.sigma,
-            setting.corner,
             setting.border,
         )
         return weighed, locs
@@ -177,7 +176,9 @@ class HeatmapRecords:
         """
         P, K = records['peaks'].shape
         windows, locs = self._weighed(records, setting)
-        cells = decode_windows(windows, _for_windows(deltas, P)) + locs.mT.unsqueeze(-1)
+        cells = decode_windows(
+            windows, _for_windows(deltas, P), setting.corner
+        ) + locs.mT.unsqueeze(-1)
         return self._to_input(cells.view(2, P, K, -1).permute(1, 3, 2, 0))
 
     def decode_pairs(self, records: Arrays, setting: Setting, deltas: np.ndarray) -> np.ndarray:
@@ -194,7 +195,7 @@ class HeatmapRecords:
         P, K = records['peaks'].shape
         windows, locs = self._weighed(records, setting)
         deltas = torch.from_numpy(np.asarray(deltas, np.float32))
-        cells = decode_grid(windows, deltas) + locs.mT[..., None, None]
+        cells = decode_grid(windows, deltas, setting.corner) + locs.mT[..., None, None]
         D = len(deltas)
         return self._to_input(cells.view(2, P, K, D, D).permute(1, 3, 4, 2, 0))
 

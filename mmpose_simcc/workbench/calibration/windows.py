@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from ...functional.decode import LOWEST, daec_radius
 
-# signs of the offsets along x and y that turn a corner into 'br'
-_CORNER_SIGNS = dict(br=(1, 1), ur=(1, -1), bl=(-1, 1), ul=(-1, -1))
+# which end of the window a corner cuts along x and y
+_CUT_ENDS = dict(br=(1, 1), ur=(1, -1), bl=(-1, 1), ul=(-1, -1))
 
 
 def extract_windows(heatmaps: Tensor, locs: Tensor, half_width: int) -> Tensor:
@@ -84,36 +84,36 @@ class Windows(NamedTuple):
 
     Attributes:
         values (Tensor): What the cells weigh, shape (M, S, S) as (row,
-            column), or (M, S) along one axis; mirrored so that the end of an
-            axis is cut.
-        radius (int): Cells of an axis before the maximum.
-        signs (tuple): 1, or -1 for a mirrored axis, (x, y) or (x,).
+            column), or (M, S) along one axis.
+        radius (int): Cells of an axis before the maximum that count.
     """
 
     values: Tensor
     radius: int
-    signs: tuple
 
     @property
     def steps(self) -> Tensor:
         """Offsets of an axis' cells from the maximum, shape (S,)."""
-        size = self.values.shape[-1]
-        return torch.arange(size, device=self.values.device, dtype=torch.float32) - self.radius
+        half_width = self.values.shape[-1] // 2
+        return torch.arange(-half_width, half_width + 1.0, device=self.values.device)
 
     def cover(self, deltas: Tensor) -> Tensor:
         """How much of each cell of an axis counts, (..., S) for factors
         (...)."""
         last = self.radius + 1 - deltas.to(self.values)
-        return (last.unsqueeze(-1) - self.steps).clamp(0, 1)
+        return (last.unsqueeze(-1) - self.steps).clamp(0, 1) * (self.steps >= -self.radius)
 
-    def sums(self, deltas: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def sums(self, deltas: Tensor, corner: str) -> Tuple[Tensor, Tensor, Tensor]:
         """Of windows of two axes, for every pair of factors (D,): the sum of
         the cells, that of their offsets along x, and along y; each of shape
         (M, D, D), the first D along x."""
         D = len(deltas)
         cover = self.cover(deltas)
-        sides = torch.cat([cover, cover * self.steps]).mT  # (S, 2 D)
-        sums = (self.values @ sides).mT @ sides  # (M, 2 D along x, 2 D along y)
+        sides = []
+        for end in _CUT_ENDS[corner]:
+            cut = cover if end > 0 else cover.flip(-1)
+            sides.append(torch.cat([cut, cut * self.steps]).mT)  # (S, 2 D)
+        sums = (self.values @ sides[0]).mT @ sides[1]  # (M, 2 D along x, 2 D along y)
         return sums[:, :D, :D], sums[:, D:, :D], sums[:, :D, D:]
 
 
@@ -132,7 +132,6 @@ def weigh_windows(
     peaks: Tensor,
     heatmap_size: tuple,
     sigma: float,
-    corner: str = 'br',
     border: str = 'clip',
 ) -> Windows:
     """What the cells of windows weigh, for :func:`decode_windows`.
@@ -144,24 +143,21 @@ def weigh_windows(
         peaks (Tensor): What the windows were divided by, shape (M,).
         heatmap_size (tuple): (W, H) in cells.
         sigma (float): Standard deviation of the label in cells.
-        corner (str): The corner that is cut: 'br', 'ur', 'bl' or 'ul'.
         border (str): 'clip' or 'symmetric'.
 
     Returns:
         Windows: Those of two axes.
     """
     W, H = heatmap_size
-    radius, half_width = daec_radius(sigma), windows.shape[-1] // 2
+    half_width = windows.shape[-1] // 2
     columns_on = _on_map(locs[:, 0], W, half_width, border)
     rows_on = _on_map(locs[:, 1], H, half_width, border)
     # below the floor no response counts, see functional.decode
     values = torch.maximum(windows, (LOWEST / peaks).view(-1, 1, 1))
-    values = values * (rows_on.unsqueeze(2) & columns_on.unsqueeze(1))
-    signs = _CORNER_SIGNS[corner]
-    flipped = [dim for dim, sign in zip((2, 1), signs) if sign < 0]
-    values = values.flip(flipped)
-    values = values[:, half_width - radius :, half_width - radius :]
-    return Windows(values, radius, signs)
+    # floats, since a product with bools is slow; in place, since memory is
+    values *= rows_on.to(values).unsqueeze(2)
+    values *= columns_on.to(values).unsqueeze(1)
+    return Windows(values, daec_radius(sigma))
 
 
 def weigh_windows_1d(
@@ -179,38 +175,43 @@ def weigh_windows_1d(
     Returns:
         Windows: Those of one axis.
     """
-    radius, half_width = daec_radius(sigma), windows.shape[-1] // 2
     values = torch.maximum(windows, (LOWEST / peaks).unsqueeze(-1))
-    values = values * _on_map(locs, num_bins, half_width)
-    return Windows(values[:, half_width - radius :], radius, (1,))
+    values *= _on_map(locs, num_bins, windows.shape[-1] // 2)
+    return Windows(values, daec_radius(sigma))
 
 
-def _mean(weighted: Tensor, total: Tensor, sign: int) -> Tensor:
-    """Mean offset along an axis, 0 where nothing is left of the window."""
-    return (weighted / total).nan_to_num_(0.0, 0.0, 0.0).mul_(sign)
+def _means(total: Tensor, *weighted: Tensor) -> Tensor:
+    """Mean offsets along each axis, 0 where nothing is left of a window.
+
+    Args:
+        total (Tensor): Sums of windows, shape (...).
+        weighted (Tensor): Sums of their offsets along each axis.
+
+    Returns:
+        Tensor: One axis after the other, shape (axes, ...).
+    """
+    means = total.new_empty(len(weighted), *total.shape)
+    for mean, sums in zip(means, weighted):
+        torch.div(sums, total, out=mean)
+    return means.nan_to_num_(0.0, 0.0, 0.0)
 
 
-def _means(windows: Windows, total: Tensor, weighted_x: Tensor, weighted_y: Tensor) -> Tensor:
-    """Mean offsets along both axes, of :meth:`Windows.sums`, shape (2, ...)."""
-    x, y = windows.signs
-    return torch.stack([_mean(weighted_x, total, x), _mean(weighted_y, total, y)])
-
-
-def decode_grid(windows: Windows, deltas: Tensor) -> Tensor:
+def decode_grid(windows: Windows, deltas: Tensor, corner: str = 'br') -> Tensor:
     """Offsets from the maximum for every pair of factors.
 
     Args:
         windows (Windows): Those of two axes.
         deltas (Tensor): Factors in cells, shape (D,).
+        corner (str): The corner that is cut: 'br', 'ur', 'bl' or 'ul'.
 
     Returns:
         Tensor: Offsets (x, y) in cells, shape (2, M, D, D); the first D is
         the factor along x.
     """
-    return _means(windows, *windows.sums(deltas))
+    return _means(*windows.sums(deltas, corner))
 
 
-def decode_windows(windows: Windows, deltas: Tensor) -> Tensor:
+def decode_windows(windows: Windows, deltas: Tensor, corner: str = 'br') -> Tensor:
     """Offsets from the maximum for chosen factors, equal to those of
     :func:`~mmpose_simcc.functional.decode_daec`.
 
@@ -220,6 +221,7 @@ def decode_windows(windows: Windows, deltas: Tensor) -> Tensor:
     Args:
         windows (Windows): Those of two axes.
         deltas (Tensor): Factors (x, y) in cells, shape (M or 1, D, 2).
+        corner (str): See :func:`decode_grid`.
 
     Returns:
         Tensor: Offsets (x, y) in cells, shape (2, M, D).
@@ -229,8 +231,8 @@ def decode_windows(windows: Windows, deltas: Tensor) -> Tensor:
     near = (1 - (deltas.unsqueeze(-1) - whole).abs()).clamp(min=0)  # (M or 1, D, 2, N)
     weights = (near[:, :, 0, :, None] * near[:, :, 1, None, :]).flatten(2).mT  # (.., N * N, D)
     weights = weights[0] if len(weights) == 1 else weights  # one product of large matrices
-    sums = torch.stack(windows.sums(whole), dim=1).flatten(2) @ weights  # (M, 3, D)
-    return _means(windows, *sums.unbind(1))
+    sums = torch.stack(windows.sums(whole, corner), dim=1).flatten(2) @ weights  # (M, 3, D)
+    return _means(*sums.unbind(1))
 
 
 def decode_windows_1d(windows: Windows, deltas: Tensor) -> Tensor:
@@ -245,4 +247,4 @@ def decode_windows_1d(windows: Windows, deltas: Tensor) -> Tensor:
         Tensor: Offsets in bins, shape (M, D).
     """
     weights = windows.cover(deltas) * windows.values.unsqueeze(1)
-    return _mean((weights * windows.steps).sum(-1), weights.sum(-1), windows.signs[0])
+    return _means(weights.sum(-1), (weights * windows.steps).sum(-1))[0]
