@@ -486,7 +486,7 @@ def learn(
     # every corner and smoothing, and the other border
     compared = [s for s in records.settings if s.border == setting.border or s[:2] == setting[:2]]
     pair_sums = calibrator.similarity_sums(setting, deltas, pairs=True)
-    sums = {
+    sums = {  # pairs of equal factors are on the diagonal
         s: pair_sums.diagonal().T if s == setting else calibrator.similarity_sums(s, deltas, False)
         for s in compared
     }

@@ -176,9 +176,8 @@ class HeatmapRecords:
         """
         P, K = records['peaks'].shape
         windows, locs = self._weighed(records, setting)
-        cells = decode_windows(
-            windows, _for_windows(deltas, P), setting.corner
-        ) + locs.mT.unsqueeze(-1)
+        cells = decode_windows(windows, _for_windows(deltas, P), setting.corner)
+        cells += locs.mT.unsqueeze(-1)
         return self._to_input(cells.view(2, P, K, -1).permute(1, 3, 2, 0))
 
     def decode_pairs(self, records: Arrays, setting: Setting, deltas: np.ndarray) -> np.ndarray:
