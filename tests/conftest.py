@@ -105,6 +105,17 @@ def read_predictions(people, name):
 
 
 @contextlib.contextmanager
+def torch_threads(number):
+    """PyTorch on so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def _restored():
     """Undoes what tools change in the process that runs them."""
     folder, threads, cv2_threads = os.getcwd(), torch.get_num_threads(), cv2.getNumThreads()

@@ -15,7 +15,7 @@ import mmpose
 import numpy as np
 import pytest
 import torch
-from conftest import LAUNCHERS, read_predictions, run, run_tool
+from conftest import LAUNCHERS, read_predictions, run, run_tool, torch_threads
 from mmengine.config import Config
 from mmpose.registry import DATASETS, TRANSFORMS
 from rich.console import Console
@@ -357,10 +357,8 @@ def biased(tmp_path_factory, metainfo):
 class TestSharing:
     @pytest.fixture(autouse=True)
     def _three_threads(self):
-        before = torch.get_num_threads()
-        torch.set_num_threads(3)
-        yield
-        torch.set_num_threads(before)
+        with torch_threads(3):
+            yield
 
     def test_order_and_threads(self):
         meet = threading.Barrier(3, timeout=60)  # three wait for each other
@@ -396,8 +394,8 @@ class TestSharing:
         people = synthetic_people(tmp_path, records, maps, truth.astype(np.float32), metainfo)
         found = []
         for threads in (1, 3):
-            torch.set_num_threads(threads)
-            learned = learn(PCK_CONFIG, people, records, Setting(), candidate_deltas(-2, 7, 1))
+            with torch_threads(threads):
+                learned = learn(PCK_CONFIG, people, records, Setting(), candidate_deltas(-2, 7, 1))
             learned.save(tmp_path / f'{threads}.json')
             found.append((tmp_path / f'{threads}.json').read_text())
         assert found[0] == found[1]

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, torch_threads
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -220,10 +220,8 @@ class TestRealPictures:
 
     @pytest.fixture(autouse=True)
     def one_thread(self):
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        yield
-        torch.set_num_threads(threads)
+        with torch_threads(1):
+            yield
 
     @staticmethod
     def run(name, work_dir, **options):

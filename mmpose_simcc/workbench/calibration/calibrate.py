@@ -393,17 +393,17 @@ class _Calibrator:
         values = [goodness(values[self.metric], self.metric) for values in metrics]
         return candidates[np.argmax(values)]
 
-    def ladder(self, curve: Curve, sums: np.ndarray, pair_sums: np.ndarray) -> List[_Decoder]:
+    def ladder(self, curve: Curve, pair_sums: np.ndarray) -> List[_Decoder]:
         """Factors fitted from coarse to fine.
 
         Args:
             curve (Curve): By :meth:`curve`.
-            sums (np.ndarray): By :meth:`similarity_sums` at every factor, (D, K).
-            pair_sums (np.ndarray): At every pair, (D, D, K).
+            pair_sums (np.ndarray): By :meth:`similarity_sums`, (D, D, K).
         """
         setting, deltas = curve.setting, curve.deltas
         empirical = self.records.empirical(setting)
         is_heatmap = self.records.representation == 'heatmap'
+        sums = pair_sums.diagonal().T  # at equal factors
 
         def best(values, factors, number):
             return best_candidates(values, factors, empirical, number)
@@ -486,13 +486,14 @@ def learn(
     # every corner and smoothing, and the other border
     compared = [s for s in records.settings if s.border == setting.border or s[:2] == setting[:2]]
     pair_sums = calibrator.similarity_sums(setting, deltas, pairs=True)
-    sums = {  # pairs of equal factors are on the diagonal
-        s: pair_sums.diagonal().T if s == setting else calibrator.similarity_sums(s, deltas, False)
-        for s in compared
-    }
-    curves = [
-        calibrator.curve(s, deltas, sums[s], by_metric=s.corner == setting.corner) for s in compared
-    ]
+    curves = []
+    for s in compared:
+        sums = (
+            pair_sums.diagonal().T  # the pairs of equal factors
+            if s == setting
+            else calibrator.similarity_sums(s, deltas, pairs=False)
+        )
+        curves.append(calibrator.curve(s, deltas, sums, by_metric=s.corner == setting.corner))
     at_best, fit_at_best = [], []
     for curve in curves:
         pair = best_candidates(curve.similarity, deltas, records.empirical(curve.setting), 1)
@@ -501,7 +502,7 @@ def learn(
     references = [_reference(name, setting) for name in records.references]
     dark = _reference('dark', setting)
     less_offset = dark._replace(name='dark, less offset', offset=calibrator.offset(dark))
-    ladder = calibrator.ladder(curves[compared.index(setting)], sums[setting], pair_sums)
+    ladder = calibrator.ladder(curves[compared.index(setting)], pair_sums)
     reference_choices = calibrator.choices([*references, less_offset])
     choices = calibrator.choices(ladder)
 
