@@ -52,7 +52,7 @@ from mmpose_simcc.workbench.compare.tables import (
     print_table,
     study_table,
 )
-from mmpose_simcc.workbench.metrics import value_names
+from mmpose_simcc.workbench.metrics import value_names, write_compactly
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 FACES = 'mmpose::face_2d_keypoint/topdown_heatmap/300w/td-hm_hrnetv2-w18_8xb64-60e_300w-256x256.py'
@@ -394,6 +394,50 @@ class TestNamesBeforeAnEvaluation:
 
     def test_not_known(self):
         assert value_names(KeypointPartitionMetric(dict(type='EPE'), dict(a=[0]))) is None
+
+
+def instances(number, keypoints, boxes):
+    """What COCO's metrics hold when they write their results, by image."""
+    rng = np.random.default_rng(0)
+    images = {}
+    for i in range(number):
+        instance = dict(id=i, img_id=i // 3, score=rng.random(dtype=np.float32))
+        instance['category_id'] = np.array(1)  # as MMPose's data sets have it
+        instance['keypoints'] = rng.normal(50, 20, (keypoints, 3)).astype(np.float32)
+        if boxes:
+            instance['bbox'] = rng.uniform(0, 90, 4)
+        images.setdefault(i // 3, []).append(instance)
+    return images
+
+
+class TestWriteCompactly:
+    @pytest.mark.parametrize('number', [0, 7])
+    @pytest.mark.parametrize(
+        'metric, keypoints, boxes',
+        [(CocoMetric, 17, True), (CocoMetric, 14, False), (CocoWholeBodyMetric, 133, True)],
+    )
+    def test_same_content_as_stock(self, metric, keypoints, boxes, number, tmp_path):
+        stock, own = (metric(format_only=True, outfile_prefix='unused') for _ in range(2))
+        assert write_compactly(own)
+        texts = []
+        for metric in (stock, own):
+            metric.dataset_meta = dict(num_keypoints=keypoints, dataset_name='people')
+            metric.results2json(instances(number, keypoints, boxes), str(tmp_path / 'found'))
+            texts.append((tmp_path / 'found.keypoints.json').read_text())
+        content = json.loads(texts[0])
+        assert json.loads(texts[1]) == content and len(content) == number
+        assert number == 0 or len(texts[1]) < 0.8 * len(texts[0])
+        assert len([*tmp_path.iterdir()]) == 1
+
+    def test_other_metrics_write_as_before(self):
+        class Own(CocoMetric):
+            def results2json(self, keypoints, outfile_prefix):
+                pass
+
+        for metric in (Own(format_only=True, outfile_prefix='unused'), EPE()):
+            before = dict(vars(metric))
+            assert not write_compactly(metric)
+            assert vars(metric) == before
 
 
 class TestBeforeTraining:

@@ -1,10 +1,11 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What the values of MMPose's metrics mean."""
+"""What the values of MMPose's metrics mean, and the file that COCO's are of."""
 
-from typing import List, Optional, TypeVar
+from typing import Dict, List, Optional, TypeVar
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
+from mmengine.fileio import dump
 from mmpose.evaluation.metrics import (
     AUC,
     EPE,
@@ -15,6 +16,8 @@ from mmpose.evaluation.metrics import (
     MpiiPCKAccuracy,
     PCKAccuracy,
 )
+
+from ..utils.files import whole_file
 
 Number = TypeVar('Number')
 
@@ -85,3 +88,57 @@ def value_names(metric: BaseMetric) -> Optional[List[str]]:
         totals = [PCK_NAMES[item] for item in metric.norm_item if item in ('bbox', 'torso')]
         return totals + [f'{part} {total}' for total in totals for part in JHMDB_PARTS]
     return [kind.__name__] if kind in (EPE, NME, AUC) else None
+
+
+# what COCO's metric of whole bodies calls the keypoints of a part: by its attributes, in its file
+_WHOLE_BODY = dict(
+    body_num='keypoints',
+    foot_num='foot_kpts',
+    face_num='face_kpts',
+    left_hand_num='lefthand_kpts',
+    right_hand_num='righthand_kpts',
+)
+
+
+def write_compactly(metric: BaseMetric) -> bool:
+    """Let COCO's metric write the same results one by one and without white space.
+
+    By itself it makes objects of all first, and text half of which is white space, which takes a
+    third of the metric's time.
+
+    Args:
+        metric (BaseMetric): An instance, which alone is changed; one of another metric, or that
+            writes results by code of its own, is not.
+
+    Returns:
+        bool: Whether it is.
+    """
+    stock = getattr(type(metric), 'results2json', None)
+    if stock not in (CocoMetric.results2json, CocoWholeBodyMetric.results2json):
+        return False
+    of_persons = stock is CocoMetric.results2json
+    names = ['keypoints'] if of_persons else [*_WHOLE_BODY.values()]
+    sizes = [] if of_persons else [getattr(metric, size) for size in _WHOLE_BODY]
+
+    def row(instance: dict) -> dict:
+        parts = np.split(instance['keypoints'], np.cumsum(sizes[:-1], dtype=int))
+        result = {name: part.ravel().tolist() for name, part in zip(names, parts)}
+        if of_persons and 'bbox' in instance:
+            result['bbox'] = instance['bbox'].tolist()
+        return dict(
+            result,
+            image_id=instance['img_id'],
+            category_id=instance['category_id'] if of_persons else 1,
+            score=float(instance['score']),
+        )
+
+    def results2json(keypoints: Dict[int, List[dict]], outfile_prefix: str) -> None:
+        instances = (instance for image in keypoints.values() for instance in image)
+        with whole_file(f'{outfile_prefix}.keypoints.json') as path, open(path, 'w') as file:
+            file.write('[')
+            for i, instance in enumerate(instances):
+                file.write((',\n' if i else '') + dump(row(instance), file_format='json'))
+            file.write(']')
+
+    metric.results2json = results2json
+    return True

@@ -63,6 +63,8 @@ def write_annotations(path: Path, pictures: int, people: int, seed: int = 0) -> 
         )
     ]
     content = dict(
+        info=dict(description='drawn people'),
+        licenses=[],
         images=[
             dict(id=i + 1, file_name=PICTURE, width=WIDTH, height=HEIGHT) for i in range(pictures)
         ],

@@ -13,7 +13,7 @@ from mmpose.registry import METRICS
 
 from ...utils.checks import invalid
 from ...utils.console import quiet
-from ..metrics import keypoint_oks
+from ..metrics import keypoint_oks, write_compactly
 from .capture import People, Rows, read_annotations
 
 # of data without COCO's constants, such as faces: COCO's for eyes
@@ -112,6 +112,7 @@ class Scorer:
                 cfg['ann_file'] = str(self._write_annotations(folder))
             metric = METRICS.build(cfg)
         metric.dataset_meta = self.people.metainfo
+        write_compactly(metric)
         return metric
 
     def _write_annotations(self, folder: str) -> Path:

@@ -19,7 +19,6 @@ from mmpose.evaluation.metrics import (
     EPE,
     NME,
     CocoMetric,
-    CocoWholeBodyMetric,
     MpiiPCKAccuracy,
     PCKAccuracy,
 )
@@ -29,15 +28,13 @@ from mmpose.registry import KEYPOINT_CODECS
 from ...utils.console import quiet, track
 from ...utils.files import save_arrays, whole_file
 from ...utils.inference import build_model, describe, load_weights, network_outputs, pose_head
-from ..metrics import PCK_NAMES, RELIABILITY, keypoint_oks
+from ..metrics import PCK_NAMES, RELIABILITY, keypoint_oks, write_compactly
 from ..reliability import reliability
 from .decoders import calibrated_on
 from .errors import CompareError
 from .runs import Run
 
 RESULTS = 3  # raise when a row's files hold something else
-# that write one file of all results
-_RESULTS2JSON = (CocoMetric.results2json, CocoWholeBodyMetric.results2json)
 NME_THRESHOLD = 0.1  # of the norm: a failure, as of WFLW (Wu et al., 2018, Section 5.1)
 
 
@@ -165,22 +162,10 @@ def take_back(evaluator: Evaluator, file: BinaryIO) -> None:
     evaluator.metrics.insert(0, evaluator.metrics.pop())
 
 
-def _save_memory(metric: CocoMetric) -> None:
-    """Let COCO's metric do in two steps what it does in one: write its results, image by image and
-    without white space, drop them, and score the file. It would else hold them as objects, as
-    text, half of which is white space, and as objects again."""
-    write, compute = metric.results2json, metric.compute_metrics
-
-    def results2json(keypoints: Dict[int, List[dict]], outfile_prefix: str) -> None:
-        path, separator = Path(f'{outfile_prefix}.keypoints.json'), ''
-        with whole_file(path) as unfinished, open(unfinished, 'w') as file:
-            file.write('[')
-            for image, instances in keypoints.items():
-                write({image: instances}, outfile_prefix)
-                for row in json.loads(path.read_text()):
-                    file.write(separator + json.dumps(row))
-                    separator = ',\n'
-            file.write(']')
+def _score_the_file(metric: CocoMetric) -> None:
+    """Let COCO's metric do in two steps what it does in one: write its results, drop them, and
+    score the file, of which it makes objects again."""
+    compute = metric.compute_metrics
 
     def compute_metrics(results: list) -> Dict[str, float]:
         metric.format_only = True
@@ -189,9 +174,7 @@ def _save_memory(metric: CocoMetric) -> None:
         metric.results.clear()
         return dict(metric._do_python_keypoint_eval(metric.outfile_prefix))
 
-    metric.results2json = results2json
-    if not metric.format_only:
-        metric.compute_metrics = compute_metrics
+    metric.compute_metrics = compute_metrics
 
 
 def build_metrics(run: Run) -> List[BaseMetric]:
@@ -224,8 +207,8 @@ def build_evaluator(run: Run, metainfo: dict, prefix: Optional[Path] = None) -> 
         metric.collect_dir = f'{prefix}.parts'  # on the disk that all processes see
         if hasattr(metric, 'outfile_prefix'):
             metric.outfile_prefix = str(prefix)
-        if getattr(type(metric), 'results2json', None) in _RESULTS2JSON:
-            _save_memory(metric)
+        if write_compactly(metric) and not metric.format_only:
+            _score_the_file(metric)
     return evaluator
 
 
