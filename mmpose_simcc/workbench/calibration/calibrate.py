@@ -316,11 +316,15 @@ class _Calibrator:
 
         def errors(keypoints: np.ndarray, rows: np.ndarray) -> np.ndarray:
             pixels = arrays['input_size'][rows] / arrays['input_scale'][rows]
-            return (keypoints - arrays['gt_keypoints'][rows, 0]) * pixels[:, None]
+            found = (keypoints - arrays['gt_keypoints'][rows, 0]) * pixels[:, None]
+            return found.astype(np.float32)
 
         (found,) = self._over_predictions(fit, [decoder], errors)
-        found = np.ma.masked_array(found, np.repeat(~people.visible[fit][..., None], 2, -1))
-        return np.ma.median(found, axis=0).filled(0).astype(np.float32)
+        offset = np.zeros(found.shape[1:], np.float32)
+        for k, annotated in enumerate(people.visible[fit].T):
+            if annotated.any():
+                offset[k] = np.median(found[annotated, k], axis=0)
+        return offset
 
     def metrics(self, part: str, decoders: Sequence[_Decoder]) -> List[Dict[str, float]]:
         """The config's metrics; those known already are not computed
