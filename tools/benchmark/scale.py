@@ -305,8 +305,8 @@ class Rehearsal(NamedTuple):
         size (str): What was done.
         seconds (float): Wall time.
         cpu (float): Seconds of its CPU time.
-        imported (float): Resident MB after the imports.
-        peak (float): Resident MB at most.
+        imported (float): Resident MiB after the imports.
+        peak (float): Resident MiB at most.
     """
 
     part: str
@@ -318,9 +318,9 @@ class Rehearsal(NamedTuple):
 
 
 def _resident() -> float:
-    """The most that this process had in memory until now, in MB."""
+    """The most that this process had in memory until now, in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == 'darwin' else 1024)
+    return peak / (2**20 if sys.platform == 'darwin' else 2**10)
 
 
 def _rehearse(name: str, root: Path, part: float) -> Rehearsal:
@@ -360,7 +360,7 @@ def scale_table(rehearsals) -> str:
     headers = (
         'part',
         'size',
-        'peak resident MB',
+        'peak resident MiB',
         'of it after the imports',
         'seconds',
         'CPU seconds',

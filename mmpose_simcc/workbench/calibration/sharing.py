@@ -24,6 +24,9 @@ def threaded_map(function: Callable, items: Iterable) -> Iterator[Any]:
         The results in the order of the items.
     """
     threads = torch.get_num_threads()
+    if threads == 1:  # another thread would have memory of its own, 50 MB of a calibration's
+        yield from map(function, items)
+        return
     try:
         with ThreadPoolExecutor(threads, '', torch.set_num_threads, (1,)) as pool:
             yield from pool.map(function, items)
