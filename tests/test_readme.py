@@ -55,7 +55,7 @@ PLACEHOLDERS = {
 # Each tool: arguments that make it quick, and what it says at its end.
 TOOLS = {
     'benchmark_codecs.py': (['--rounds', '1'], 'stock / ours'),
-    'benchmark_scale.py': (['annotations', '--part', '0.001'], 'peak resident MB'),
+    'benchmark_scale.py': (['annotations', '--part', '0.001'], 'peak resident MiB'),
     'calibrate_daec.py': ([], 'written: '),
     'calibrate_scores.py': (['--data', 'test'], 'written: '),
     'compare.py': ([], 'holds the tables, plots and pictures'),
