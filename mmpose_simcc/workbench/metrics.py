@@ -114,21 +114,24 @@ def write_compactly(metric: BaseMetric) -> bool:
         bool: Whether it is.
     """
     stock = getattr(type(metric), 'results2json', None)
-    if stock not in (CocoMetric.results2json, CocoWholeBodyMetric.results2json):
+    whole_body = stock is CocoWholeBodyMetric.results2json
+    if whole_body:
+        names = [*_WHOLE_BODY.values()]
+        ends = np.cumsum([getattr(metric, size) for size in _WHOLE_BODY])[:-1]
+    elif stock is CocoMetric.results2json:
+        names, ends = ['keypoints'], []
+    else:
         return False
-    of_persons = stock is CocoMetric.results2json
-    names = ['keypoints'] if of_persons else [*_WHOLE_BODY.values()]
-    sizes = [] if of_persons else [getattr(metric, size) for size in _WHOLE_BODY]
 
     def row(instance: dict) -> dict:
-        parts = np.split(instance['keypoints'], np.cumsum(sizes[:-1], dtype=int))
+        parts = np.split(instance['keypoints'], ends)
         result = {name: part.ravel().tolist() for name, part in zip(names, parts)}
-        if of_persons and 'bbox' in instance:
+        if 'bbox' in instance and not whole_body:
             result['bbox'] = instance['bbox'].tolist()
         return dict(
             result,
             image_id=instance['img_id'],
-            category_id=instance['category_id'] if of_persons else 1,
+            category_id=1 if whole_body else instance['category_id'],
             score=float(instance['score']),
         )
 

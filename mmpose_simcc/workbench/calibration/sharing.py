@@ -24,7 +24,7 @@ def threaded_map(function: Callable, items: Iterable) -> Iterator[Any]:
         The results in the order of the items.
     """
     threads = torch.get_num_threads()
-    if threads == 1:  # another thread would have memory of its own, 50 MB of a calibration's
+    if threads == 1:  # another thread would have memory of its own, 50 MiB of a calibration's
         yield from map(function, items)
         return
     try:
