@@ -8,7 +8,9 @@ from mmengine.config import Config
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.utils import register_all_modules
 
-from mmpose_simcc.config import STRIDE_32, _dicts_of_type, check_frames, set_representation
+from mmpose_simcc.config import check_frames, set_representation
+from mmpose_simcc.config.parts import dicts_of_type
+from mmpose_simcc.config.representation import STRIDE_32
 from mmpose_simcc.workbench.calibration import calibrate
 from mmpose_simcc.workbench.compare import CompareError
 from mmpose_simcc.workbench.compare.runs import read_config
@@ -54,8 +56,8 @@ def without_type(codec):
 def check_one_codec_everywhere(cfg):
     codec = without_type(cfg.codec)
     assert without_type(cfg.model.head.decoder) == codec
-    targets = list(_dicts_of_type(cfg._cfg_dict, 'GenerateTarget'))
-    affines = list(_dicts_of_type(cfg._cfg_dict, 'TopdownAffine'))
+    targets = list(dicts_of_type(cfg._cfg_dict, 'GenerateTarget'))
+    affines = list(dicts_of_type(cfg._cfg_dict, 'TopdownAffine'))
     assert targets and affines
     for target in targets:
         assert without_type(target['encoder']) == codec
@@ -63,7 +65,7 @@ def check_one_codec_everywhere(cfg):
         assert affine['input_size'] == codec['input_size']
     # what the loaders hold, not only the top-level pipelines
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
-        assert list(_dicts_of_type(loader.dataset.pipeline, 'TopdownAffine'))
+        assert list(dicts_of_type(loader.dataset.pipeline, 'TopdownAffine'))
 
 
 def outputs(cfg):
@@ -285,7 +287,7 @@ def stock(name):
 
 def affines(cfg):
     return [
-        affine.get('use_udp', False) for affine in _dicts_of_type(cfg._cfg_dict, 'TopdownAffine')
+        affine.get('use_udp', False) for affine in dicts_of_type(cfg._cfg_dict, 'TopdownAffine')
     ]
 
 
@@ -302,7 +304,7 @@ class TestUdp:
 
     def test_from_the_pipeline_of_a_codec_without_cells(self):
         cfg = stock(REGRESSION)
-        for affine in _dicts_of_type(cfg._cfg_dict, 'TopdownAffine'):
+        for affine in dicts_of_type(cfg._cfg_dict, 'TopdownAffine'):
             affine['use_udp'] = True
         set_representation(cfg, dict(type='DARKCodec', sigma=2), dict(type='HeatmapHead'))
         assert cfg.codec.use_udp and all(affines(cfg))
@@ -387,14 +389,14 @@ class TestCheckFrames:
 
     def test_encoder(self):
         cfg = stock(UDP)
-        for target in _dicts_of_type(cfg.train_dataloader, 'GenerateTarget'):
+        for target in dicts_of_type(cfg.train_dataloader, 'GenerateTarget'):
             target['encoder'] = dict(target['encoder'], type='MSRAHeatmap')
         with pytest.raises(ValueError, match='encoder MSRAHeatmap and TopdownAffine.use_udp=True'):
             check_frames(cfg)
 
     def test_pipelines(self):
         cfg = stock(UDP)
-        for affine in _dicts_of_type(cfg.test_dataloader, 'TopdownAffine'):
+        for affine in dicts_of_type(cfg.test_dataloader, 'TopdownAffine'):
             affine['use_udp'] = False
         with pytest.raises(ValueError, match='the pipelines contradict each other'):
             check_frames(cfg)

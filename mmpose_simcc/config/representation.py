@@ -22,14 +22,15 @@ come first, by which MMEngine tells a text config from a pure-Python one.
 
 import copy
 import inspect
-from typing import Iterator, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 
-from .codecs.base import TensorCodec
-from .utils.checks import check_choice, invalid
-from .utils.inference import pose_head_cfg
+from ..codecs.base import TensorCodec
+from ..utils.checks import check_choice, invalid
+from ..utils.inference import pose_head_cfg
+from .parts import dicts_of_type, type_name
 
 SIMCC_CODECS = ('SimCCCodec', 'SimCCLabel')
 # Whether cell i of a stock heatmap lies at pixel i (w-1)/(W-1), as UDP has it
@@ -57,33 +58,15 @@ STRIDE_ARGUMENTS = ('out_indices', 'strides', 'dilations')
 LOSS_SETTINGS = ('beta', 'label_softmax', 'label_beta')  # and SimCCCodec's
 
 
-def _type_name(cfg: dict) -> str:
-    """``type`` as text configs name it; pure-Python configs hold a class."""
-    type_ = cfg.get('type')
-    return getattr(type_, '__name__', type_)
-
-
-def _dicts_of_type(node, type_name: str) -> Iterator[dict]:
-    """Every dict with this ``type`` anywhere in a config."""
-    if isinstance(node, dict):
-        if _type_name(node) == type_name:
-            yield node
-        node = node.values()
-    elif not isinstance(node, (list, tuple)):
-        return
-    for child in node:
-        yield from _dicts_of_type(child, type_name)
-
-
 def _is_simcc(codec: dict) -> bool:
-    return _type_name(codec) in SIMCC_CODECS
+    return type_name(codec) in SIMCC_CODECS
 
 
 def _cell_frame(codec: dict) -> Optional[bool]:
     """``use_udp`` of a codec of heatmaps; None for one without cells."""
     if _is_simcc(codec) or 'heatmap_size' not in codec:
         return None
-    return STOCK_HEATMAPS.get(_type_name(codec), codec.get('use_udp', False))
+    return STOCK_HEATMAPS.get(type_name(codec), codec.get('use_udp', False))
 
 
 def _in_use(cfg: dict) -> dict:
@@ -94,7 +77,7 @@ def _in_use(cfg: dict) -> dict:
         for name, value in cfg.items()
         if name.endswith('_dataloader') or name == 'custom_hooks'
     }
-    return used if list(_dicts_of_type(used, 'TopdownAffine')) else cfg
+    return used if list(dicts_of_type(used, 'TopdownAffine')) else cfg
 
 
 def _pipeline_frame(cfg: dict) -> Optional[bool]:
@@ -104,7 +87,7 @@ def _pipeline_frame(cfg: dict) -> Optional[bool]:
         ValueError: They differ.
     """
     frames = {
-        affine.get('use_udp', False) for affine in _dicts_of_type(_in_use(cfg), 'TopdownAffine')
+        affine.get('use_udp', False) for affine in dicts_of_type(_in_use(cfg), 'TopdownAffine')
     }
     if len(frames) > 1:
         raise ValueError(
@@ -116,7 +99,7 @@ def _pipeline_frame(cfg: dict) -> Optional[bool]:
 
 def _contradiction(codec: dict, place: str, use_udp: bool) -> str:
     own = _cell_frame(codec)
-    name = _type_name(codec)
+    name = type_name(codec)
     if name not in STOCK_HEATMAPS:
         name += f'(use_udp={own})'
     cells = 'i (w-1)/(W-1)' if own else 'i w/W'
@@ -147,7 +130,7 @@ def check_frames(cfg: dict) -> bool:
         cfg = cfg._cfg_dict
     use_udp = bool(_pipeline_frame(cfg))
     codecs = [('the config has the decoder', pose_head_cfg(cfg).get('decoder'))]
-    for target in _dicts_of_type(_in_use(cfg), 'GenerateTarget'):
+    for target in dicts_of_type(_in_use(cfg), 'GenerateTarget'):
         encoder = target.get('encoder')
         encoders = encoder if isinstance(encoder, (list, tuple)) else [encoder]
         codecs += [('the config has the encoder', encoder) for encoder in encoders]
@@ -160,7 +143,7 @@ def check_frames(cfg: dict) -> bool:
 def _as_simcc_codec(base: dict) -> dict:
     """The arguments of SimCCCodec by which it makes the labels of another
     SimCC codec."""
-    if _type_name(base) == 'SimCCCodec':
+    if type_name(base) == 'SimCCCodec':
         names = ('sigma', 'simcc_split_ratio', 'label_smoothing', 'smoothing', 'normalize')
         return {name: base[name] for name in names if name in base}
     codec = {
@@ -191,7 +174,7 @@ def _complete_simcc(codec: dict, base: dict, head: dict, keeps_head: bool) -> No
         # a softmax of labels with a sum of 1 is almost flat
         codec.setdefault('normalize', False)
         stock = inspect.signature(MODELS.get('KLDiscretLoss')).parameters
-        if _type_name(loss) == 'KLDiscretLoss' and 'label_beta' not in stock:
+        if type_name(loss) == 'KLDiscretLoss' and 'label_beta' not in stock:
             # MMPose < 1.3 has one factor for both
             settings['label_beta'] = loss.get('beta', 1.0)
     elif codec.get('normalize') is False:
@@ -199,7 +182,7 @@ def _complete_simcc(codec: dict, base: dict, head: dict, keeps_head: bool) -> No
     for name, value in settings.items():
         if codec.setdefault(name, value) != value:
             raise invalid(
-                f'codec.{name}', codec[name], f"{value}, that of the head's {_type_name(loss)}"
+                f'codec.{name}', codec[name], f"{value}, that of the head's {type_name(loss)}"
             )
 
 
@@ -208,7 +191,7 @@ def _complete_heatmaps(
 ) -> None:
     """Fill a codec of heatmaps from the base."""
     if 'heatmap_size' not in codec:
-        if not keeps_head and _type_name(head) in DECONVS or 'heatmap_size' not in base:
+        if not keeps_head and type_name(head) in DECONVS or 'heatmap_size' not in base:
             features = _featuremap_size(codec['input_size'], base_head, base, cfg)
             scale = 2 ** _num_deconvs(head)
             codec['heatmap_size'] = tuple(cells * scale for cells in features)
@@ -219,7 +202,7 @@ def _complete_heatmaps(
     if 'heatmap_size' in base and 'sigma' in base:
         codec.setdefault('sigma', base['sigma'])
     if 'sigma' not in codec:
-        raise invalid('codec.sigma', None, f'given: {_type_name(base)} has none in cells')
+        raise invalid('codec.sigma', None, f'given: {type_name(base)} has none in cells')
 
     if 'use_udp' not in codec:
         own, pipeline = _cell_frame(base), bool(_pipeline_frame(cfg))
@@ -234,7 +217,7 @@ def _complete_heatmaps(
 def _num_deconvs(head: dict) -> int:
     if 'deconv_out_channels' in head:
         return len(head['deconv_out_channels'] or ())
-    return DECONVS.get(_type_name(head), 0)
+    return DECONVS.get(type_name(head), 0)
 
 
 def _scaled(
@@ -262,7 +245,7 @@ def _featuremap_size(
     """Size of the feature map that enters the head, for another input."""
     base_input = base_codec['input_size']
     size = base_head.get('in_featuremap_size')
-    if size is None and 'heatmap_size' in base_codec and _type_name(base_head) in DECONVS:
+    if size is None and 'heatmap_size' in base_codec and type_name(base_head) in DECONVS:
         scale = 2 ** _num_deconvs(base_head)
         size = [cells // scale for cells in base_codec['heatmap_size']]
     if size is None and _is_pooling(cfg['model'].get('neck')):
@@ -273,16 +256,16 @@ def _featuremap_size(
         raise invalid(
             'head.in_featuremap_size',
             None,
-            f'given (None for keypoint tokens): {_type_name(base_head)} on '
-            f'{_type_name(cfg["model"].get("backbone") or {})} does not tell it',
+            f'given (None for keypoint tokens): {type_name(base_head)} on '
+            f'{type_name(cfg["model"].get("backbone") or {})} does not tell it',
         )
     return _scaled('head.in_featuremap_size', size, base_input, input_size)
 
 
 def _has_stride_32(backbone: dict) -> bool:
-    if _type_name(backbone) not in STRIDE_32:
+    if type_name(backbone) not in STRIDE_32:
         return False
-    defaults = inspect.signature(MODELS.get(_type_name(backbone))).parameters
+    defaults = inspect.signature(MODELS.get(type_name(backbone))).parameters
     return all(
         name in defaults and tuple(backbone[name]) == tuple(defaults[name].default)
         for name in STRIDE_ARGUMENTS
@@ -291,7 +274,7 @@ def _has_stride_32(backbone: dict) -> bool:
 
 
 def _is_pooling(neck: Optional[dict]) -> bool:
-    return isinstance(neck, dict) and _type_name(neck) == 'GlobalAveragePooling'
+    return isinstance(neck, dict) and type_name(neck) == 'GlobalAveragePooling'
 
 
 def _keypoints(base_head: dict, base_codec: dict) -> int:
@@ -303,7 +286,7 @@ def _keypoints(base_head: dict, base_codec: dict) -> int:
 
 def _is_combined(codec: dict) -> bool:
     """Heatmaps with offsets, three maps for a keypoint."""
-    return _type_name(codec) == 'UDPHeatmap' and codec.get('heatmap_type') == 'combined'
+    return type_name(codec) == 'UDPHeatmap' and codec.get('heatmap_type') == 'combined'
 
 
 def _base_parts(cfg: dict) -> Tuple[dict, dict]:
@@ -313,7 +296,7 @@ def _base_parts(cfg: dict) -> Tuple[dict, dict]:
         ValueError: They cannot be swapped.
     """
     model = cfg.get('model', {})
-    if _type_name(model.get('head') or {}) == 'MSPNHead':
+    if type_name(model.get('head') or {}) == 'MSPNHead':
         raise ValueError(
             'MSPNHead cannot be swapped: it supervises every unit of every stage by labels of '
             'its own, from a list of codecs'
@@ -323,11 +306,11 @@ def _base_parts(cfg: dict) -> Tuple[dict, dict]:
     if (
         not isinstance(codec, dict)
         or 'input_size' not in codec
-        or not list(_dicts_of_type(cfg, 'TopdownAffine'))
+        or not list(dicts_of_type(cfg, 'TopdownAffine'))
     ):
         raise invalid(
             'cfg',
-            _type_name(model),
+            type_name(model),
             'the config of a top-down model whose head has one codec as its `decoder`',
         )
     return head, codec
@@ -392,7 +375,7 @@ def set_representation(
         _complete_heatmaps(codec, base_codec, base_head, new_head, cfg, keeps_head)
     built = KEYPOINT_CODECS.build(codec)
     if not isinstance(built, TensorCodec):
-        raise invalid('codec', _type_name(codec), 'a codec of mmpose_simcc')
+        raise invalid('codec', type_name(codec), 'a codec of mmpose_simcc')
 
     if keeps_head and is_simcc:
         if new_head.get('in_featuremap_size') is not None:
@@ -401,7 +384,7 @@ def set_representation(
             )
         for name in ('input_size', 'simcc_split_ratio'):
             new_head[name] = getattr(built, name)
-    elif _type_name(new_head) == 'SimCCClassifierHead' and 'in_featuremap_size' not in new_head:
+    elif type_name(new_head) == 'SimCCClassifierHead' and 'in_featuremap_size' not in new_head:
         new_head['in_featuremap_size'] = _featuremap_size(
             codec['input_size'], base_head, base_codec, cfg
         )
@@ -414,7 +397,7 @@ def set_representation(
         cfg['model']['head'] = new_head
     if _is_pooling(cfg['model'].get('neck')):
         cfg['model'].pop('neck')
-    for target in _dicts_of_type(cfg, 'GenerateTarget'):
+    for target in dicts_of_type(cfg, 'GenerateTarget'):
         if not isinstance(target.get('encoder'), dict):
             raise invalid('cfg', target, 'a config whose GenerateTarget has one `encoder`')
         target['encoder'] = copy.deepcopy(
@@ -425,7 +408,7 @@ def set_representation(
             type='TargetDataPreprocessor', codec=copy.deepcopy(codec)
         )
     use_udp = codec.get('use_udp', False)
-    for affine in _dicts_of_type(cfg, 'TopdownAffine'):
+    for affine in dicts_of_type(cfg, 'TopdownAffine'):
         affine['input_size'] = codec['input_size']
         if is_simcc:  # bins lie where they lie in either
             continue
@@ -454,16 +437,16 @@ def _check_head_stays(codec: dict, base_head: dict, base_codec: dict) -> None:
     """
     is_simcc = _is_simcc(codec)
     was_heatmaps = _cell_frame(base_codec) is not None
-    if _type_name(base_codec) == 'IntegralRegressionLabel':
+    if type_name(base_codec) == 'IntegralRegressionLabel':
         was_heatmaps = False  # the head's outputs are coordinates
     if is_simcc != _is_simcc(base_codec) or not (is_simcc or was_heatmaps):
         raise invalid(
-            'head', None, f'given: {_type_name(base_head)} does not fit {_type_name(codec)}'
+            'head', None, f'given: {type_name(base_head)} does not fit {type_name(codec)}'
         )
     if _is_combined(base_codec):
         raise invalid(
             'head',
             None,
             "given: UDPHeatmap(heatmap_type='combined') has offsets in two of three maps of a "
-            f'keypoint, which {_type_name(codec)} does not decode; a new head is trained for it',
+            f'keypoint, which {type_name(codec)} does not decode; a new head is trained for it',
         )

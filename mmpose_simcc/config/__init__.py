@@ -1,0 +1,7 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Configs of top-down models: one call changes the representation, one checks what belongs
+together."""
+
+from .representation import check_frames, set_representation
+
+__all__ = ['check_frames', 'set_representation']
