@@ -1,8 +1,8 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """SimCC, DARK, DAEC and TokenPose for MMPose.
 
-Importing this package registers its codecs, heads, backbones, losses and hook
-into MMPose's registries.
+Importing this package registers its codecs, models, losses and hook into
+MMPose's registries.
 """
 
 from .utils import environment
@@ -22,6 +22,7 @@ from .codecs import (  # noqa: E402
 )
 from .engine import EpochSeedHook  # noqa: E402
 from .models import (  # noqa: E402
+    ExactFlipPoseEstimator,
     Heatmap1DHead,
     SimCCClassifierHead,
     SimCCKLLoss,
@@ -36,6 +37,7 @@ __all__ = [
     'DAECCodec',
     'DARKCodec',
     'EpochSeedHook',
+    'ExactFlipPoseEstimator',
     'Heatmap1DHead',
     'HeatmapCodec',
     'SimCCClassifierHead',

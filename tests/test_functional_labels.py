@@ -1,6 +1,8 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Labels, losses and flips against scipy, stock MMPose and float64."""
 
+import math
+
 import numpy as np
 import pytest
 import scipy.special
@@ -12,6 +14,7 @@ from mmpose.codecs.utils.gaussian_heatmap import (
     generate_gaussian_heatmaps,
     generate_unbiased_gaussian_heatmaps,
 )
+from mmpose.models.utils import tta
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmpose_simcc import functional as F
@@ -143,20 +146,21 @@ class TestKLDivergence:
 
 class TestFlip:
     @pytest.mark.parametrize('w, k', [(64, 1), (64, 1.5), (65, 1.5), (63, 1.7), (64, 2), (64, 3)])
-    def test_undoes_a_mirrored_image(self, w, k):
+    @pytest.mark.parametrize('shift', [False, True])
+    def test_undoes_a_mirrored_image(self, w, k, shift):
         """Vectors of the mirrored image peak where the image's do, also if w k is not whole."""
         num_bins = round(w * k)
         x = torch.tensor([[10.25, 40.0]])
-        mirrored = w - 1 - x
+        mirrored = w - x if shift else w - 1 - x
 
         def logits(x):
             offsets = torch.arange(num_bins) - x.unsqueeze(-1) * k
             return -(offsets**2) / 32  # a Gaussian's log
 
         vectors = logits(mirrored)
-        flipped, _ = F.flip_simcc(vectors, torch.zeros(1, 2, 9), [1, 0], k)
+        flipped, _ = F.flip_simcc(vectors, torch.zeros(1, 2, 9), [1, 0], k, shift)
         expected = logits(x[:, [1, 0]])
-        inner = slice(0, int((w - 1) * k))
+        inner = slice(math.ceil(k), int((w - 1) * k))
         torch.testing.assert_close(flipped[..., inner], expected[..., inner], atol=0.02, rtol=1e-3)
 
     @pytest.mark.parametrize('dtype', [torch.float32, torch.float16])
@@ -172,20 +176,43 @@ class TestFlip:
 
         x, y = torch.randn(1, 2, 96, dtype=dtype), torch.randn(1, 2, 128, dtype=dtype)
         with Dtypes():
-            flipped, _ = F.flip_simcc(x, y, [1, 0], 1.5)
+            flipped, _ = F.flip_simcc(x, y, [1, 0], 1.5, shift=True)
         assert flipped.dtype == dtype
         assert dtype in made and torch.float64 not in made
 
     def test_swaps_keypoints(self):
         y = torch.arange(6.0).view(1, 3, 2)
-        _, flipped_y = F.flip_simcc(torch.zeros(1, 3, 4), y, [2, 1, 0], 2)
+        _, flipped_y = F.flip_simcc(torch.zeros(1, 3, 4), y, [2, 1, 0], 2, shift=True)
         assert torch.equal(flipped_y, y.flip(1))
 
-    def test_average_is_of_both_axes(self):
-        """One bin a pixel: the mirror image is the reversed vector."""
+    def test_stock_is_mmposes(self):
         x, y = torch.randn(2, 3, 4), torch.randn(2, 3, 5)
         mirrored = torch.randn(2, 3, 4), torch.randn(2, 3, 5)
         swap = [1, 0, 2]
-        mean = F.average_flip_simcc((x, y), mirrored, swap, 1)
-        expected = ((x + mirrored[0][:, swap].flip(-1)) / 2, (y + mirrored[1][:, swap]) / 2)
+        mean = F.average_flip((x, y), mirrored, swap, 'stock', split_ratio=2)
+        expected = tuple((v + f) / 2 for v, f in zip((x, y), tta.flip_vectors(*mirrored, swap)))
         torch.testing.assert_close(mean, expected)
+        maps, mirrored = torch.randn(2, 2, 3, 4, 5).unbind()
+        for use_udp in (False, True):
+            mean = F.average_flip(maps, mirrored, swap, 'stock', use_udp)
+            flipped = tta.flip_heatmaps(mirrored, swap, shift_heatmap=not use_udp)
+            torch.testing.assert_close(mean, (maps + flipped) / 2)
+
+    @pytest.mark.parametrize('use_udp', [False, True])
+    @pytest.mark.parametrize('flip', ['stock', 'exact'])
+    def test_images(self, flip, use_udp):
+        """The exact flip has pixel x at w - x of a plain crop, all others at w - 1 - x."""
+        image = torch.arange(6.0).view(1, 1, 1, 6)
+        last = 6 if flip == 'exact' and not use_udp else 5
+        mirrored = F.mirror_images(image, flip, use_udp)
+        assert mirrored.tolist() == [[[[min(last - x, 5) for x in range(6)]]]]
+
+    def test_none(self):
+        maps = torch.randn(1, 1, 2, 2)
+        assert F.average_flip(maps, None, [0], 'none') is maps
+
+    def test_wrong_input(self):
+        with pytest.raises(ValueError, match="`flip` must be .*'exact'.* got 'exakt'"):
+            F.average_flip(torch.zeros(1, 1, 2, 2), torch.zeros(1, 1, 2, 2), [0], 'exakt')
+        with pytest.raises(ValueError, match=r'`outputs` must be heatmaps.*got \[\(1, 1, 2\)\]'):
+            F.average_flip(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2), [0])

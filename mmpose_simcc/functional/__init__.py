@@ -14,7 +14,7 @@ from .decode import (
     shift_second_max,
     vector_argmax,
 )
-from .flip import average_flip_simcc, flip_simcc
+from .flip import average_flip, flip_heatmaps, flip_simcc, mirror, mirror_images
 from .frames import (
     bins_to_pixels,
     cell_pitch,
@@ -39,7 +39,7 @@ from .losses import kl_divergence, kl_divergence_equal
 from .scores import map_scores, peak_mass, simcc_score
 
 __all__ = [
-    'average_flip_simcc',
+    'average_flip',
     'bins_to_pixels',
     'blur_kernel_size_of',
     'cell_pitch',
@@ -49,6 +49,7 @@ __all__ = [
     'decode_daec_1d',
     'decoded_cell_pitch',
     'empirical_delta',
+    'flip_heatmaps',
     'flip_simcc',
     'gaussian_heatmaps',
     'gaussian_touches_map',
@@ -56,6 +57,8 @@ __all__ = [
     'kl_divergence',
     'kl_divergence_equal',
     'map_scores',
+    'mirror',
+    'mirror_images',
     'nearest_cells',
     'peak_mass',
     'pixels_to_bins',

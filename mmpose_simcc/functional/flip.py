@@ -1,39 +1,123 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Flip test for SimCC vectors."""
+"""Flip test: the mean of what a network says of a picture and of its mirror image.
 
-from typing import Sequence, Tuple
+The exact flip mirrors about the centre of the box, as ``RandomFlip`` does in training. A plain
+crop has it at w / 2, so that pixel x goes to w - x; a UDP crop has it at (w - 1) / 2, so that
+pixel x goes to w - 1 - x. Reversing a row of pixels gives the second; for the first the reversed
+row moves right by one pixel, and so do the rows of a heatmap, whatever its stride.
+
+Stock's flip reverses the picture in both frames. In a plain one its maps then would have to move
+by 1 - 1 / stride cells; they move by one, which is an error of a pixel, half of which stays in
+the mean.
+"""
+
+from typing import Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor
 
+from ..utils.checks import check_choice, invalid
+
+Vectors = Tuple[Tensor, Tensor]
+FLIPS = ('none', 'stock', 'exact')
+
+
+def mirror(rows: Tensor, shift: bool) -> Tensor:
+    """Reverse the last axis.
+
+    Args:
+        rows (Tensor): Pictures, heatmaps or anything else, shape (..., n).
+        shift (bool): Whether to move the result right by one, so that element i goes to n - i
+            and not to n - 1 - i. The first element then is repeated, since nothing goes there.
+
+    Returns:
+        Tensor: Same shape.
+
+    Example:
+        >>> mirror(torch.tensor([1, 2, 3, 4]), shift=False)
+        tensor([4, 3, 2, 1])
+        >>> mirror(torch.tensor([1, 2, 3, 4]), shift=True)
+        tensor([4, 4, 3, 2])
+    """
+    rows = rows.flip(-1)
+    return torch.cat([rows[..., :1], rows[..., :-1]], -1) if shift else rows
+
+
+def mirror_images(images: Tensor, flip: str = 'exact', use_udp: bool = False) -> Tensor:
+    """The mirror images that :func:`average_flip` wants to know the outputs of.
+
+    Args:
+        images (Tensor): Input images, shape (B, C, h, w).
+        flip (str): ``'exact'`` or ``'stock'``.
+        use_udp (bool): Whether the pipeline's ``TopdownAffine`` has ``use_udp``.
+
+    Returns:
+        Tensor: Same shape.
+
+    Raises:
+        ValueError: There is no such flip.
+
+    Example:
+        >>> mirror_images(torch.arange(4).view(1, 1, 1, 4))
+        tensor([[[[3, 3, 2, 1]]]])
+    """
+    check_choice('flip', flip, FLIPS[1:])
+    return mirror(images, shift=flip == 'exact' and not use_udp)
+
+
+def flip_heatmaps(heatmaps: Tensor, flip_indices: Sequence[int], shift: bool) -> Tensor:
+    """Heatmaps of a mirrored image as maps of the image itself.
+
+    Args:
+        heatmaps (Tensor): Shape (B, K, H, W).
+        flip_indices (sequence[int]): For each keypoint, its mirror image.
+        shift (bool): Whether cell i is the mirror image of W - i, or of W - 1 - i.
+
+    Returns:
+        Tensor: Same shape.
+
+    Example:
+        >>> flip_heatmaps(torch.arange(4.0).view(1, 1, 1, 4), [0], shift=True)
+        tensor([[[[3., 3., 2., 1.]]]])
+    """
+    return mirror(heatmaps[:, flip_indices], shift)
+
 
 def flip_simcc(
-    simcc_x: Tensor, simcc_y: Tensor, flip_indices: Sequence[int], split_ratio: float
-) -> Tuple[Tensor, Tensor]:
-    """What the vectors of a mirrored image say of the image itself.
+    simcc_x: Tensor,
+    simcc_y: Tensor,
+    flip_indices: Sequence[int],
+    split_ratio: float,
+    shift: bool,
+) -> Vectors:
+    """Vectors of a mirrored image as vectors of the image itself.
 
-    Mirroring moves pixel x to w - 1 - x, that is bin j to (w - 1) k - j; for k > 1 this is not
-    the reversed vector, which would be (k - 1) / k pixels off. A bin between two others is
-    interpolated, the k - 1 bins right of the last pixel repeat their neighbour.
+    Pixel x at w - x means bin j at w k - j, pixel x at w - 1 - x bin j at (w - 1) k - j. Neither
+    is the reversed vector, bin j at w k - 1 - j, unless k is 1. A bin between two others is
+    interpolated; a bin outside of the vector repeats its end.
 
     Args:
         simcc_x (Tensor): Logits along x, shape (B, K, w * k), rounded.
         simcc_y (Tensor): Logits along y, shape (B, K, h * k), rounded.
         flip_indices (sequence[int]): For each keypoint, its mirror image.
         split_ratio (float): Bins a pixel k.
+        shift (bool): Whether pixel x of the image is pixel w - x of the mirrored one, or
+            w - 1 - x, see :func:`mirror`.
 
     Returns:
         tuple[Tensor, Tensor]: Of the same shapes.
 
     Example:
         >>> x = torch.tensor([[[0.0, 1.0, 2.0, 3.0]]])  # two pixels of two bins
-        >>> flip_simcc(x, x, [0], 2)[0]
+        >>> flip_simcc(x, x, [0], 2, shift=False)[0]
         tensor([[[2., 1., 0., 0.]]])
+        >>> flip_simcc(x, x, [0], 2, shift=True)[0]
+        tensor([[[3., 3., 2., 1.]]])
     """
     num_bins = simcc_x.shape[-1]
-    width = round(num_bins / split_ratio)
+    last_pixel = round(num_bins / split_ratio) - (0 if shift else 1)
     bins = torch.arange(num_bins, dtype=torch.float32, device=simcc_x.device)
-    source = ((width - 1) * split_ratio - bins).clamp(0, num_bins - 1)
+    source = (last_pixel * split_ratio - bins).clamp(0, num_bins - 1)
     left = source.long()
     right = (left + 1).clamp(max=num_bins - 1)
     simcc_x = simcc_x[:, flip_indices]
@@ -41,29 +125,51 @@ def flip_simcc(
     return torch.lerp(simcc_x[..., left], simcc_x[..., right], part), simcc_y[:, flip_indices]
 
 
-def average_flip_simcc(
-    simcc: Tuple[Tensor, Tensor],
-    simcc_mirrored: Tuple[Tensor, Tensor],
+def average_flip(
+    outputs: Union[Tensor, Vectors],
+    mirrored: Union[Tensor, Vectors, None],
     flip_indices: Sequence[int],
-    split_ratio: float,
-) -> Tuple[Tensor, Tensor]:
-    """Flip test: the mean of an image's vectors and its mirror image's.
+    flip: str = 'exact',
+    use_udp: bool = False,
+    split_ratio: Optional[float] = None,
+) -> Union[Tensor, Vectors]:
+    """Mean of a network's outputs for images and for their mirror images.
 
     Args:
-        simcc (tuple[Tensor, Tensor]): Vectors along x and y of the image, shapes (B, K, w * k)
-            and (B, K, h * k).
-        simcc_mirrored (tuple[Tensor, Tensor]): Those of the mirrored image.
-        flip_indices (sequence[int]): See :func:`flip_simcc`.
-        split_ratio (float): Bins a pixel k.
+        outputs (Tensor | tuple[Tensor, Tensor]): Heatmaps, shape (B, K, H, W), or SimCC vectors
+            along x and y, shapes (B, K, w * k) and (B, K, h * k).
+        mirrored (Tensor | tuple[Tensor, Tensor]): The same for
+            :func:`mirror_images` with the same ``flip`` and ``use_udp``. Not used by ``'none'``.
+        flip_indices (sequence[int]): For each keypoint, its mirror image.
+        flip (str): ``'exact'``; ``'stock'``, MMPose's, which moves a plain pipeline's maps by a
+            whole cell (``shift_heatmap``) and reverses vectors; or ``'none'``, which gives
+            ``outputs``.
+        use_udp (bool): Whether the pipeline's ``TopdownAffine`` has ``use_udp``.
+        split_ratio (float, optional): Bins a pixel k, for vectors.
 
     Returns:
-        tuple[Tensor, Tensor]: Of the same shapes.
+        Tensor | tuple[Tensor, Tensor]: As ``outputs``.
+
+    Raises:
+        ValueError: There is no such flip, or the outputs are neither heatmaps nor vectors.
 
     Example:
-        >>> x = torch.tensor([[[0.0, 1.0, 2.0]]])  # one bin a pixel
-        >>> average_flip_simcc((x, x), (x, x), [0], 1)
-        (tensor([[[1., 1., 1.]]]), tensor([[[0., 1., 2.]]]))
+        >>> maps = torch.tensor([0.0, 0.0, 1.0, 0.0, 0.0]).view(1, 1, 1, 5)  # cell 2 of 5
+        >>> mirrored = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0]).view(1, 1, 1, 5)  # cell 5 - 2
+        >>> average_flip(maps, mirrored, [0])
+        tensor([[[[0., 0., 1., 0., 0.]]]])
     """
-    flipped = flip_simcc(*simcc_mirrored, flip_indices, split_ratio)
-    mean_x, mean_y = ((v + f) * 0.5 for v, f in zip(simcc, flipped))
-    return mean_x, mean_y
+    check_choice('flip', flip, FLIPS)
+    if flip == 'none':
+        return outputs
+    if isinstance(outputs, Tensor) and outputs.ndim == 4:
+        return (outputs + flip_heatmaps(mirrored, flip_indices, shift=not use_udp)) * 0.5
+    if isinstance(outputs, tuple) and [vectors.ndim for vectors in outputs] == [3, 3]:
+        if flip == 'stock':
+            flipped = flip_simcc(*mirrored, flip_indices, split_ratio=1, shift=False)
+        else:
+            flipped = flip_simcc(*mirrored, flip_indices, split_ratio, shift=not use_udp)
+        x, y = ((v + f) * 0.5 for v, f in zip(outputs, flipped))
+        return x, y
+    shapes = [tuple(item.shape) for item in ([outputs] if isinstance(outputs, Tensor) else outputs)]
+    raise invalid('outputs', shapes, 'heatmaps (B, K, H, W) or two tensors of vectors (B, K, bins)')

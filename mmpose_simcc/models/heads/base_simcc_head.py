@@ -8,7 +8,7 @@ from mmpose.models.heads.base_head import BaseHead
 from mmpose.utils.typing import Features, OptConfigType, OptSampleList, Predictions
 from torch import Tensor
 
-from ...functional import average_flip_simcc, vector_argmax
+from ...functional import flip_simcc, vector_argmax
 
 Vectors = Tuple[Tensor, Tensor]
 
@@ -51,12 +51,13 @@ class BaseSimCCHead(BaseHead):
         """
         if test_cfg.get('flip_test', False):
             feats, feats_flip = feats
-            pred = average_flip_simcc(
-                self.forward(feats),
-                self.forward(feats_flip),
+            flipped = flip_simcc(
+                *self.forward(feats_flip),
                 batch_data_samples[0].metainfo['flip_indices'],
                 self.decoder.simcc_split_ratio,
+                shift=False,  # TopdownPoseEstimator's mirror image has pixel x at w - 1 - x
             )
+            pred = tuple((v + f) * 0.5 for v, f in zip(self.forward(feats), flipped))
         else:
             pred = self.forward(feats)
 

@@ -1,0 +1,4 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+from .exact_flip import ExactFlipPoseEstimator
+
+__all__ = ['ExactFlipPoseEstimator']

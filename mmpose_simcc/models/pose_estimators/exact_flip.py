@@ -1,0 +1,92 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""A top-down model with an exact flip test."""
+
+from contextlib import contextmanager
+from typing import Iterator, Sequence
+
+from mmpose.codecs import UDPHeatmap
+from mmpose.models import TopdownPoseEstimator
+from mmpose.registry import MODELS
+from mmpose.utils.typing import SampleList
+from torch import Tensor
+
+from ...functional import average_flip, mirror_images
+from ...utils.checks import invalid
+
+
+@MODELS.register_module()
+class ExactFlipPoseEstimator(TopdownPoseEstimator):
+    """``TopdownPoseEstimator`` whose flip test mirrors about the centre of the box, as
+    ``RandomFlip`` does in training.
+
+    The model makes the mirror image and also brings its outputs back (:func:`average_flip`); the
+    head decodes the mean and does not know of a flip. So nothing has to be said of it but
+    ``test_cfg.flip_test``, in any frame, at any stride and for any head whose outputs are
+    heatmaps or SimCC vectors, stock's as well; ``test_cfg.shift_heatmap`` has no meaning here.
+    The frame is that of the head's decoder. With ``type='TopdownPoseEstimator'`` the same config
+    has stock's flip, which is half a pixel off.
+
+    Raises:
+        ValueError: In a flip test, the head's outputs are neither heatmaps nor SimCC vectors.
+
+    Example::
+
+        mim test mmpose CONFIG --checkpoint CHECKPOINT --cfg-options \\
+            custom_imports.imports=mmpose_simcc model.type=ExactFlipPoseEstimator
+    """
+
+    def predict(self, inputs: Tensor, data_samples: SampleList) -> SampleList:
+        """Predict keypoints of a batch.
+
+        Args:
+            inputs (Tensor): Input images, shape (B, 3, h, w).
+            data_samples (list[:obj:`PoseDataSample`]): The samples.
+
+        Returns:
+            list[:obj:`PoseDataSample`]: The samples with ``pred_instances``, and with
+            ``pred_fields`` where ``test_cfg.output_heatmaps`` is set.
+        """
+        if not self.test_cfg.get('flip_test', False):
+            return super().predict(inputs, data_samples)
+        mode = self.test_cfg.get('flip_mode', 'heatmap')
+        if mode != 'heatmap':
+            raise invalid(
+                'test_cfg.flip_mode', mode, "'heatmap'; stock's TopdownPoseEstimator has others"
+            )
+        flip_indices = data_samples[0].metainfo['flip_indices']
+        with self._averaged_with_mirrored(inputs, flip_indices):
+            preds = self.head.predict(
+                self.extract_feat(inputs), data_samples, {**self.test_cfg, 'flip_test': False}
+            )
+        instances, fields = preds if isinstance(preds, tuple) else (preds, None)
+        return self.add_pred_to_datasample(instances, fields, data_samples)
+
+    @contextmanager
+    def _averaged_with_mirrored(self, inputs: Tensor, flip_indices: Sequence[int]) -> Iterator:
+        """Let the head's outputs be averaged with those of the mirror images. Every head calls
+        its ``forward`` in ``predict``, so that is where it can be done for all of them."""
+        head = getattr(self.head, 'pose_head', self.head)  # the one inside a VisPredictHead
+        codec = head.decoder
+        use_udp = getattr(codec, 'use_udp', isinstance(codec, UDPHeatmap))
+        mirrored_feats = self.extract_feat(mirror_images(inputs, 'exact', use_udp))
+        forward = head.forward
+
+        def averaged(feats):
+            outputs, mirrored = forward(feats), forward(mirrored_feats)
+            if isinstance(outputs, list):  # of several stages; the last is decoded
+                outputs, mirrored = outputs[-1], mirrored[-1]
+                return [average_flip(outputs, mirrored, flip_indices, 'exact', use_udp)]
+            split_ratio = getattr(codec, 'simcc_split_ratio', None)
+            return average_flip(outputs, mirrored, flip_indices, 'exact', use_udp, split_ratio)
+
+        head.forward = averaged  # hides the class's method
+        if head is not self.head:
+            visibility = self.head.vis_forward
+            self.head.vis_forward = lambda feats: (
+                (visibility(feats) + visibility(mirrored_feats)[:, flip_indices]) * 0.5
+            )
+        try:
+            yield
+        finally:
+            del head.forward
+            self.head.__dict__.pop('vis_forward', None)
