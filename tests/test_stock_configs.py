@@ -26,7 +26,7 @@ from mmengine.utils import is_installed
 from mmpose.registry import MODELS
 from torch import nn
 
-from mmpose_simcc.config import check_frames, set_representation
+from mmpose_simcc.config import check_config, check_frames, set_representation
 
 STOCK = Path(mmpose.__file__).parent / '.mim' / 'configs'
 PAGE = ROOT / 'docs' / 'stock_configs.md'
@@ -361,6 +361,17 @@ class TestStockConfigs:
             if codec != 'SimCCCodec':
                 swapped = outcome(name, codec)[1]
                 assert check_frames(swapped) == parts(swapped)[1].get('use_udp', False)
+
+    def test_check_config(self):
+        """Stock configs whose frames agree, agree in all else, and so do swapped ones."""
+        for name in distinct():
+            cfg = stock_configs()[name]
+            package = cfg.model.get('backbone', {}).get('type', '').rpartition('.')[0]
+            if not package or is_installed(package):
+                try:
+                    check_config(cfg)
+                except ValueError as error:
+                    assert 'contradict' in str(error), name
 
     def test_sizes(self):
         """Every swap's head takes the features, and its outputs are those

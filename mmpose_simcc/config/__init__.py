@@ -2,6 +2,7 @@
 """Configs of top-down models: one call changes the representation, one checks what belongs
 together."""
 
+from .checks import check_config
 from .representation import check_frames, set_representation
 
-__all__ = ['check_frames', 'set_representation']
+__all__ = ['check_config', 'check_frames', 'set_representation']

@@ -30,9 +30,15 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from ..codecs.base import TensorCodec
 from ..utils.checks import check_choice, invalid
 from ..utils.inference import pose_head_cfg
-from .parts import dicts_of_type, type_name
+from .parts import (
+    dicts_of_type,
+    has_offset_maps,
+    is_simcc_codec,
+    num_keypoints,
+    parts_in_use,
+    type_name,
+)
 
-SIMCC_CODECS = ('SimCCCodec', 'SimCCLabel')
 # Whether cell i of a stock heatmap lies at pixel i (w-1)/(W-1), as UDP has it
 STOCK_HEATMAPS = dict(
     MSRAHeatmap=False, MegviiHeatmap=False, UDPHeatmap=True, IntegralRegressionLabel=False
@@ -58,26 +64,11 @@ STRIDE_ARGUMENTS = ('out_indices', 'strides', 'dilations')
 LOSS_SETTINGS = ('beta', 'label_softmax', 'label_beta')  # and SimCCCodec's
 
 
-def _is_simcc(codec: dict) -> bool:
-    return type_name(codec) in SIMCC_CODECS
-
-
 def _cell_frame(codec: dict) -> Optional[bool]:
     """``use_udp`` of a codec of heatmaps; None for one without cells."""
-    if _is_simcc(codec) or 'heatmap_size' not in codec:
+    if is_simcc_codec(codec) or 'heatmap_size' not in codec:
         return None
     return STOCK_HEATMAPS.get(type_name(codec), codec.get('use_udp', False))
-
-
-def _in_use(cfg: dict) -> dict:
-    """What the runner builds pipelines from; the top level of a config may
-    hold others, that data loaders of its base do not follow."""
-    used = {
-        name: value
-        for name, value in cfg.items()
-        if name.endswith('_dataloader') or name == 'custom_hooks'
-    }
-    return used if list(dicts_of_type(used, 'TopdownAffine')) else cfg
 
 
 def _pipeline_frame(cfg: dict) -> Optional[bool]:
@@ -87,7 +78,7 @@ def _pipeline_frame(cfg: dict) -> Optional[bool]:
         ValueError: They differ.
     """
     frames = {
-        affine.get('use_udp', False) for affine in dicts_of_type(_in_use(cfg), 'TopdownAffine')
+        affine.get('use_udp', False) for affine in dicts_of_type(parts_in_use(cfg), 'TopdownAffine')
     }
     if len(frames) > 1:
         raise ValueError(
@@ -130,7 +121,7 @@ def check_frames(cfg: dict) -> bool:
         cfg = cfg._cfg_dict
     use_udp = bool(_pipeline_frame(cfg))
     codecs = [('the config has the decoder', pose_head_cfg(cfg).get('decoder'))]
-    for target in dicts_of_type(_in_use(cfg), 'GenerateTarget'):
+    for target in dicts_of_type(parts_in_use(cfg), 'GenerateTarget'):
         encoder = target.get('encoder')
         encoders = encoder if isinstance(encoder, (list, tuple)) else [encoder]
         codecs += [('the config has the encoder', encoder) for encoder in encoders]
@@ -164,7 +155,7 @@ def _as_simcc_codec(base: dict) -> dict:
 def _complete_simcc(codec: dict, base: dict, head: dict, keeps_head: bool) -> None:
     """Fill a SimCCCodec from the base's codec and from the loss of the head
     it is for: its scores and ``refine`` have to see what the loss sees."""
-    if _is_simcc(base):
+    if is_simcc_codec(base):
         for name, value in _as_simcc_codec(base).items():
             if name != 'normalize' or keeps_head:
                 codec.setdefault(name, value)
@@ -277,18 +268,6 @@ def _is_pooling(neck: Optional[dict]) -> bool:
     return isinstance(neck, dict) and type_name(neck) == 'GlobalAveragePooling'
 
 
-def _keypoints(base_head: dict, base_codec: dict) -> int:
-    """Number of keypoints of a base's head."""
-    if 'num_joints' in base_head:
-        return base_head['num_joints']
-    return base_head['out_channels'] // (3 if _is_combined(base_codec) else 1)
-
-
-def _is_combined(codec: dict) -> bool:
-    """Heatmaps with offsets, three maps for a keypoint."""
-    return type_name(codec) == 'UDPHeatmap' and codec.get('heatmap_type') == 'combined'
-
-
 def _base_parts(cfg: dict) -> Tuple[dict, dict]:
     """The head that predicts keypoints, and its codec.
 
@@ -358,16 +337,14 @@ def set_representation(
     base_head, base_codec = _base_parts(cfg)
     codec = copy.deepcopy(dict(codec))
     codec.setdefault('input_size', tuple(base_codec['input_size']))
-    is_simcc = _is_simcc(codec)
+    is_simcc = is_simcc_codec(codec)
     keeps_head = head is None
     if keeps_head:
         _check_head_stays(codec, base_head, base_codec)
         new_head = copy.deepcopy(dict(base_head))
         new_head.pop('_scope_', None)
     else:
-        new_head = dict(
-            in_channels=base_head['in_channels'], out_channels=_keypoints(base_head, base_codec)
-        )
+        new_head = dict(in_channels=base_head['in_channels'], out_channels=num_keypoints(base_head))
         new_head.update(copy.deepcopy(dict(head)))
     if is_simcc:
         _complete_simcc(codec, base_codec, new_head, keeps_head)
@@ -435,15 +412,15 @@ def _check_head_stays(codec: dict, base_head: dict, base_codec: dict) -> None:
     Raises:
         ValueError: They are something else.
     """
-    is_simcc = _is_simcc(codec)
+    is_simcc = is_simcc_codec(codec)
     was_heatmaps = _cell_frame(base_codec) is not None
     if type_name(base_codec) == 'IntegralRegressionLabel':
         was_heatmaps = False  # the head's outputs are coordinates
-    if is_simcc != _is_simcc(base_codec) or not (is_simcc or was_heatmaps):
+    if is_simcc != is_simcc_codec(base_codec) or not (is_simcc or was_heatmaps):
         raise invalid(
             'head', None, f'given: {type_name(base_head)} does not fit {type_name(codec)}'
         )
-    if _is_combined(base_codec):
+    if has_offset_maps(base_codec):
         raise invalid(
             'head',
             None,

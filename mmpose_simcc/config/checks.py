@@ -1,0 +1,251 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Find out before a training that parts of a config do not belong together."""
+
+import inspect
+import warnings
+from typing import Any, Iterator, Sequence, Tuple
+
+import torch
+from mmengine.config import Config
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.models import TopdownPoseEstimator
+from mmpose.models.heads import (
+    CPMHead,
+    HeatmapHead,
+    MSPNHead,
+    RegressionHead,
+    RLEHead,
+    RTMCCHead,
+    RTMWHead,
+    SimCCHead,
+)
+from mmpose.registry import DATASETS, MODELS
+
+from ..models import Heatmap1DHead, SimCCClassifierHead, TokenHeatmapHead, TokenPose
+from ..utils.checks import invalid
+from ..utils.inference import build_model, describe, pose_head_cfg
+from .parts import dicts_of_type, is_simcc_codec, num_keypoints, parts_in_use, type_name
+from .representation import check_frames
+
+SIMCC_HEADS = (SimCCHead, RTMCCHead, RTMWHead, SimCCClassifierHead, Heatmap1DHead)
+HEATMAP_HEADS = (HeatmapHead, CPMHead, MSPNHead, TokenHeatmapHead)
+REGRESSION_HEADS = (RegressionHead, RLEHead)
+# What the codec that makes the labels shares with the one that decodes, with its default
+SHARED_BY_CODECS = dict(input_size=None, heatmap_size=None, simcc_split_ratio=2.0)
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def check_config(cfg: dict) -> None:
+    """Check that the parts of a top-down config agree.
+
+    These are the frames of codecs and pipelines (:func:`check_frames`), the codec of the labels
+    and that of the decoder, the size to which pictures are cropped, the head and its codec, the
+    number of keypoints of head, backbone and data sets, the pairs that a mirrored picture swaps,
+    and the sizes of the network's outputs: the model is built without memory for its weights and
+    run once, which takes about a second.
+
+    Args:
+        cfg (Config | dict): A top-down config. What it does not have is not checked.
+
+    Raises:
+        ValueError: Two parts disagree, the model cannot be built, or it does not take pictures
+            of this size. One line names both values.
+
+    Example:
+        >>> from mmengine.hub import get_config
+        >>> cfg = get_config('mmpose::body_2d_keypoint/topdown_heatmap/coco/'
+        ...                  'td-hm_res50_8xb64-210e_coco-256x192.py')
+        >>> check_config(cfg)
+        >>> cfg.model.head.out_channels = 16
+        >>> check_config(cfg)
+        Traceback (most recent call last):
+            ...
+        ValueError: `model.head.out_channels` must be 17, the number of keypoints of CocoDataset \
+in `train_dataloader`, but got 16
+    """
+    if isinstance(cfg, Config):
+        cfg = cfg._cfg_dict
+    check_frames(cfg)
+    head = pose_head_cfg(cfg)
+    if not head:
+        return
+    _check_data_sets(cfg, head)
+    decoder = head.get('decoder')
+    if not isinstance(decoder, dict) or 'input_size' not in decoder:
+        return
+    check_head_fits(head, decoder)
+    _check_labels(cfg, decoder)
+    _check_crops(cfg, decoder)
+    _check_tokens(cfg['model'].get('backbone') or {}, head, decoder)
+    _check_outputs(cfg, decoder)
+
+
+def check_head_fits(head: dict, codec: dict) -> None:
+    """Check that a head has the outputs that a codec decodes.
+
+    Args:
+        head (dict): Config of a head. One of a type that is not known here fits.
+        codec (dict): Config of a codec.
+
+    Raises:
+        ValueError: It has outputs of another kind, or other sizes than the codec.
+    """
+    head_class = MODELS.get(head['type']) if isinstance(head['type'], str) else head['type']
+    needed = SIMCC_HEADS if is_simcc_codec(codec) else HEATMAP_HEADS
+    others = HEATMAP_HEADS + REGRESSION_HEADS if is_simcc_codec(codec) else SIMCC_HEADS
+    if issubclass(head_class, others):
+        names = ', '.join(each.__name__ for each in needed)
+        raise invalid('head.type', type_name(head), f'one for {type_name(codec)} ({names})')
+    for name, default in SHARED_BY_CODECS.items():
+        value, wanted = head.get(name), codec.get(name, default)
+        if None not in (value, wanted) and not _equal(value, wanted):
+            raise invalid(f'head.{name}', value, f"the decoder's, {wanted}")
+
+
+def _check_labels(cfg: dict, decoder: dict) -> None:
+    """The codecs that make labels, in pipelines or on the device, against the decoder."""
+    model = cfg['model']
+    encoders = [('model.data_preprocessor', (model.get('data_preprocessor') or {}).get('codec'))]
+    for target in dicts_of_type(parts_in_use(cfg), 'GenerateTarget'):
+        encoder = target.get('encoder')
+        encoders += [
+            ('the pipeline', each)
+            for each in (encoder if isinstance(encoder, (list, tuple)) else [encoder])
+        ]
+    for place, encoder in encoders:
+        if not isinstance(encoder, dict) or 'input_size' not in encoder:
+            continue
+        if is_simcc_codec(encoder) != is_simcc_codec(decoder):
+            raise ValueError(
+                f'{place} makes labels by {type_name(encoder)}, which the decoder '
+                f'{type_name(decoder)} does not read'
+            )
+        for name, default in SHARED_BY_CODECS.items():
+            value, wanted = encoder.get(name, default), decoder.get(name, default)
+            if not _equal(value, wanted):
+                raise ValueError(
+                    f'{place} makes labels with {name}={value}, but the decoder has {name}={wanted}'
+                )
+
+
+def _check_crops(cfg: dict, decoder: dict) -> None:
+    for affine in dicts_of_type(parts_in_use(cfg), 'TopdownAffine'):
+        if not _equal(affine['input_size'], decoder['input_size']):
+            raise ValueError(
+                f'a pipeline has TopdownAffine(input_size={tuple(affine["input_size"])}), but '
+                f'the decoder has input_size={tuple(decoder["input_size"])}'
+            )
+
+
+def _check_tokens(backbone: dict, head: dict, decoder: dict) -> None:
+    """TokenPose is built for a number of keypoints and for a size."""
+    if type_name(backbone) != 'TokenPose':
+        return
+    wanted = dict(num_keypoints=num_keypoints(head), input_size=decoder['input_size'])
+    for name, parameter in inspect.signature(TokenPose).parameters.items():
+        value = backbone.get(name, parameter.default)
+        if name in wanted and not _equal(value, wanted[name]):
+            raise invalid(f'model.backbone.{name}', value, f'{wanted[name]}, that of the head')
+
+
+def _check_data_sets(cfg: dict, head: dict) -> None:
+    """Keypoints of every data set, after conversion, against those of the head."""
+    for loader in LOADERS:
+        dataset = (cfg.get(loader) or {}).get('dataset') or {}
+        for name, keypoints in _keypoints_of(dataset, loader):
+            if keypoints == num_keypoints(head):
+                continue
+            argument = 'num_joints' if 'num_joints' in head else 'out_channels'
+            factor = head[argument] // num_keypoints(head)
+            raise invalid(
+                f'model.head.{argument}',
+                head[argument],
+                f'{keypoints * factor}, the number of keypoints of {name} in `{loader}`'
+                + (f' times {factor}' if factor > 1 else ''),
+            )
+
+
+def _keypoints_of(dataset: dict, loader: str) -> Iterator[Tuple[str, int]]:
+    """Name and number of keypoints of a data set, and of all that it combines."""
+    name = type_name(dataset)
+    converted = list(dicts_of_type(dataset.get('pipeline', []), 'KeypointConverter'))
+    inner = [*dataset.get('datasets', []), *filter(None, [dataset.get('dataset')])]
+    for each in inner:
+        for inner_name, keypoints in _keypoints_of(each, loader):
+            yield inner_name, converted[-1]['num_keypoints'] if converted else keypoints
+    dataset_class = DATASETS.get(name) if isinstance(name, str) else None
+    metainfo = dataset.get('metainfo') or getattr(dataset_class, 'METAINFO', None)
+    if metainfo:
+        keypoints = _read_metainfo(metainfo, f'{name} in `{loader}`')
+        yield name, converted[-1]['num_keypoints'] if converted and not inner else keypoints
+
+
+def _read_metainfo(metainfo: dict, place: str) -> int:
+    """The number of keypoints; the pairs that a mirrored picture swaps are checked.
+
+    Raises:
+        ValueError: The metainfo cannot be read, or says of a keypoint that it becomes a second
+            one in a mirrored picture, but not that the second becomes the first.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of files that MMPose finds in its own folder
+            parsed = parse_pose_metainfo(metainfo)
+    except Exception as error:  # it may be a file, which is a program
+        raise ValueError(f'the metainfo of {place} cannot be read: {describe(error)}') from error
+    names, swaps = parsed['keypoint_id2name'], parsed['flip_indices']
+    for keypoint, other in enumerate(swaps):
+        if swaps[other] != keypoint:
+            raise ValueError(
+                f'the metainfo of {place} swaps {names[keypoint]!r} with {names[other]!r} in '
+                f'mirrored pictures, but {names[other]!r} with {names[swaps[other]]!r}'
+            )
+    return parsed['num_keypoints']
+
+
+def _check_outputs(cfg: dict, decoder: dict) -> None:
+    """The sizes of the network's outputs, by a run on the device that computes nothing."""
+    w, h = decoder['input_size']
+    try:
+        model = _build_on_meta(cfg)
+    except Exception as error:
+        raise ValueError(f'the model cannot be built: {describe(error)}') from error
+    try:
+        with torch.no_grad():
+            outputs = model.head(model.extract_feat(torch.empty(1, 3, h, w, device='meta')))
+    except NotImplementedError:  # an operation without shapes alone
+        return
+    except Exception as error:
+        raise ValueError(
+            f'the model does not take pictures of {w}x{h} pixels (w x h): {describe(error)}'
+        ) from error
+    if type_name(cfg['model']['head']) == 'VisPredictHead':
+        outputs = outputs[0]
+    maps = outputs[-1] if isinstance(outputs, list) else outputs  # of the last stage
+    wanted = decoder.get('heatmap_size')
+    if wanted is None or not torch.is_tensor(maps) or maps.ndim != 4:
+        return
+    size = tuple(maps.shape[:1:-1])
+    if size != tuple(wanted):
+        raise ValueError(
+            f'the network has heatmaps of {size} cells (w, h) for pictures of {w}x{h} pixels, '
+            f'but the decoder has heatmap_size={tuple(wanted)}'
+        )
+
+
+def _build_on_meta(cfg: dict) -> TopdownPoseEstimator:
+    """A model without memory for its weights."""
+    cfg = Config(dict(model=cfg['model']))
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device('meta'):
+                return build_model(cfg)
+        except (RuntimeError, NotImplementedError):  # it computes something while it is built
+            return build_model(cfg).to('meta')
+
+
+def _equal(value: Any, other: Any) -> bool:
+    """Whether two sizes or numbers are equal, of whatever sequence."""
+    if isinstance(value, Sequence) and isinstance(other, Sequence):
+        return tuple(value) == tuple(other)
+    return value == other
