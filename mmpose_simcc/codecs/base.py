@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..functional.arrays import Array, as_float
 from ..utils.checks import invalid
+from .calibration import Calibration, PathLike, load_calibration
 from .score_calibration import ScoreCalibration, load_score_calibration
 
 # Of a label, in cells or bins. Far below, float32 has no number for its
@@ -36,33 +37,21 @@ def in_full_precision(decode_tensors: Callable) -> Callable:
 class TensorCodec(BaseKeypointCodec):
     """A codec over batched functions of tensors or numpy arrays.
 
-    From :meth:`encode_tensors` and :meth:`decode_tensors`, which subclasses
-    give, follow MMPose's :meth:`encode` and :meth:`decode` of one sample and
-    :meth:`batch_decode` of a batch: by numpy on the CPU, where it is faster,
-    and by torch on another device, from which only coordinates and scores
-    are copied to the host.
+    From :meth:`encode_tensors` and ``_decode``, which subclasses give, follow MMPose's
+    :meth:`encode` and :meth:`decode` of one sample and :meth:`batch_decode` of a batch: by numpy
+    on the CPU, where it is faster, and by torch on another device, from which only coordinates
+    and scores are copied to the host.
     """
 
+    calibration: Optional[Calibration] = None
     score_calibration: Optional[ScoreCalibration] = None
 
-    def _load_score_calibration(self, path: Optional[str]) -> None:
-        """The end of a subclass's ``__init__``: the file is of one decoder, arguments and all."""
+    def _calibrate(self, path: Optional[PathLike], score_path: Optional[str] = None) -> None:
+        """The last line of a subclass's ``__init__``: the file is for its arguments."""
         if path is not None:
-            self.score_calibration = load_score_calibration(path, self)
-
-    def calibrate_scores(self, scores: Array) -> Array:
-        """What a score is calibrated to; itself without ``score_calibration``.
-
-        Args:
-            scores (Array): Shape (B, K).
-
-        Returns:
-            Array: Shape (B, K).
-
-        Raises:
-            ValueError: The calibration is for another number of keypoints.
-        """
-        return scores if self.score_calibration is None else self.score_calibration(scores)
+            self.calibration = load_calibration(path, self)
+        if score_path is not None:
+            self.score_calibration = load_score_calibration(score_path, self)
 
     @abstractmethod
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
@@ -78,17 +67,45 @@ class TensorCodec(BaseKeypointCodec):
         """
 
     @abstractmethod
+    def _decode(self, *encoded: Array) -> Tuple[Array, Array]:
+        """:meth:`decode_tensors` without a calibration."""
+
+    @in_full_precision
     def decode_tensors(self, *encoded: Array) -> Tuple[Array, Array]:
-        """Decode a batch and stay on its device.
+        """Decode a batch and stay on its device, as the calibration says where there is one.
 
         Args:
-            encoded (Array): Network outputs, shape (B, K, ...).
+            encoded (Array): Network outputs: heatmaps, shape (B, K, H, W), or logits along x
+                and y, shapes (B, K, w * k) and (B, K, h * k).
 
         Returns:
             tuple:
             - keypoints (Array): Input-image pixels, shape (B, K, 2).
             - scores (Array): Shape (B, K).
+
+        Raises:
+            ValueError: The outputs have another size or are not floating point, or the
+                calibration is for another number of keypoints.
         """
+        keypoints, scores = (self.calibration or self._decode)(*encoded)
+        return keypoints, self.calibrate_scores(scores)
+
+    def calibrate_scores(self, scores: Array) -> Array:
+        """What a score is calibrated to; itself without ``score_calibration``."""
+        return scores if self.score_calibration is None else self.score_calibration(scores)
+
+    def keypoint_radius(self, scores: Array) -> Optional[Array]:
+        """The radii that hold the truth with probabilities 0.5 and 0.9.
+
+        Args:
+            scores (Array): By this codec, shape (..., K).
+
+        Returns:
+            Array: Input-image pixels, shape (..., K, 2); None without a calibration that has
+            them.
+        """
+        radii = self.calibration and self.calibration.radii
+        return radii(scores) if radii else None
 
     def encode(self, keypoints: np.ndarray, keypoints_visible: Optional[np.ndarray] = None) -> dict:
         """Encode one sample.

@@ -7,6 +7,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from ..functional import decode_daec, empirical_delta
 from ..functional.arrays import Array
 from ..utils.checks import check_bool, check_choice, invalid
+from .calibration import PathLike
 from .heatmap import BaseHeatmapCodec
 from .learned import load_learned_delta
 
@@ -78,10 +79,9 @@ class DAECCodec(BaseHeatmapCodec):
             cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
             ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
             whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
-        score_calibration (str, optional): Path of a JSON file by
-            ``tools/calibrate_scores.py``, which applies to this decoder:
-            scores become the expected similarity to the truth. Keypoints
-            stay. Defaults to None, the scores as they are.
+        calibration (str | Path, optional): A JSON file by ``tools/calibrate.py``, which says how
+            this model's outputs are decoded best, in the place of the other arguments of
+            decoding, and what scores are worth. Defaults to None.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -99,6 +99,7 @@ class DAECCodec(BaseHeatmapCodec):
         smooth: bool = False,
         border: str = 'clip',
         use_udp: bool = False,
+        calibration: Optional[PathLike] = None,
         score_calibration: Optional[str] = None,
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
@@ -110,7 +111,7 @@ class DAECCodec(BaseHeatmapCodec):
         elif isinstance(delta, str) and delta.endswith('.json'):
             delta = self._load_delta(delta)
         self.delta = parse_delta(delta)
-        self._load_score_calibration(score_calibration)
+        self._calibrate(calibration, score_calibration)
 
     def _load_delta(self, path: str):
         settings = dict(

@@ -5,6 +5,7 @@ from mmpose.registry import KEYPOINT_CODECS
 
 from ..functional import refine_dark
 from ..functional.arrays import Array
+from .calibration import PathLike
 from .heatmap import BaseHeatmapCodec
 
 
@@ -27,10 +28,9 @@ class DARKCodec(BaseHeatmapCodec):
             cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
             ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
             whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
-        score_calibration (str, optional): Path of a JSON file by
-            ``tools/calibrate_scores.py``, which applies to this decoder:
-            scores become the expected similarity to the truth. Keypoints
-            stay. Defaults to None, the scores as they are.
+        calibration (str | Path, optional): A JSON file by ``tools/calibrate.py``, which says how
+            this model's outputs are decoded best, in the place of the other arguments of
+            decoding, and what scores are worth. Defaults to None.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -44,10 +44,11 @@ class DARKCodec(BaseHeatmapCodec):
         unbiased: bool = True,
         blur_kernel_size: Optional[int] = None,
         use_udp: bool = False,
+        calibration: Optional[PathLike] = None,
         score_calibration: Optional[str] = None,
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
-        self._load_score_calibration(score_calibration)
+        self._calibrate(calibration, score_calibration)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         return refine_dark(heatmaps, locs, self.blur_kernel_size)

@@ -6,7 +6,8 @@ from mmpose.registry import KEYPOINT_CODECS
 from .. import functional as F
 from ..functional.arrays import Array, as_array, namespace
 from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
-from .base import SIGMA_RANGE, TensorCodec, check_maps, in_full_precision
+from .base import SIGMA_RANGE, TensorCodec, check_maps
+from .calibration import PathLike
 
 
 class BaseHeatmapCodec(TensorCodec):
@@ -95,23 +96,9 @@ class BaseHeatmapCodec(TensorCodec):
         weights = keypoints_visible * (seen | ~labelled)
         return dict(heatmaps=heatmaps[..., 0, :, :, :], keypoint_weights=weights)
 
-    @in_full_precision
-    def decode_tensors(self, heatmaps: Array) -> Tuple[Array, Array]:
-        """Decode a batch of heatmaps on its device.
-
-        Args:
-            heatmaps (Array): Shape (B, K, H, W).
-
-        Returns:
-            tuple:
-            - keypoints (Array): Input-image pixels, shape (B, K, 2).
-            - scores (Array): The maxima, or what they are calibrated to, shape
-              (B, K). A map without a positive finite maximum has the score
-              0, and its keypoint is the argmax.
-
-        Raises:
-            ValueError: The maps have another size or are not floating point.
-        """
+    def _decode(self, heatmaps: Array) -> Tuple[Array, Array]:
+        """The scores are the maxima. A map without a positive finite maximum has the score 0,
+        and its keypoint is the argmax."""
         heatmaps = check_maps('heatmaps', heatmaps, self.heatmap_size[::-1])
         xp = namespace(heatmaps)
         locs, scores = F.heatmap_argmax(heatmaps)
@@ -119,7 +106,7 @@ class BaseHeatmapCodec(TensorCodec):
         cells = self._refine(heatmaps, locs)
         cells = xp.where(usable[..., None], cells, as_array(locs, like=heatmaps))
         keypoints = F.cells_to_pixels(cells, self.decoded_scale_factor)
-        return keypoints, self.calibrate_scores(xp.where(usable, scores, 0.0))
+        return keypoints, xp.where(usable, scores, 0.0)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         """From the integer argmax (x, y) to sub-cell coordinates."""
@@ -147,10 +134,9 @@ class HeatmapCodec(BaseHeatmapCodec):
             cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
             ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
             whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
-        score_calibration (str, optional): Path of a JSON file by
-            ``tools/calibrate_scores.py``, which applies to this decoder:
-            scores become the expected similarity to the truth. Keypoints
-            stay. Defaults to None, the scores as they are.
+        calibration (str | Path, optional): A JSON file by ``tools/calibrate.py``, which says how
+            this model's outputs are decoded best, in the place of the other arguments of
+            decoding, and what scores are worth. Defaults to None.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -165,6 +151,7 @@ class HeatmapCodec(BaseHeatmapCodec):
         blur_kernel_size: Optional[int] = None,
         refine: str = 'quarter',
         use_udp: bool = False,
+        calibration: Optional[PathLike] = None,
         score_calibration: Optional[str] = None,
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
@@ -173,7 +160,7 @@ class HeatmapCodec(BaseHeatmapCodec):
             raise invalid(
                 'heatmap_size', heatmap_size, "at least two cells for refine='second_max'"
             )
-        self._load_score_calibration(score_calibration)
+        self._calibrate(calibration, score_calibration)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         if self.refine == 'quarter':

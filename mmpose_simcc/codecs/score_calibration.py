@@ -97,7 +97,7 @@ def decoder_identity(codec: BaseKeypointCodec) -> Dict[str, Any]:
     names = [
         name
         for name, parameter in inspect.signature(type(codec)).parameters.items()
-        if name not in (*LABEL_ARGUMENTS, 'score_calibration')
+        if name not in (*LABEL_ARGUMENTS, 'calibration', 'score_calibration')
         and parameter.kind is not parameter.VAR_KEYWORD
     ]
     return dict(type=type(codec).__name__, **{name: plain(getattr(codec, name)) for name in names})

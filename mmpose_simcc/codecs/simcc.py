@@ -8,7 +8,8 @@ from mmpose.registry import KEYPOINT_CODECS
 from .. import functional as F
 from ..functional.arrays import Array, as_array, full, namespace, softmax, take
 from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
-from .base import SIGMA_RANGE, TensorCodec, check_maps, in_full_precision
+from .base import SIGMA_RANGE, TensorCodec, check_maps
+from .calibration import PathLike
 from .learned import load_learned_delta
 
 
@@ -91,10 +92,9 @@ class SimCCCodec(TensorCodec):
             without ``normalize``.
         label_beta (float): What it multiplies them by before that.
             Defaults to 10.
-        score_calibration (str, optional): Path of a JSON file by
-            ``tools/calibrate_scores.py``, which applies to this decoder:
-            scores become the expected similarity to the truth. Keypoints
-            stay. Defaults to None, the scores as they are.
+        calibration (str | Path, optional): A JSON file by ``tools/calibrate.py``, which says how
+            this model's outputs are decoded best, in the place of the other arguments of
+            decoding, and what scores are worth. Defaults to None.
         **stock: Arguments of stock's ``SimCCLabel`` that have another name
             here, with the values that change nothing: so the decoder of a
             stock config is changed by its ``type``.
@@ -125,6 +125,7 @@ class SimCCCodec(TensorCodec):
         beta: float = 1.0,
         label_softmax: Optional[bool] = None,
         label_beta: float = 10.0,
+        calibration: Optional[PathLike] = None,
         score_calibration: Optional[str] = None,
         **stock,
     ) -> None:
@@ -180,7 +181,7 @@ class SimCCCodec(TensorCodec):
         self.perfect_mass = tuple(
             float(F.peak_mass(p, p.argmax(-1), self.peak_radius)) for p in perfect
         )
-        self._load_score_calibration(score_calibration)
+        self._calibrate(calibration, score_calibration)
 
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
         """Labels of a batch by their names, on its device.
@@ -253,24 +254,8 @@ class SimCCCodec(TensorCodec):
             return tuple(softmax(label * self.label_beta) for label in labels)
         return tuple(label / label.sum() for label in labels)
 
-    @in_full_precision
-    def decode_tensors(self, simcc_x: Array, simcc_y: Array) -> Tuple[Array, Array]:
-        """Decode a batch of logits on its device.
-
-        Args:
-            simcc_x (Array): Logits along x, shape (B, K, w * k).
-            simcc_y (Array): Logits along y, shape (B, K, h * k).
-
-        Returns:
-            tuple:
-            - keypoints (Array): Input-image pixels, shape (B, K, 2).
-            - scores (Array): Shape (B, K). 0 where the largest logit is not
-              finite or all logits are equal.
-
-        Raises:
-            ValueError: The logits have another size or are not floating
-                point.
-        """
+    def _decode(self, simcc_x: Array, simcc_y: Array) -> Tuple[Array, Array]:
+        """Scores are 0 where the largest logit is not finite or all logits are equal."""
         logits = self._both_axes(simcc_x, simcc_y)
         xp = namespace(logits)
         margin = self.peak_radius
@@ -300,7 +285,7 @@ class SimCCCodec(TensorCodec):
             scores = xp.minimum(peaks[..., 0, 0], peaks[..., 1, 0])
             scores = xp.where(xp.isfinite(scores), scores, 0.0)
         keypoints = F.bins_to_pixels(bins, self.simcc_split_ratio)
-        return keypoints, self.calibrate_scores(scores)
+        return keypoints, scores
 
     def _both_axes(self, simcc_x: Array, simcc_y: Array) -> Array:
         """The vectors of both axes in one array (B, K, 2, L), so that each step of decoding is

@@ -36,7 +36,7 @@ from .labels import (
     udp_heatmaps,
 )
 from .losses import kl_divergence, kl_divergence_equal
-from .scores import map_scores, peak_mass, simcc_score
+from .scores import map_scores, peak_mass, simcc_score, step_values
 
 __all__ = [
     'average_flip',
@@ -74,6 +74,7 @@ __all__ = [
     'simcc_laplace',
     'simcc_one_hot',
     'simcc_score',
+    'step_values',
     'udp_heatmaps',
     'vector_argmax',
 ]

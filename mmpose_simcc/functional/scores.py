@@ -1,7 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Scores of SimCC vectors."""
+"""Scores of SimCC vectors, and functions of scores."""
 
-from .arrays import Array, arange, namespace, take
+from .arrays import Array, arange, as_array, namespace, take
 
 
 def _around(vectors: Array, locs: Array, radius: int) -> Array:
@@ -89,3 +89,26 @@ def map_scores(scores: Array, knots: Array, values: Array) -> Array:
     """
     part = (scores[..., None] - knots[:, :-1]) / (knots[:, 1:] - knots[:, :-1])
     return values[:, 0] + (part.clip(0, 1) * (values[:, 1:] - values[:, :-1])).sum(-1)
+
+
+def step_values(scores: Array, edges: Array, values: Array) -> Array:
+    r"""A function of the score that is constant between edges, one for each keypoint:
+    :math:`v_j` for :math:`e_j \le s < e_{j+1}`.
+
+    Args:
+        scores (Array): s, shape (..., K).
+        edges (Array): e, rising, shape (K, M - 1).
+        values (Array): v, of L functions of the same edges, shape (K, M, L).
+
+    Returns:
+        Array: Shape (..., K, L). NaN counts as below the first edge.
+
+    Example:
+        >>> edges, values = np.array([[0.5]]), np.array([[[4.0, 9.0], [1.0, 3.0]]])
+        >>> step_values(np.array([[0.3], [0.5]]), edges, values)
+        array([[[4., 9.]],
+        <BLANKLINE>
+               [[1., 3.]]])
+    """
+    reached = as_array(scores[..., None] >= edges, like=values)
+    return values[:, 0] + (reached[..., None] * (values[:, 1:] - values[:, :-1])).sum(-2)

@@ -8,6 +8,7 @@ from mmpose.registry import KEYPOINT_CODECS
 
 from ...codecs import SimCCCodec
 from ...codecs.base import TensorCodec
+from ...codecs.calibration import OUTPUT_ARGUMENTS
 from .errors import CompareError
 from .runs import Run
 
@@ -29,23 +30,6 @@ SIMCC_DECODERS = dict(
 STOCK = 'stock'
 DEFAULT = (STOCK, *HEATMAP_DECODERS)
 DEFAULT_SIMCC = (STOCK, 'argmax')
-
-# What of a codec says what outputs are, not how they are decoded.
-OUTPUT_ARGUMENTS = (
-    'input_size',
-    'heatmap_size',
-    'sigma',
-    'unbiased',
-    'blur_kernel_size',
-    'use_udp',
-    'simcc_split_ratio',
-    'label_smoothing',
-    'smoothing',
-    'normalize',
-    'beta',
-    'label_softmax',
-    'label_beta',
-)
 
 CALIBRATION = 'score_calibration'
 
