@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mmpose.codecs import MSRAHeatmap, SimCCLabel
 from mmpose.registry import KEYPOINT_CODECS
 
-from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
+from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec, SimCCKLLoss
 from mmpose_simcc import functional as F
 
 SIZE = dict(input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
@@ -207,6 +207,7 @@ class TestArguments:
             (dict(sigma=0), 'sigma'),
             (dict(sigma=float('nan')), 'sigma'),
             (dict(sigma='2'), 'sigma'),
+            (dict(sigma=0.2), 'sigma'),
             (dict(unbiased=1), 'unbiased'),
             (dict(blur_kernel_size=10), 'blur_kernel_size'),
             (dict(blur_kernel_size=-1), 'blur_kernel_size'),
@@ -239,6 +240,8 @@ class TestArguments:
             dict(simcc_split_ratio=float('inf')),
             dict(label_smoothing='uniform'),
             dict(sigma=-1),
+            dict(sigma=0.49),
+            dict(sigma=(6, 0.9), label_smoothing='laplace'),
             dict(sigma=(1, 2, 3)),
             dict(smoothing=1.0),
             dict(smoothing=-0.1),
@@ -338,6 +341,40 @@ class TestSimCC:
             labels = encoded[f'keypoint_{axis}_labels']
             assert not labels[0, 0].any()
             assert labels[0, 1].sum() == pytest.approx(1, abs=0.01)
+
+    @pytest.mark.parametrize(
+        'smoothing, sigma, error', [('gaussian', 0.5, 0.02), ('laplace', 1, 0.09)]
+    )
+    def test_the_smallest_sigma_gives_labels_that_sum_to_1(self, smoothing, sigma, error):
+        codec = SimCCCodec((64, 64), 2, smoothing, sigma=sigma)
+        keypoints = np.random.default_rng(0).uniform(20, 40, (1, 200, 2))
+        for axis in 'xy':
+            labels = codec.encode(keypoints)[f'keypoint_{axis}_labels']
+            np.testing.assert_allclose(labels.sum(-1), 1, atol=error)
+
+    @pytest.mark.parametrize('label_beta', [1.0, 10.0])
+    def test_perfect_prediction_has_the_loss_at_its_minimum(self, label_beta):
+        """By descent on the loss itself, for a keypoint in the middle of the axis."""
+        arguments = dict(label_softmax=True, label_beta=label_beta)
+        codec = SimCCCodec((48, 64), 2, normalize=False, beta=2.0, **arguments)
+        encoded = codec.encode(np.array([[[24.0, 32.0]]]))
+        target = tuple(torch.from_numpy(encoded[f'keypoint_{axis}_labels']) for axis in 'xy')
+        logits = [torch.zeros_like(t, requires_grad=True) for t in target]
+        loss = SimCCKLLoss(beta=2.0, **arguments)
+        optimizer = torch.optim.LBFGS(logits, max_iter=200, line_search_fn='strong_wolfe')
+
+        def step():
+            optimizer.zero_grad()
+            value = loss(logits, target, torch.ones(1, 1))
+            value.backward()
+            return value
+
+        optimizer.step(step)
+        for z, mass, at in zip(logits, codec.perfect_mass, (48, 64)):
+            p = (2 * z.detach()[0, 0]).softmax(-1)
+            assert p[at - 2 : at + 3].sum().item() == pytest.approx(mass, rel=1e-3)
+        _, scores = codec.decode(*(z.detach()[0].numpy() for z in logits))
+        assert scores.item() == pytest.approx(1, abs=1e-3)
 
     def test_invisible(self):
         codec = SimCCCodec((192, 256))

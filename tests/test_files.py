@@ -63,6 +63,18 @@ class TestWholeFile:
         assert path.read_text() == 'after'
         assert list(tmp_path.iterdir()) == [path]
 
+    def test_links_and_permissions_stay(self, tmp_path):
+        path, link = tmp_path / 'folder' / 'a.txt', tmp_path / 'link.txt'
+        path.parent.mkdir()
+        path.write_text('before')
+        path.chmod(0o640)
+        link.symlink_to(path)
+        with whole_file(link) as unfinished:
+            unfinished.write_text('after')
+            assert unfinished.stat().st_mode & 0o077 == 0  # nobody else's yet
+        assert link.is_symlink() and path.read_text() == 'after'
+        assert path.stat().st_mode & 0o777 == 0o640
+
     def test_an_error_of_another_file_keeps_its_name(self, tmp_path):
         with pytest.raises(OSError) as info, whole_file(tmp_path / 'a.txt'):
             (tmp_path / 'missing.txt').read_text()

@@ -95,6 +95,25 @@ class TestSimCCLabels:
         others = torch.cat([label[0, :2], label[0, 3:]])
         torch.testing.assert_close(others, torch.full((9,), smoothing / 9))
 
+    @pytest.mark.parametrize('kind', ['torch', 'numpy'])
+    def test_whole_coordinates_of_any_dtype(self, kind):
+        """Labels are fractions; the coordinates need not be."""
+        whole = np.array([[2, 3], [0, 7]])
+        whole, same = whole, whole.astype(np.float32)
+        if kind == 'torch':
+            whole, same = torch.from_numpy(whole), torch.from_numpy(same)
+        for labels in (
+            lambda coords: F.simcc_equal(coords, (10, 12), 0.1),
+            lambda coords: F.simcc_gaussian(coords, (10, 12), (2.0, 2.0)),
+            lambda coords: F.simcc_laplace(coords, (10, 12), (2.0, 2.0)),
+            lambda coords: F.gaussian_heatmaps(coords, (10, 12), 2.0)[:1],
+            lambda coords: F.gaussian_heatmaps(coords, (10, 12), 2.0, unbiased=False)[:1],
+            lambda coords: F.udp_heatmaps(coords, (10, 12), 2.0)[:1],
+        ):
+            for label, expected in zip(labels(whole), labels(same)):
+                np.testing.assert_array_equal(label, expected)
+                assert (label > 0).any()
+
     def test_one_hot(self):
         x_labels, y_labels = F.simcc_one_hot(torch.tensor([[0.2, 4.0], [np.nan, 0.0]]), (3, 5))
         assert x_labels.tolist() == [[1, 0, 0], [0, 0, 0]]
@@ -129,6 +148,19 @@ class TestKLDivergence:
         labels = labels / labels.sum(-1, keepdim=True)
         actual = F.kl_divergence((labels + 1e-30).log() + 3, labels)
         np.testing.assert_allclose(actual, 0, atol=1e-6)
+
+    def test_edges(self):
+        """No samples, one vector, and logits of -inf, which only matter where a label is."""
+        assert F.kl_divergence(torch.zeros(0, 3, 4), torch.zeros(0, 3, 4)).shape == (0, 3)
+        label = torch.tensor([0.25, 0.75, 0.0])
+        logits = torch.tensor([0.0, 1.0, -torch.inf], requires_grad=True)
+        loss = F.kl_divergence(logits, label)
+        assert loss.shape == ()
+        p = scipy.special.softmax([0.0, 1.0])
+        assert loss.item() == pytest.approx(scipy.stats.entropy([0.25, 0.75], p), abs=1e-6)
+        loss.backward()
+        np.testing.assert_allclose(logits.grad, [*(p - (0.25, 0.75)), 0], atol=1e-6)
+        assert F.kl_divergence(logits, label.flip(0)) == torch.inf
 
     def test_large_logits(self):
         logits = torch.full((1, 4), -1e4, dtype=torch.float16)

@@ -217,6 +217,7 @@ def test_flip_test_is_symmetric():
     [
         (dict(score='softmax'), "score = 'maximum'"),
         (dict(refine='dark'), "refine = 'none'"),
+        (dict(normalize=False, label_softmax=True), 'normalize = True'),
         (dict(label_smoothing='equal'), "label_smoothing = 'gaussian'"),
         (dict(simcc_split_ratio=2), r'num_bins = \(96, 64\)'),
         (dict(input_size=(96, 96)), r'num_bins = \(96, 64\)'),

@@ -270,6 +270,28 @@ class TestSimCCKLLoss:
         mean = SimCCKLLoss(**kwargs)(pred, target, weight)
         assert abs(mean.item() / expected.item() - 1) > 0.5
 
+    @pytest.mark.parametrize('reduction', ['mean', 'stock'])
+    def test_no_samples(self, reduction):
+        pred = tuple(torch.zeros(0, 5, n, requires_grad=True) for n in (96, 128))
+        loss = SimCCKLLoss(reduction=reduction)(pred, pred, torch.zeros(0, 5))
+        loss.backward()
+        assert loss == 0
+
+    def test_reductions_of_the_published_code(self):
+        """What the docstring says of them, for K keypoints and L bins."""
+        pred, target, _ = self.data()
+        N, K, _ = pred[0].shape
+        ones = torch.ones(N, K)
+        mean = SimCCKLLoss()(pred, target, ones)
+        by_axis = [
+            torch.nn.functional.kl_div(z.log_softmax(-1), t, reduction='none').sum(-1)
+            for z, t in zip(pred, target)
+        ]
+        equal = sum(kl.mean(0).sum() for kl in by_axis)  # over bins and keypoints
+        gaussian = sum(kl.mean() / t.shape[-1] for kl, t in zip(by_axis, target))
+        assert (equal / mean).item() == pytest.approx(K, rel=1e-4)
+        assert 96 < (mean / gaussian).item() < 128
+
     def test_half_precision_is_computed_in_float32(self):
         pred, target, weight = self.data(torch.float16)
         actual = SimCCKLLoss()(pred, target, weight)

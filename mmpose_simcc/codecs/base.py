@@ -13,9 +13,9 @@ from ..utils.checks import invalid
 from .calibration import Calibration, PathLike, load_calibration
 from .score_calibration import ScoreCalibration, load_score_calibration
 
-# Of a label, in cells or bins. Far below, float32 has no number for its
-# variance; far above, it is flat on any map.
-SIGMA_RANGE = dict(low=1e-3, high=1e3)
+# Of a label, in cells or bins. Below, a label between four cells has no response left (at 0.25
+# it has 0.02 of the peak); far above, it is flat on any map.
+SIGMA_RANGE = dict(low=0.25, high=1e3)
 
 
 def in_full_precision(decode_tensors: Callable) -> Callable:

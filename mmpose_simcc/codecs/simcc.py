@@ -21,6 +21,10 @@ def _check_pair(name: str, value: Union[float, Sequence[float]], **bounds) -> Tu
     return tuple(check_number(name, number, **bounds) for number in pair)
 
 
+# Densities sampled at bins sum to 1 within 2% (Gaussian) and 8% (Laplace) from here on; narrower
+# ones to anything from 0.2 to 2.
+MIN_SIGMA = dict(gaussian=0.5, laplace=1.0)
+
 # Arguments of stock's SimCCLabel alone: the value that asks nothing of this codec, and what to
 # say in place of another.
 STOCK_ARGUMENTS = dict(
@@ -61,8 +65,9 @@ class SimCCCodec(TensorCodec):
             Section 3 and Table 5). Defaults to ``'gaussian'``.
         sigma (float | tuple): Standard deviation (scale for
             ``'laplace'``) of the label in bins, one for both axes or a pair
-            (x, y). For ``'none'`` and ``'equal'`` only ``refine`` uses it.
-            Defaults to 6.
+            (x, y): at least 0.5 for ``'gaussian'`` and 1 for ``'laplace'``,
+            whose labels would not sum to 1 below. For ``'none'`` and
+            ``'equal'`` only ``refine`` uses it. Defaults to 6.
         smoothing (float): What ``'equal'`` takes from the right bin, in
             [0, 1). Defaults to 0.1.
         refine (str): Sub-bin decoding along each axis: ``'none'``,
@@ -136,7 +141,9 @@ class SimCCCodec(TensorCodec):
         self.label_smoothing = check_choice(
             'label_smoothing', label_smoothing, ('none', 'equal', 'gaussian', 'laplace')
         )
-        self.sigma = _check_pair('sigma', sigma, **SIGMA_RANGE)
+        self.sigma = _check_pair(
+            'sigma', sigma, **{**SIGMA_RANGE, 'low': MIN_SIGMA.get(label_smoothing, 0.25)}
+        )
         self.smoothing = check_number('smoothing', smoothing, low=0, below=1)
         self.refine = check_choice('refine', refine, ('none', 'dark', 'daec'))
         if blur_kernel_size is not None:
@@ -179,7 +186,7 @@ class SimCCCodec(TensorCodec):
         perfect = self.perfect_prediction()
         self.perfect_peak = tuple(float(p.max()) for p in perfect)
         self.perfect_mass = tuple(
-            float(F.peak_mass(p, p.argmax(-1), self.peak_radius)) for p in perfect
+            float(p[abs(np.arange(len(p)) - p.argmax()) <= self.peak_radius].sum()) for p in perfect
         )
         self._calibrate(calibration, score_calibration)
 
@@ -241,15 +248,14 @@ class SimCCCodec(TensorCodec):
         return self.smoothing if self.label_smoothing == 'equal' else 0.0
 
     def perfect_prediction(self) -> Tuple[np.ndarray, ...]:
-        """The probabilities at which the loss has its minimum, for a keypoint on a bin far from
-        the ends of an axis that is twice as long.
+        """The probabilities at which the loss has its minimum, for a keypoint on the middle bin
+        of each axis.
 
         Returns:
-            tuple[np.ndarray]: Along x and y, float64, shapes (2 * w * k + 1,) and
-            (2 * h * k + 1,).
+            tuple[np.ndarray]: Along x and y, float64, shapes (w * k,) and (h * k,).
         """
-        middle = np.array(self.num_bins, np.float64)
-        labels = self._labels(middle, [2 * number + 1 for number in self.num_bins])
+        middle = np.array(self.num_bins, np.float64) // 2
+        labels = self._labels(middle, self.num_bins)
         if self.label_softmax:
             return tuple(softmax(label * self.label_beta) for label in labels)
         return tuple(label / label.sum() for label in labels)

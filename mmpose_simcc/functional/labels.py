@@ -10,7 +10,7 @@ NaN coordinates, give labels of zeros.
 import math
 from typing import Optional, Sequence, Tuple
 
-from .arrays import Array, arange, as_array, as_index, namespace
+from .arrays import Array, arange, as_array, as_float, as_index, namespace
 
 # From here on a Gaussian is 0: it is below 7e-10 of its peak, a hundredth of what float32 tells
 # apart from it, and would soon be subnormal numbers, which cost a processor a hundred times as
@@ -30,7 +30,9 @@ def _gaussian(offsets: Array, sigma: float) -> Array:
 
 
 def _centers(coords: Array, drawn: Optional[Array]) -> Array:
-    """Coordinates of what is drawn; others infinitely far away, where no label is seen."""
+    """Coordinates as floating-point numbers, -inf for points that are not drawn: a Gaussian
+    around -inf is 0 everywhere."""
+    coords = as_float(coords)
     drawn = coords == coords if drawn is None else drawn[..., None]
     return namespace(coords).where(drawn, coords, -math.inf)
 
@@ -50,14 +52,14 @@ def nearest_cells(keypoints: Array) -> Array:
         tensor([2., 3., -0.])
     """
     xp = namespace(keypoints)
-    return xp.trunc(keypoints + 0.5)
+    return xp.trunc(as_float(keypoints) + 0.5)
 
 
 def gaussian_touches_map(centers: Array, heatmap_size: Tuple[int, int], sigma: float) -> Array:
     """Which centres have a Gaussian that is seen on the heatmap.
 
-    The window of 3 sigma around the centre has to touch the map, by the same rule as MMPose's
-    ``MSRAHeatmap``.
+    The window of 3 sigma around the centre has to touch the map. Where 3 sigma is a whole number
+    of cells this is the rule of MMPose's ``MSRAHeatmap``.
 
     Args:
         centers (Array): In heatmap cells, shape (..., 2): keypoints, or for biased labels their
@@ -90,6 +92,11 @@ def gaussian_heatmaps(
     .. math::
         G(x, y) = \exp\left(-\frac{(x-u)^2 + (y-v)^2}{2\sigma^2}\right)
 
+    Where 3 sigma is a whole number of cells these are the labels of MMPose's ``MSRAHeatmap``.
+    Elsewhere (300W has sigma 1.5) its biased windows have an even number of cells, one more on
+    the left and above, and near the left and the upper border its maximum lies one cell beside
+    the keypoint; here windows are centred everywhere.
+
     Args:
         keypoints (Array): Coordinates (u, v) in heatmap cells, shape (..., 2).
         heatmap_size (tuple): (W, H) in cells.
@@ -110,7 +117,7 @@ def gaussian_heatmaps(
         >>> heatmaps[0, 1], seen
         (tensor([0.1353, 0.6065, 1.0000, 0.6065]), tensor([True]))
     """
-    centers = keypoints if unbiased else nearest_cells(keypoints)
+    centers = as_float(keypoints) if unbiased else nearest_cells(keypoints)
     seen = gaussian_touches_map(centers, heatmap_size, sigma)
     centers = _centers(centers, seen if drawn is None else seen & drawn)
     return _product(centers, heatmap_size, sigma, None if unbiased else centers), seen
@@ -122,8 +129,9 @@ def udp_heatmaps(
     sigma: float,
     drawn: Optional[Array] = None,
 ) -> Tuple[Array, Array]:
-    """Gaussian heatmaps of unbiased data processing, as MMPose's ``UDPHeatmap`` has them: around
-    the sub-cell centre, and cut at 3 sigma around the nearest cell.
+    """Gaussian heatmaps of unbiased data processing: around the sub-cell centre, and cut at 3
+    sigma around the nearest cell. Where 3 sigma is a whole number of cells these are the labels
+    of MMPose's ``UDPHeatmap``.
 
     Args:
         keypoints (Array): Coordinates (u, v) in heatmap cells, shape (..., 2).
@@ -249,7 +257,7 @@ def simcc_equal(
         center = centers[..., axis]
         nearest = _offsets(center.round(), number) == 0
         label = xp.where(nearest, 1 - smoothing, smoothing / (number - 1))
-        labels.append(as_array(label * xp.isfinite(center)[..., None], like=coords))
+        labels.append(as_array(label * xp.isfinite(center)[..., None], like=centers))
     return tuple(labels)
 
 

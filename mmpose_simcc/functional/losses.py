@@ -4,7 +4,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -14,8 +13,9 @@ def kl_divergence(logits: Tensor, labels: Tensor) -> Tensor:
 
     .. math:: \sum_i t_i (\log t_i - \log \mathrm{softmax}(z)_i)
 
-    In float32 whatever the dtype of the logits. Bins with a label of 0 count
-    nothing. Labels need not sum to 1.
+    In float32 whatever the dtype of the logits. A bin whose label is 0 adds nothing, also where
+    its logit is -inf; where a label is above 0 and the logit is -inf, the divergence is inf.
+    Labels need not sum to 1.
 
     Args:
         logits (Tensor): z, shape (..., L).
@@ -28,12 +28,11 @@ def kl_divergence(logits: Tensor, labels: Tensor) -> Tensor:
         >>> kl_divergence(torch.zeros(1, 4), torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
         tensor([1.3863])
     """
-    shape = logits.shape[:-1]
-    logits = logits.flatten(0, -2).float()
-    labels = labels.flatten(0, -2).float()
-    cross_entropy = F.cross_entropy(logits, labels, reduction='none')
-    entropy = torch.special.entr(labels).sum(dim=-1)
-    return (cross_entropy - entropy).reshape(shape)
+    labels = labels.float()
+    counts = labels > 0
+    log_labels = torch.where(counts, labels, 1.0).log()
+    log_probabilities = torch.where(counts, logits.float().log_softmax(-1), 0.0)
+    return (labels * (log_labels - log_probabilities)).sum(-1)
 
 
 def kl_divergence_equal(logits: Tensor, bins: Tensor, smoothing: float) -> Tensor:

@@ -16,7 +16,8 @@ import numpy as np
 def whole_file(path: Union[str, Path]) -> Iterator[Path]:
     """Write a file that takes its place only when it is whole: on a full disk
     an earlier one stays, and nothing that is damaged is found later. Of several
-    processes that write it, the last one's file stays, whole.
+    processes that write it, the last one's file stays, whole. A symbolic link
+    stays one, and a file that was there keeps its permissions.
 
     Args:
         path (str | Path): The file.
@@ -31,11 +32,16 @@ def whole_file(path: Union[str, Path]) -> Iterator[Path]:
         >>> with whole_file('table.md') as unfinished:
         ...     unfinished.write_text('...')
     """
-    path = Path(path)
-    unfinished = path.with_name(f'.unfinished-{secrets.token_hex(4)}-{path.name}')
+    target = Path(path).resolve()
+    unfinished = target.with_name(f'.unfinished-{secrets.token_hex(4)}-{target.name}')
+    mode = target.stat().st_mode if target.is_file() else None
     try:
+        if mode is not None:
+            unfinished.touch(0o600)  # others must not read it while it is written
         yield unfinished
-        unfinished.replace(path)
+        if mode is not None:
+            unfinished.chmod(mode)
+        unfinished.replace(target)
     except OSError as error:
         if error.filename and str(error.filename) != str(unfinished):
             raise  # it is of another file

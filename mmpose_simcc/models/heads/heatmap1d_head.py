@@ -149,7 +149,7 @@ class Heatmap1DHead(BaseSimCCHead):
             target weights.
         decoder (dict): A :class:`SimCCCodec` whose bins are the heatmaps'
             (one a pixel by default), with ``label_smoothing='gaussian'``,
-            ``refine='none'`` and, since the outputs are heatmaps and not
+            ``normalize=True``, ``refine='none'`` and, since the outputs are heatmaps and not
             logits, ``score='maximum'``: the score is the lower of two peaks.
         init_cfg (dict, optional): Initialization config.
 
@@ -236,7 +236,13 @@ class Heatmap1DHead(BaseSimCCHead):
 def _build_decoder(decoder: ConfigType, num_bins: Tuple[int, int]) -> BaseKeypointCodec:
     """Build the codec of heatmaps with ``num_bins`` bins along x and y."""
     codec = KEYPOINT_CODECS.build(decoder)
-    required = dict(label_smoothing='gaussian', refine='none', score='maximum', num_bins=num_bins)
+    required = dict(
+        label_smoothing='gaussian',
+        normalize=True,  # `_loss` divides a density by its peak
+        refine='none',
+        score='maximum',
+        num_bins=num_bins,
+    )
     for name, value in required.items():
         if getattr(codec, name, None) != value:
             raise invalid('decoder', decoder, f'a SimCCCodec with {name} = {value!r}')

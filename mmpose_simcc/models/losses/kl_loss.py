@@ -36,10 +36,13 @@ class SimCCKLLoss(nn.Module):
             ``mask_weight``.
         mask_weight (float): Their weight. Defaults to 1.
         reduction (str): ``'mean'`` sums over the bins and averages over
-            samples and keypoints, as the published code does with equal
-            label smoothing. ``'stock'`` averages over bins and keypoints and
-            sums over the samples, as ``KLDiscretLoss``. Defaults to
-            ``'mean'``.
+            samples and keypoints. ``'stock'`` averages over bins and
+            keypoints and sums over the samples, as ``KLDiscretLoss``.
+            Defaults to ``'mean'``. SimCC's published code has neither: for
+            equal label smoothing it sums over bins and keypoints and averages
+            over samples (K times ``'mean'``), for Gaussian labels it averages
+            over bins, keypoints and samples (about 1 / L of ``'mean'`` with L
+            bins). Adam's steps do not depend on such a factor.
         smoothing (float): The part that labels given as bins leave to the
             other bins, in [0, 1). :class:`SimCCClassifierHead` takes it from
             its decoder. Defaults to 0, one-hot.
@@ -98,14 +101,14 @@ class SimCCKLLoss(nn.Module):
                 divergence = divergence / logits.shape[-1]
             loss = loss + divergence
         if self.use_target_weight:
-            loss = loss * target_weight.reshape(N, -1)
+            loss = loss * target_weight.reshape(N, K)
         if self.mask is not None:
             weight = loss.new_ones(K)
             weight[list(self.mask)] = self.mask_weight
             loss = loss * weight
         loss = loss.sum() / K
         if self.reduction == 'mean':
-            loss = loss / N
+            loss = loss / max(N, 1)
         return loss * self.loss_weight
 
     def _divergence(self, logits: Tensor, labels: Tensor) -> Tensor:
