@@ -46,6 +46,7 @@ from mmpose_simcc.deploy.export.graph import (  # noqa: E402
 )
 from mmpose_simcc.deploy.export.onnx_file import typed_where  # noqa: E402
 from mmpose_simcc.deploy.export.precision import _last_layers  # noqa: E402
+from mmpose_simcc.deploy.export.verify import Reference  # noqa: E402
 from mmpose_simcc.utils.inference import (  # noqa: E402
     build_model,
     load_config,
@@ -216,42 +217,27 @@ def build_codec(cfg):
     return KEYPOINT_CODECS.build(cfg)
 
 
-class TestRelativeProbabilities:
+class TestRelativeVectors:
     @settings(max_examples=200, deadline=None)
-    @given(
-        st.integers(0, 2**31 - 1),
-        st.floats(-8, 4),
-        st.floats(0.001, 1),
-        st.sampled_from([-1e4, 0.0, 3.0]),
-    )
-    def test_argmax_stays_and_scores_are_in_range(self, seed, log_scale, peak, offset):
+    @given(st.integers(0, 2**31 - 1), st.floats(-8, 4), st.sampled_from([-1e4, 0.0, 3.0]))
+    @pytest.mark.parametrize('relative', [relative_probabilities, relative_heights])
+    def test_argmax_stays_and_is_1(self, relative, seed, log_scale, offset):
         generator = torch.Generator().manual_seed(seed)
-        logits = torch.randn(4, 96, generator=generator) * 10**log_scale + offset
-        values = relative_probabilities(logits, 2, peak)
-        assert torch.equal(values.argmax(-1), logits.argmax(-1))
-        assert (values.amax(-1) > 0).all() and (values.amax(-1) <= 1).all()
+        vectors = torch.randn(4, 96, generator=generator) * 10**log_scale + offset
+        values = relative(vectors)
+        assert torch.equal(values.argmax(-1), vectors.argmax(-1))
+        assert (values.amax(-1) == 1).all()
         assert (values >= 0).all()
 
-    def test_a_perfect_prediction_scores_1(self):
-        codec = build_codec(SIMCC)
-        encoded = codec.encode(np.full((1, 17, 2), 24, np.float32))
-        for axis, mass in zip('xy', codec.perfect_mass):
-            label = torch.from_numpy(encoded[f'keypoint_{axis}_labels'])
-            values = relative_probabilities(label.clamp(min=1e-30).log(), codec.peak_radius, mass)
-            torch.testing.assert_close(values.amax(-1), torch.ones(1, 17), atol=1e-4, rtol=0)
+    def test_probabilities(self):
+        logits = torch.randn(3, 9)
+        expected = logits.softmax(-1) / logits.softmax(-1).amax(-1, keepdim=True)
+        torch.testing.assert_close(relative_probabilities(logits), expected, atol=1e-5, rtol=0)
 
     def test_neighbours_that_rounding_makes_equal(self):
         logits = torch.zeros(8)
         logits[5] = 1e-9  # exp() of both differences is 1 in float32
-        assert relative_probabilities(logits, 1, 0.5).argmax() == 5
-
-    @pytest.mark.parametrize('heights', [(-3.0, -2.0), (0.0, 0.5), (0.2, 7.0)])
-    def test_heights(self, heights):
-        vectors = torch.tensor([heights]) * torch.ones(5, 1)
-        values = relative_heights(vectors)
-        assert (values.argmax(-1) == 1).all()
-        expected = min(1.0, max(1e-6, heights[1]))
-        torch.testing.assert_close(values[:, 1], torch.full((5,), expected))
+        assert relative_probabilities(logits).argmax() == 5
 
 
 class TestPerfectStockMasses:
@@ -450,9 +436,13 @@ def test_simcc_output(name, kind, tmp_path):
     crops = np.random.default_rng(0).integers(0, 256, (3, *session.input_size[::-1], 3), np.uint8)
     outputs = session.session.run(None, dict(input=session.feed(crops)))
     assert [o.name for o in session.session.get_outputs()] == ['simcc_x', 'simcc_y']
-    for output in outputs:
-        peaks = output.max(-1)
-        assert (peaks > 0).all() and (peaks <= 1).all()
+    heights = np.stack([output.max(-1) for output in outputs])
+    np.testing.assert_array_equal(*heights)  # its mean is its minimum
+    deployed = DeployModel(model)
+    with torch.no_grad():
+        responses = Reference(model, deployed).responses(crops)
+        _, scores = deployed.decode.codec.decode_tensors(*responses)
+    np.testing.assert_allclose(heights[0], np.maximum(scores, 1e-6), atol=2e-3)
     fits_rtmlib = kind == 'bgr' and name != 'heatmap1d'
     assert ('rtmlib.RTMPose(' in lines[-1]) == fits_rtmlib
 
@@ -472,7 +462,13 @@ class TestCalibratedScores:
         return (build(cfg), cfg), (build(calibrated), calibrated)
 
     @pytest.mark.parametrize(
-        'name, output', [('dark', 'keypoints'), ('simcc_dark', 'keypoints'), ('simcc', 'simcc')]
+        'name, output',
+        [
+            ('dark', 'keypoints'),
+            ('simcc_dark', 'keypoints'),
+            ('simcc', 'simcc'),
+            ('simcc_logit', 'simcc'),
+        ],
     )
     def test_in_the_graph(self, name, output, tmp_path):
         sessions, lines = [], []
@@ -501,12 +497,6 @@ class TestCalibratedScores:
         _, (model, _) = self.build('dark', tmp_path, other)
         with pytest.raises(ExportError, match='disagree.*of calibrated scores'):
             compare_with_pytorch(PoseSession(path), model, DeployModel(model))
-
-    def test_logits_have_no_simcc_output(self, tmp_path):
-        _, (model, _) = self.build('simcc_logit', tmp_path)
-        with pytest.raises(ValueError, match="`output` must be 'keypoints' for calibrated"):
-            DeployModel(model)
-        DeployModel(model, output='keypoints')
 
 
 class TestChecks:
@@ -875,27 +865,37 @@ class TestInferOnnx:
         assert repr(box) in result.stderr
 
 
-def test_rtmlib_decodes_the_file(tmp_path, shared_dir):
+def people_of(shared_dir):
+    """Pictures and boxes (x1, y1, x2, y2) of a dozen people."""
+    root = shared_dir / 'data' / 'coco'
+    annotations = json.loads((root / 'annotations' / 'person_keypoints_val2017.json').read_text())
+    file_names = {i['id']: i['file_name'] for i in annotations['images']}
+    for person in [a for a in annotations['annotations'] if a['num_keypoints']][:12]:
+        x, y, w, h = person['bbox']
+        image = cv2.imread(str(root / 'val2017' / file_names[person['image_id']]))
+        yield image, np.array([[x, y, x + w, y + h]])
+
+
+@pytest.mark.parametrize('calibrated', [False, True])
+def test_rtmlib_decodes_the_file(calibrated, tmp_path, shared_dir):
     """rtmlib, unchanged and by its defaults, against MMPose."""
     rtmlib = pytest.importorskip('rtmlib')
     cfg = config_of('simcc')
+    if calibrated:
+        path = str(tmp_path / 'scores.json')
+        codec = build_codec(cfg.model.head.decoder)
+        save_score_calibration(path, codec, 'some pictures', KNOTS, {})
+        cfg.model.head.decoder.score_calibration = path
     model = build(cfg)
     path = tmp_path / 'a.onnx'
     lines = []
     export_onnx(model, cfg, path, 'bgr', report=lines.append)
     pose = eval(lines[-1], dict(rtmlib=rtmlib))  # the call that was printed
-    root = shared_dir / 'data' / 'coco'
-    annotations = json.loads((root / 'annotations' / 'person_keypoints_val2017.json').read_text())
-    file_names = {i['id']: i['file_name'] for i in annotations['images']}
-    people = [a for a in annotations['annotations'] if a['num_keypoints']][:12]
-    for person in people:
-        image = cv2.imread(str(root / 'val2017' / file_names[person['image_id']]))
-        x, y, w, h = person['bbox']
-        box = np.array([[x, y, x + w, y + h]])
+    for image, box in people_of(shared_dir):
         keypoints, scores = pose(image, box)
         expected = inference_topdown(model, image, box)[0].pred_instances
         assert np.abs(keypoints - expected.keypoints).max() < 1
-        assert (scores > 0).all() and (scores <= 1).all()
+        np.testing.assert_allclose(scores, expected.keypoint_scores, atol=0.01)
 
 
 # --- tools/export_onnx.py, as a user runs it ---

@@ -6,12 +6,10 @@ from typing import Optional, Tuple, Union
 import torch
 from mmpose.models import TopdownPoseEstimator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...codecs import SimCCCodec, equivalent_codec
-from ...functional import peak_mass
 from ...models import Heatmap1DHead
-from ...utils.checks import check_choice, invalid
+from ...utils.checks import check_choice
 from ...utils.inference import pose_head
 from ..client import RTMLIB_MEAN, RTMLIB_STD
 
@@ -77,48 +75,32 @@ def preprocessor_statistics(preprocessor: nn.Module) -> Tuple[Tuple[float, ...],
     )
 
 
-def relative_probabilities(logits: Tensor, radius: int, perfect_mass: float) -> Tensor:
-    """Softmax relative to a perfect prediction, for clients that read the
-    score off the maximum.
-
-    The largest value of a vector is its score as
-    :class:`~mmpose_simcc.codecs.SimCCCodec` defines it, in (0, 1].
+def relative_probabilities(logits: Tensor) -> Tensor:
+    """Probabilities relative to the largest.
 
     Args:
-        logits (Tensor): Shape (..., L).
-        radius (int): Bins on both sides of the peak that count.
-        perfect_mass (float): The probability there in a perfect prediction.
+        logits (Tensor): What the softmax is taken of, shape (..., L).
 
     Returns:
-        Tensor: float32 in [0, 1], shape (..., L), with the argmax of the
-        logits.
+        Tensor: float32 in [0, 1], shape (..., L), 1 at the argmax of the logits alone.
     """
     logits = logits.float()
-    peak, locs = logits.max(dim=-1)
-    is_below = logits < peak.unsqueeze(-1)
-    relative = (logits - peak.unsqueeze(-1)).exp()
-    around = F.pad(relative, (radius, radius))  # a peak may lie at an end
-    mass = peak_mass(around, locs + radius, radius) / relative.sum(dim=-1)
-    score = (mass / perfect_mass).clamp(max=1)
-    return _below_the_peak(relative, is_below) * score.unsqueeze(-1)
+    peak = logits.amax(dim=-1, keepdim=True)
+    return _below_the_peak((logits - peak).exp(), logits < peak)
 
 
 def relative_heights(vectors: Tensor) -> Tensor:
-    """1-D heatmaps, shifted where necessary for their maxima to lie in (0,
-    1].
+    """1-D heatmaps, shifted for their maxima to be 1, which those of a perfect prediction are.
 
     Args:
-        vectors (Tensor): Heatmaps that are 1 at a perfect prediction's
-            maximum, shape (..., L).
+        vectors (Tensor): Heatmaps, shape (..., L).
 
     Returns:
-        Tensor: float32 in [0, 1], shape (..., L).
+        Tensor: float32 in [0, 1], shape (..., L), 1 at the argmax of the heatmaps alone.
     """
     vectors = vectors.float()
     peak = vectors.amax(dim=-1, keepdim=True)
-    score = peak.clamp(1e-6, 1)
-    shifted = (vectors - peak + score).clamp(min=0)
-    return _below_the_peak(shifted, vectors < peak)
+    return _below_the_peak((vectors - peak + 1).clamp(min=0), vectors < peak)
 
 
 def _below_the_peak(values: Tensor, is_below: Tensor) -> Tensor:
@@ -155,34 +137,20 @@ class Decode(nn.Module):
             tuple(OUTPUTS)[0 if self.is_simcc else 1 :],
         )
         self.is_calibrated = self.codec.score_calibration is not None
-        if (
-            self.output == 'simcc'
-            and self.is_calibrated
-            and not (self.is_logits and self.codec.score == 'softmax')
-        ):
-            raise invalid(
-                'output', self.output, "'keypoints' for calibrated scores that are not of softmax"
-            )
 
     def forward(self, *responses: Tensor) -> Tuple[Tensor, Tensor]:
-        """Outputs as named in ``OUTPUTS``, in input-image pixels."""
+        """Outputs as named in ``OUTPUTS``, in input-image pixels. The vectors of both axes have
+        the codec's score as their maximum, since some clients take the smaller of both maxima
+        for the score and others the mean."""
+        keypoints, scores = self.codec.decode_tensors(*responses)
         if self.output == 'keypoints':
-            return self.codec.decode_tensors(*responses)
-        if not self.is_logits:
-            return tuple(relative_heights(heights) for heights in responses)
-        codec = self.codec
-        vectors = tuple(
-            relative_probabilities(logits * codec.beta, codec.peak_radius, mass)
-            for logits, mass in zip(responses, codec.perfect_mass)
-        )
-        return tuple(map(self._calibrated, vectors)) if self.is_calibrated else vectors
-
-    def _calibrated(self, vectors: Tensor) -> Tensor:
-        """With the calibrated score as maximum. The map of scores rises, so that the smaller of
-        both axes is what the smaller score is calibrated to."""
-        score = vectors.amax(dim=-1)
-        calibrated = self.codec.calibrate_scores(score).clamp(min=1e-6)  # 0 has no argmax
-        return vectors * (calibrated / score).unsqueeze(-1)
+            return keypoints, scores
+        height = scores.clamp(min=1e-6).unsqueeze(-1)  # a vector of zeros has no argmax
+        if self.is_logits:
+            relative = (relative_probabilities(r * self.codec.beta) for r in responses)
+        else:
+            relative = (relative_heights(r) for r in responses)
+        return tuple(vectors * height for vectors in relative)
 
 
 class Network(nn.Module):
