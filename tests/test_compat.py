@@ -1,4 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+import functools
 import io
 import os
 import pickle
@@ -6,17 +7,26 @@ import subprocess
 import sys
 import tarfile
 import textwrap
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import mmengine
 import mmpose
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.runner import Runner, load_checkpoint
-from mmengine.runner.checkpoint import _load_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint
+from mmengine.structures import InstanceData
+from mmengine.utils import get_installed_path, is_installed
+from mmengine.utils.package_utils import package2module
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.structures import PoseDataSample
+from mmpose.visualization import PoseLocalVisualizer
 from torch import nn
 
 from mmpose_simcc.utils import compat
@@ -61,6 +71,13 @@ class TestOpsStandIn:
             with pytest.raises(ImportError, match='needs compiled mmcv ops'):
                 function(1)
 
+    @pytest.mark.skipif(compat._has_compiled_ops(), reason='compiled mmcv')
+    def test_says_what_it_was_compiled_by(self):
+        """For the environment that OpenMMLab's tools log."""
+        from mmcv.ops import get_compiler_version, get_compiling_cuda_version
+
+        assert get_compiler_version() == get_compiling_cuda_version() == 'n/a'
+
     def test_leaves_compiled_ops_alone(self, monkeypatch):
         import mmcv
 
@@ -71,18 +88,108 @@ class TestOpsStandIn:
         assert 'mmcv.ops' not in sys.modules
         assert getattr(mmcv, 'ops', None) is before
 
+
+@pytest.mark.slow
+def test_says_once_what_it_did():
+    """Data workers that are spawned, as on Windows and macOS, import it anew."""
+    result = run_python(
+        """
+        import multiprocessing
+        import os
+        import subprocess
+        import sys
+
+        import mmpose_simcc
+        import importlib
+        importlib.reload(mmpose_simcc)
+        import mmpose_simcc.codecs
+        subprocess.run([sys.executable, '-c', 'import mmpose_simcc'], check=True)
+        """,
+        **{compat.SAID: ''},
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count('mmpose_simcc mends this environment: ') == 1
+
+
+class TestPkgResources:
+    """The stand-in against the real one, where that is."""
+
+    @pytest.fixture
+    def standing_in(self, monkeypatch):
+        monkeypatch.delitem(sys.modules, 'pkg_resources', raising=False)
+        monkeypatch.setattr(sys, 'meta_path', [compat._PkgResourcesFinder, *sys.meta_path])
+        yield
+        sys.modules.pop('pkg_resources', None)
+
+    def test_mmengine_looks_up_packages(self, standing_in):
+        assert is_installed('mmpose') and not is_installed('nothing_of_this_name')
+        assert Path(get_installed_path('mmpose')) == Path(mmpose.__file__).parent
+        assert package2module('json-tricks') == 'json_tricks'
+        assert 'distributions' in sys.modules['pkg_resources'].__file__
+        with pytest.raises(sys.modules['pkg_resources'].DistributionNotFound):
+            get_installed_path('nothing_of_this_name')
+
+    def test_is_left_alone_where_it_works(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, 'pkg_resources', object())
+        before = list(sys.meta_path)
+        assert not compat.mend_pkg_resources()
+        assert sys.meta_path == before
+
+
+class TestVisualizer:
+    @pytest.mark.parametrize('backend', ['opencv', 'matplotlib'])
+    @pytest.mark.parametrize('alpha', [1.0, 0.5])
+    def test_draws_keypoints(self, backend, alpha):
+        visualizer = PoseLocalVisualizer(backend=backend, alpha=alpha)
+        visualizer.set_dataset_meta(
+            dict(
+                keypoint_colors=[(255, 0, 0)] * 2,
+                skeleton_links=[(0, 1)],
+                skeleton_link_colors=[(0, 255, 0)],
+            )
+        )
+        people = InstanceData(
+            keypoints=np.array([[[10.0, 10.0], [40.0, 40.0]]]), keypoint_scores=np.ones((1, 2))
+        )
+        image = visualizer.add_datasample(
+            'drawn',
+            np.zeros((64, 64, 3), np.uint8),
+            PoseDataSample(pred_instances=people),
+            draw_gt=False,
+        )
+        drawn = image[..., 0] > 100
+        assert (
+            drawn[5:15, 5:15].any() and drawn[35:45, 35:45].any() and not drawn[5:15, 35:45].any()
+        )
+
+    def test_does_nothing_with_an_earlier_numpy(self, monkeypatch):
+        monkeypatch.setattr(np, '__version__', '2.3.5')
+        assert not compat.mend_visualizer()
+
+
+class TestYapf:
+    def test_writes_configs(self):
+        assert 'a = 1' in Config(dict(a=1)).pretty_text
+
+    def test_does_nothing_with_a_later_mmengine(self, monkeypatch):
+        monkeypatch.setattr(mmengine, '__version__', '0.8.5')
+        assert not compat.mend_yapf()
+
+
+class TestMmdet:
     @pytest.mark.slow
-    def test_says_once_what_it_did(self):
+    def test_imports_beside_mmcv_2_2(self):
         result = run_python("""
-            import mmpose_simcc
-            import importlib
-            importlib.reload(mmpose_simcc)
-            import mmpose_simcc.codecs
+            import mmcv
+
+            mmcv.__version__ = '2.2.0'
+            from mmpose_simcc.utils import compat
+
+            import mmdet
+            assert mmcv.__version__ == '2.2.0'
+            assert not compat.mend_mmdet()
         """)
         assert result.returncode == 0, result.stderr
-        said = [line for line in result.stderr.splitlines() if line.startswith('mmpose_simcc:')]
-        needed = not compat._has_compiled_ops() or SAFE_LOADING
-        assert len(said) == int(needed)
 
 
 class Exploit:
@@ -186,19 +293,6 @@ class TestCheckpointLoading:
         loaded = torch.load(path)
         assert loaded['message_hub']['runtime_info']['array'].sum() == 3
 
-    @pytest.mark.parametrize('where', ['meta', 'state_dict', 'message_hub'])
-    def test_malicious_pickle_does_not_run(self, tmp_path, where):
-        path, trace = tmp_path / 'evil.pth', tmp_path / 'was_here'
-        checkpoint = self.checkpoint()
-        checkpoint[where]['evil'] = Exploit(trace)
-        torch.save(checkpoint, path)
-        with pytest.raises(pickle.UnpicklingError):
-            load_checkpoint(nn.Linear(2, 2), str(path))
-        assert not trace.exists()
-        # the same file does run where pickle is trusted
-        torch.load(path, weights_only=False)
-        assert trace.exists()
-
     @pytest.mark.parametrize('metainfo', METAINFO, ids=lambda path: path.stem)
     def test_every_stock_data_set(self, trained, tmp_path, metainfo):
         trained.train_dataloader.dataset.metainfo = parse_pose_metainfo(
@@ -246,6 +340,58 @@ class TestCheckpointLoading:
         torch.save(dict(evil=StealGlobals()), path)
         with pytest.raises(pickle.UnpicklingError, match='not allowed'):
             torch.load(path)
+
+
+class TestMMEngineLoads:
+    """By the loading of this package, with every torch and in OneDL's fork."""
+
+    @pytest.fixture(params=['file', 'url'])
+    def address(self, request, tmp_path, monkeypatch):
+        """What MMEngine calls the file `a.pth`."""
+        if request.param == 'file':
+            yield str(tmp_path / 'a.pth')
+            return
+        monkeypatch.setenv('no_proxy', '127.0.0.1')
+        monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+        handler = functools.partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+        with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f'http://127.0.0.1:{server.server_port}/a.pth'
+            server.shutdown()
+
+    def test_checkpoint(self, trained, tmp_path, address):
+        trained.save_checkpoint(str(tmp_path), 'a.pth')
+        model = Tiny()
+        load_checkpoint(model, address)
+        assert torch.equal(model.layer.weight, trained.model.layer.weight)
+
+    @pytest.mark.parametrize('evil', ['system', StealGlobals()])
+    def test_crafted_file_does_not_run(self, tmp_path, address, evil):
+        trace = tmp_path / 'was_here'
+        evil = Exploit(trace) if evil == 'system' else evil
+        torch.save(dict(state_dict={}, meta=dict(evil=evil)), tmp_path / 'a.pth')
+        with pytest.raises(pickle.UnpicklingError, match='a.pth cannot be read') as error:
+            load_checkpoint(nn.Linear(2, 2), address)
+        assert not trace.exists()
+        assert len(str(error.value).splitlines()) == 1
+
+    def test_after_others_emptied_the_list(self, trained, tmp_path):
+        """As OneDL's fork does when it has loaded one."""
+        if SAFE_LOADING:
+            torch.serialization.clear_safe_globals()
+        trained.save_checkpoint(str(tmp_path), 'a.pth')
+        load_checkpoint(Tiny(), str(tmp_path / 'a.pth'))
+
+    @needs_safe_loading
+    def test_beside_types_that_were_allowed_before(self, trained, tmp_path):
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals([HistoryBuffer])
+        trained.save_checkpoint(str(tmp_path), 'a.pth')
+        load_checkpoint(Tiny(), str(tmp_path / 'a.pth'))
+
+    def test_missing_file(self):
+        with pytest.raises(FileNotFoundError, match='no_such.pth can not be found'):
+            CheckpointLoader.load_checkpoint('no_such.pth')
 
 
 @pytest.fixture(params=['as with this torch', 'as before torch 2.6'])

@@ -4,36 +4,57 @@
 * mmcv-lite has no ``mmcv.ops``, which MMPose imports for a few bottom-up
   heads whether or not they are used. A stand-in module takes its place; its
   classes raise an :class:`ImportError` when somebody really uses them.
+* mmdet 3.3 refuses mmcv 2.2, which it works with.
+* xtcocotools, by which MMPose reads and evaluates COCO's layout, has wheels
+  for numpy 1 and Python 3.7 to 3.11 alone. Where it does not import,
+  :mod:`mmpose_simcc.utils.coco_evaluation` stands in: the same figures, by
+  pycocotools.
+* setuptools 81 and later have no ``pkg_resources``, by which MMEngine looks
+  up packages. :mod:`mmpose_simcc.utils.distributions` stands in.
+* MMEngine before 0.8.5 does not write configs with yapf 0.40.2 and later.
+* MMPose's visualizer takes an array of one radius for a number, which numpy
+  2.4 and later do not.
 * torch >= 2.6 loads checkpoints with ``weights_only=True``, and checkpoints
   that MMEngine writes hold a few harmless types beside the tensors (the
   training log's history, the arrays of the data set's metainfo). Exactly
-  these types are declared safe; nothing ever falls back to unpickling
-  arbitrary objects.
+  these types are declared safe.
+* MMEngine loads checkpoints from URLs, and with torch < 2.6 or in its fork by
+  OneDL also files, with whatever they hold: a crafted one runs programs. It
+  loads files and URLs by :func:`load_checkpoint`, which is as strict with
+  every torch.
 
-Where compiled ops are installed, or torch is older, nothing is changed;
-:func:`load_checkpoint` is as strict with every torch.
+Each does nothing where it is not needed.
 """
 
 import codecs
 import functools
 import importlib
 import importlib.util
+import inspect
 import logging
+import os
 import pickle
 import re
 import sys
 import types
 from collections import Counter
 from importlib.machinery import ModuleSpec
-from typing import Any, Dict, List
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from typing import Any, Callable, Dict, List, Optional
+from urllib.parse import urlparse
 
+import numpy as np
 import torch
 from torch import serialization
 
+from .environment import installed_version, numbers
+
 logger = logging.getLogger('mmpose_simcc')
+SAID = 'MMPOSE_SIMCC_SAID'  # in the environment of processes that need not say it again
 
 # by default, and as strictly with its older file formats
-LOADS_WEIGHTS_ONLY = tuple(map(int, re.findall(r'\d+', torch.__version__)[:2])) >= (2, 6)
+LOADS_WEIGHTS_ONLY = numbers(torch.__version__) >= (2, 6)
 
 
 def _refuse(name: str) -> None:
@@ -58,6 +79,13 @@ class _OpsStandIn(types.ModuleType):
         stand_in = type(name, (torch.nn.Module,), dict(__init__=__init__))
         setattr(self, name, stand_in)
         return stand_in
+
+    @staticmethod
+    def get_compiler_version() -> str:
+        """For the environment that MMEngine logs; ops are not compiled."""
+        return 'n/a'
+
+    get_compiling_cuda_version = get_compiler_version
 
     def __call__(self, *args, **kwargs):
         # mmcv.ops.nms is a module and, in mmcv, a function as well
@@ -98,6 +126,120 @@ def mend_mmcv_ops() -> bool:
     return True
 
 
+def mend_mmdet() -> bool:
+    """Let mmdet import beside mmcv 2.2, for which it asserts an earlier one.
+
+    Returns:
+        bool: Whether it needed that.
+    """
+    import mmcv
+
+    if importlib.util.find_spec('mmdet') is None:
+        return False
+    try:
+        importlib.import_module('mmdet')
+    except AssertionError:
+        version = mmcv.__version__
+        try:
+            mmcv.__version__ = '2.1.0'
+            importlib.import_module('mmdet')
+        finally:
+            mmcv.__version__ = version
+        return True
+    return False
+
+
+class _PkgResourcesFinder:
+    """Finds the stand-in for ``pkg_resources``, when something imports it."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == 'pkg_resources':
+            return spec_from_file_location(name, Path(__file__).with_name('distributions.py'))
+
+
+def mend_pkg_resources() -> bool:
+    """Let MMEngine look up packages without ``pkg_resources``, or with one
+    that this Python cannot import.
+
+    Returns:
+        bool: Whether a stand-in was needed and can be imported from now on.
+    """
+    # that of setuptools < 66 does not import with Python 3.12, and slowly elsewhere
+    setuptools = installed_version('setuptools')
+    works = sys.version_info < (3, 12) or setuptools and numbers(setuptools) >= (66,)
+    if 'pkg_resources' in sys.modules or works and importlib.util.find_spec('pkg_resources'):
+        return False
+    sys.meta_path.insert(0, _PkgResourcesFinder)
+    return True
+
+
+def mend_visualizer() -> bool:
+    """Let MMPose draw keypoints with numpy >= 2.4.
+
+    Returns:
+        bool: Whether this numpy needs it.
+    """
+    if numbers(np.__version__) < (2, 4):
+        return False
+    from mmpose.visualization.opencv_backend_visualizer import OpencvBackendVisualizer
+
+    draw_circles = OpencvBackendVisualizer.draw_circles
+
+    @functools.wraps(draw_circles)
+    def draw(self, center, radius, *args, **kwargs):
+        if self.backend == 'opencv':
+            radius = float(np.reshape(radius, ()))
+        return draw_circles(self, center, radius, *args, **kwargs)
+
+    OpencvBackendVisualizer.draw_circles = draw
+    return True
+
+
+def mend_yapf() -> bool:
+    """Let MMEngine before 0.8.5 write configs with yapf 0.40.2 and later,
+    which has no ``verify``.
+
+    Returns:
+        bool: Whether it needs that.
+    """
+    import mmengine
+
+    if numbers(mmengine.__version__) >= (0, 8, 5):
+        return False
+    from mmengine.config import config
+
+    formatter = config.FormatCode
+    if 'verify' in inspect.signature(formatter).parameters:
+        return False
+    config.FormatCode = lambda *args, verify=None, **options: formatter(*args, **options)
+    return True
+
+
+def mend_xtcocotools() -> bool:
+    """Let MMPose evaluate without xtcocotools, or with one that was built for
+    another numpy.
+
+    Returns:
+        bool: Whether the stand-in was needed and put in place.
+    """
+    try:
+        importlib.import_module('xtcocotools.mask')
+    except Exception:  # each fails in its own way
+        from pycocotools import mask
+
+        from . import coco_evaluation
+    else:
+        return False
+    package = types.ModuleType('xtcocotools', coco_evaluation.__doc__)
+    package.__path__ = []
+    for name, module in dict(coco=coco_evaluation, cocoeval=coco_evaluation, mask=mask).items():
+        setattr(package, name, module)
+        sys.modules[f'xtcocotools.{name}'] = module
+    sys.modules['xtcocotools'] = package
+    return True
+
+
 def _history_statistic(owner: type, name: str):
     """``getattr`` for the one use that a checkpoint has for it: a
     HistoryBuffer pickles its statistics as ``getattr(HistoryBuffer, 'min')``.
@@ -119,7 +261,6 @@ def _empty_bytes() -> bytes:
 def _checkpoint_types() -> List:
     """The types beside tensors and plain containers in a checkpoint written
     by ``mmengine.runner.Runner.save_checkpoint``."""
-    import numpy as np
     from mmengine.logging import HistoryBuffer
 
     try:
@@ -162,27 +303,84 @@ def why_refused(error: Exception) -> str:
     return text or type(error).__name__
 
 
-def mend_checkpoint_loading() -> bool:
+def _allow_checkpoint_types() -> bool:
     """Declare the types of MMEngine's own checkpoints safe for
     ``torch.load(weights_only=True)``, torch's default from 2.6 on.
 
     Returns:
-        bool: Whether this torch needed it.
+        bool: Whether any was not.
     """
-    from mmengine.logging import HistoryBuffer
+    allowed = serialization.get_safe_globals()
+    missing = [item for item in _checkpoint_types() if item not in allowed]
+    serialization.add_safe_globals(missing)
+    return bool(missing)
 
-    if not LOADS_WEIGHTS_ONLY or HistoryBuffer in serialization.get_safe_globals():
+
+def mend_checkpoint_loading() -> bool:
+    """Let MMEngine load its own checkpoints, and nothing else, from files and
+    URLs.
+
+    Returns:
+        bool: Whether it does otherwise.
+    """
+    from mmengine.runner import checkpoint
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    if checkpoint.load_from_http is load_from_http:
         return False
-    serialization.add_safe_globals(_checkpoint_types())
+    if LOADS_WEIGHTS_ONLY:
+        _allow_checkpoint_types()
+    CheckpointLoader.register_scheme('', load_from_local, force=True)
+    CheckpointLoader.register_scheme(('http://', 'https://'), load_from_http, force=True)
+    checkpoint.load_from_http = load_from_http  # for names of model zoos
     return True
 
 
-def load_checkpoint(path: str) -> Any:
-    """Load a checkpoint to the CPU, of which nothing is unpickled but
-    tensors, plain containers and the types of MMEngine's own checkpoints.
+def load_from_local(filename: str, map_location: Optional[Callable] = None) -> Any:
+    """:func:`load_checkpoint` for MMEngine, which calls it with its files.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        pickle.UnpicklingError: It cannot be read or holds something else.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f'{filename} can not be found.')
+    try:
+        return load_checkpoint(str(path), map_location)
+    except Exception as error:  # unpickling raises nearly anything
+        raise pickle.UnpicklingError(
+            f'checkpoint {filename} cannot be read: {why_refused(error)}'
+        ) from error
+
+
+def load_from_http(
+    filename: str,
+    map_location: Optional[Callable] = None,
+    model_dir: Optional[str] = None,
+    progress: bool = True,
+) -> Any:
+    """:func:`load_from_local` for URLs. The files are kept where torch keeps
+    what it downloads; the first of several processes does it."""
+    from mmengine.dist import barrier, get_dist_info
+
+    folder = Path(model_dir or Path(torch.hub.get_dir()) / 'checkpoints')
+    path = folder / Path(urlparse(filename).path).name
+    if get_dist_info()[0] == 0 and not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(filename, str(path), progress=progress)
+    barrier()
+    return load_from_local(str(path), map_location)
+
+
+def load_checkpoint(path: str, map_location: Any = 'cpu') -> Any:
+    """Load a checkpoint, of which nothing is unpickled but tensors, plain
+    containers and the types of MMEngine's own checkpoints.
 
     Args:
         path (str): A local file.
+        map_location (str | torch.device | callable | dict, optional): Where
+            tensors go, see :func:`torch.load`.
 
     Returns:
         What was saved.
@@ -192,7 +390,8 @@ def load_checkpoint(path: str) -> Any:
             :func:`why_refused`.
     """
     if LOADS_WEIGHTS_ONLY:
-        return torch.load(path, map_location='cpu', weights_only=True)
+        _allow_checkpoint_types()  # others may have emptied the list
+        return torch.load(path, map_location=map_location, weights_only=True)
     # Before 2.6 torch can be told no types of MMEngine's (2.4) or leaves gaps
     # for crafted files (CVE-2025-32434), but takes another unpickler.
     with open(path, 'rb') as file:
@@ -205,7 +404,7 @@ def load_checkpoint(path: str) -> Any:
         Unpickler=_CheckpointUnpickler,
         load=lambda file, **options: _CheckpointUnpickler(file, **options).load(),
     )
-    return torch.load(path, map_location='cpu', pickle_module=restricted)
+    return torch.load(path, map_location=map_location, pickle_module=restricted)
 
 
 class _CheckpointUnpickler(pickle.Unpickler):
@@ -236,15 +435,22 @@ def _allowed_globals() -> Dict[str, Any]:
     return allowed
 
 
+MENDS = {
+    mend_pkg_resources: 'a stand-in for pkg_resources',
+    mend_yapf: 'configs are written with yapf >= 0.40.2',
+    mend_mmcv_ops: 'a stand-in for mmcv.ops (heads that need compiled ops raise when built)',
+    mend_mmdet: 'mmdet beside mmcv 2.2',
+    mend_xtcocotools: 'pycocotools in place of xtcocotools, to the same figures',
+    mend_checkpoint_loading: 'checkpoints are loaded without running what they hold',
+    mend_visualizer: 'drawing with numpy >= 2.4',
+}
+
+
 def apply() -> None:
-    """Mend what needs mending in this environment, and say once what was
-    done. Called when ``mmpose_simcc`` is imported."""
-    done = []
-    if mend_mmcv_ops():
-        done.append(
-            'mmcv.ops is a stand-in (mmcv-lite; heads that need compiled ops raise when built)'
-        )
-    if mend_checkpoint_loading():
-        done.append('the types in MMEngine checkpoints are safe for torch.load(weights_only=True)')
-    if done:
-        logger.warning('mmpose_simcc: %s.', '; '.join(done))
+    """Mend what needs mending in this environment, and say what was done.
+    Called when ``mmpose_simcc`` is imported; processes that this one starts
+    do not say it again."""
+    done = [what for mend, what in MENDS.items() if mend()]
+    if done and SAID not in os.environ and os.environ.get('LOCAL_RANK', '0') == '0':
+        logger.warning('mmpose_simcc mends this environment: %s.', '; '.join(done))
+        os.environ[SAID] = '1'

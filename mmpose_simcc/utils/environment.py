@@ -1,17 +1,20 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Tells at import which installed packages cannot work together, and what to
-install: the errors that they raise themselves name neither.
+"""Tells at import which installed packages cannot work together, and the command that mends it:
+the errors that they raise themselves name neither.
 
-Versions are read from the packages' metadata. Only what MMPose imports anyway
-is imported here, to see whether compiled packages fit the others.
+Versions are read from the packages' metadata. Only what MMPose imports anyway is imported here,
+to see whether compiled packages fit the others.
 """
 
 import importlib
 import importlib.util
+import logging
 import re
 import sys
 from importlib import metadata
-from typing import NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Tuple
+
+logger = logging.getLogger('mmpose_simcc')
 
 Version = Tuple[int, ...]
 
@@ -21,44 +24,58 @@ class Package(NamedTuple):
 
     module: str
     minimum: Version  # the first that works
-    below: Version  # the first that does not
+    below: Optional[Version]  # the first that does not
     install: str
     distributions: Tuple[str, ...]  # its names for pip
 
 
 PACKAGES = (
-    Package('torch', (2, 1), (3,), 'pip install "torch>=2.1" torchvision', ('torch',)),
+    Package('torch', (2, 1), None, 'pip install "torch>=2.1" torchvision', ('torch',)),
     Package(
-        'mmengine', (0, 8), (1,), 'pip install "mmengine>=0.8,<1"', ('mmengine', 'mmengine-lite')
+        'mmengine',
+        (0, 8),
+        (1,),
+        'pip install "mmengine>=0.8,<1"',
+        ('mmengine', 'mmengine-lite', 'onedl-mmengine'),
     ),
     Package(
-        'mmcv',
-        (2, 0),
-        (2, 2),
-        'pip install mmcv-lite==2.1.0, or compiled ops with mim install "mmcv>=2.0.0,<2.2.0"',
-        ('mmcv', 'mmcv-lite'),
+        'mmcv', (2, 0), (3,), 'pip install mmcv-lite==2.1.0', ('mmcv', 'mmcv-lite', 'onedl-mmcv')
     ),
-    Package('mmpose', (1, 2), (1, 4), 'pip install "mmpose>=1.2,<1.4"', ('mmpose',)),
+    Package('mmpose', (1, 2), (2,), 'pip install --no-deps "mmpose>=1.2,<2"', ('mmpose',)),
 )
-BUILD_XTCOCOTOOLS = (
-    'pip install "numpy<2", or build it for this numpy: pip install cython '
-    '"setuptools<81" wheel, then pip install --no-build-isolation '
-    '--no-binary xtcocotools --force-reinstall --no-deps xtcocotools'
-)
+# What MMPose imports, and does not have where it was installed with --no-deps.
+COMPANIONS = {
+    'cv2': 'opencv-python-headless',
+    'json_tricks': 'json-tricks',
+    'matplotlib': 'matplotlib',
+    'munkres': 'munkres',
+    'scipy': 'scipy',
+    'torchvision': 'torchvision',
+    'mmdet': '"mmdet>=3.2,<3.4"',  # mmpose >= 1.3
+    'pycocotools': 'pycocotools',  # in place of xtcocotools
+}
 
 
-def _version(*distributions: str) -> Optional[str]:
+def installed_version(*distributions: str) -> Optional[str]:
     """The installed version of the first of these names that is there."""
+    found = _installed(distributions)
+    return metadata.version(found[0]) if found else None
+
+
+def numbers(version: str) -> Version:
+    """A version without its words, such as (2, 13, 0) for 2.13.0+cpu."""
+    return tuple(map(int, re.match(r'\d+(\.\d+)*', version)[0].split('.')))
+
+
+def _installed(distributions: Tuple[str, ...]) -> List[str]:
+    found = []
     for name in distributions:
         try:
-            return metadata.version(name)
+            metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return None
-
-
-def _numbers(version: str) -> Version:
-    return tuple(map(int, re.match(r'\d+(\.\d+)*', version)[0].split('.')))
+        found.append(name)
+    return found
 
 
 def _is_missing(module: str) -> bool:
@@ -69,59 +86,69 @@ def _text(version: Version) -> str:
     return '.'.join(map(str, version))
 
 
-def _refuse(what: str, install: str) -> None:
-    raise ImportError(f'mmpose_simcc {what}. Install: {install}')
+def _refuse(what: str, install: str, error: Optional[Exception] = None) -> None:
+    raise ImportError(f'mmpose_simcc {what}. Install: {install}') from error
 
 
 def _check_versions() -> None:
     for package in PACKAGES:
-        needed = f'{package.module} >= {_text(package.minimum)}, < {_text(package.below)}'
+        needed = f'{package.module} >= {_text(package.minimum)}'
+        if package.below:
+            needed += f', < {_text(package.below)}'
         if _is_missing(package.module):
             _refuse(f'needs {needed}, which is not installed', package.install)
-        version = _version(*package.distributions)  # None: from a checkout
-        if version and not (package.minimum <= _numbers(version) < package.below):
-            _refuse(f'needs {needed}, but {version} is installed', package.install)
+        found = _installed(package.distributions)
+        if not found:  # from a checkout
+            continue
+        if len(found) > 1:
+            logger.warning(
+                'mmpose_simcc: %s are installed, which have the same files; whichever came last '
+                'has them. Install one: pip uninstall -y %s && %s',
+                ' and '.join(found),
+                ' '.join(found),
+                package.install,
+            )
+        version = metadata.version(found[0])
+        if numbers(version) < package.minimum or (
+            package.below and numbers(version) >= package.below
+        ):
+            # by another name, the files of both would be mixed
+            remove = f'pip uninstall -y {found[0]} && ' if package.module == 'mmcv' else ''
+            _refuse(f'needs {needed}, but {version} is installed', remove + package.install)
 
 
 def _check_companions() -> None:
-    """What these packages need of each other and do not declare."""
-    mmpose, torch = _version('mmpose'), _version('torch')
-    if mmpose and _numbers(mmpose) >= (1, 3) and _is_missing('mmdet'):
+    """What these packages need of each other."""
+    mmpose, torch = installed_version('mmpose'), installed_version('torch')
+    missing = [module for module in COMPANIONS if _is_missing(module)]
+    if mmpose and numbers(mmpose) < (1, 3) and 'mmdet' in missing:
+        missing.remove('mmdet')
+    if 'pycocotools' in missing and not _is_missing('xtcocotools'):
+        missing.remove('pycocotools')
+    if missing:
         _refuse(
-            f'needs mmdet, which mmpose {mmpose} imports and which is not installed',
-            'pip install "mmdet>=3.2,<3.4"',
+            f'needs {", ".join(missing)}, which MMPose imports and which '
+            f'{"are" if len(missing) > 1 else "is"} not installed',
+            ' '.join(['pip install', *(COMPANIONS[module] for module in missing)]),
         )
-    if _is_missing('pkg_resources'):
-        _refuse(
-            f'needs pkg_resources, which mmengine {_version("mmengine")} '
-            'imports and setuptools '
-            f'{_version("setuptools") or "(not installed)"} does not have',
-            'pip install "setuptools<81"',
-        )
-    numpy = _version('numpy')
-    if numpy and torch and _numbers(numpy) >= (2,) and _numbers(torch) < (2, 3):
+    numpy = installed_version('numpy')
+    if numpy and torch and numbers(numpy) >= (2,) and numbers(torch) < (2, 3):
         _refuse(
             f'cannot use torch {torch}, which is built for numpy 1, with numpy {numpy}',
-            'pip install "numpy<2", or torch>=2.3',
-        )
-    mmengine, yapf = _version('mmengine', 'mmengine-lite'), _version('yapf')
-    if mmengine and yapf and _numbers(mmengine) < (0, 8, 5) and _numbers(yapf) >= (0, 40, 2):
-        _refuse(
-            f'cannot train with mmengine {mmengine}, which does not write configs with yapf {yapf}',
-            'pip install "yapf<0.40.2", or "mmengine>=0.8.5,<1"',
+            'pip install "numpy<2"',
         )
 
 
 def _check_binaries() -> None:
     """Whether what was compiled loads beside what it was not compiled for."""
-    torch, numpy = _version('torch'), _version('numpy')
+    torch, numpy = installed_version('torch'), installed_version('numpy')
+    release = _text(numbers(torch)) if torch else ''  # without +cpu, which PyPI does not have
     checks = [
-        ('xtcocotools._mask', 'xtcocotools', f'numpy {numpy}', BUILD_XTCOCOTOOLS),
         (
             'torchvision',
             'torchvision',
             f'torch {torch}',
-            f'pip install torch=={torch} torchvision, which finds its release',
+            f'pip install --force-reinstall torch=={release} torchvision numpy=={numpy}',
         ),
     ]
     if importlib.util.find_spec('mmcv._ext'):
@@ -130,21 +157,19 @@ def _check_binaries() -> None:
                 'mmcv._ext',
                 'mmcv',
                 f'torch {torch}',
-                'pip uninstall mmcv, then pip install mmcv-lite==2.1.0, or '
-                'compile mmcv again with mim install "mmcv>=2.0.0,<2.2.0" '
-                '--no-cache-dir',
+                'pip uninstall -y mmcv && pip install mmcv-lite==2.1.0',
             )
         )
     for module, name, beside, install in checks:
         try:
             importlib.import_module(module)
         except Exception as error:  # each fails in its own way
-            version = _version(name) or '(not installed)'
-            raise ImportError(
-                f'mmpose_simcc cannot import {name} {version} beside '
-                f'{beside} ({type(error).__name__}: {error}). Install: '
-                f'{install}'
-            ) from error
+            version = installed_version(name) or '(not installed)'
+            _refuse(
+                f'cannot import {name} {version} beside {beside} ({type(error).__name__}: {error})',
+                install,
+                error,
+            )
 
 
 def check() -> None:
