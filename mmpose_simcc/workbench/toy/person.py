@@ -1,29 +1,37 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Dresses a figure and draws it."""
+"""A drawn person: a pose in three dimensions, and capsules around its limbs."""
 
-from typing import NamedTuple
+from typing import Dict, List, NamedTuple, Set, Tuple
 
-import cv2
 import numpy as np
 
-from .figure import FACE, KEYPOINTS, Figure
-from .raster import Canvas, Surface, capsule, ellipse, ellipsoid, rounded_hull
+from .canvas import Canvas
 
-TILE = 64  # texture tiles are TILE x TILE and repeat every quarter stature
-LABELS = 16  # labels a person takes on the canvas: its number * 16 + part
-PARTS = (
-    'head',
-    'trunk',
-    'left_upper_arm',
-    'right_upper_arm',
-    'left_forearm',
-    'right_forearm',
-    'left_thigh',
-    'right_thigh',
-    'left_shank',
-    'right_shank',
+# COCO's keypoints, in its order
+FACE = ('nose', 'left_eye', 'right_eye', 'left_ear', 'right_ear')
+KEYPOINTS = FACE + tuple(
+    f'{side}_{joint}'
+    for joint in ('shoulder', 'elbow', 'wrist', 'hip', 'knee', 'ankle')
+    for side in ('left', 'right')
 )
-# the parts whose surface shows a keypoint
+# Lengths over stature: R. Drillis, R. Contini, "Body segment parameters" (1966), as tabulated in
+# D. Winter, "Biomechanics and Motor Control of Human Movement", figure 4.1.
+UPPER_ARM, FOREARM, THIGH, SHANK, TRUNK = 0.186, 0.146, 0.245, 0.246, 0.295
+SHOULDER_HALF_WIDTH, HIP_HALF_WIDTH, HEAD_RADIUS = 0.110, 0.070, 0.065
+# places on the head over its radius: to the person's left, down, forward
+FACE_PLACES = {
+    'nose': (0.0, 0.2, 1.0),
+    'left_eye': (0.42, -0.15, 0.9),
+    'right_eye': (-0.42, -0.15, 0.9),
+    'left_ear': (1.0, 0.05, 0.0),
+    'right_ear': (-1.0, 0.05, 0.0),
+}
+# the parts on which a joint is seen
+PARTS = ('trunk', 'head') + tuple(
+    f'{side}_{part}'
+    for side in ('left', 'right')
+    for part in ('upper_arm', 'forearm', 'thigh', 'shank')
+)
 SHOWN_BY = {
     'shoulder': ('trunk', '{}_upper_arm'),
     'elbow': ('{}_upper_arm', '{}_forearm'),
@@ -35,397 +43,156 @@ SHOWN_BY = {
 
 
 class Outfit(NamedTuple):
-    """Colours (3,) BGR, texture tiles (TILE, TILE, 3), and cut.
-
-    ``sleeve`` and ``leg`` tell how many segments (0 to 2) of an arm and a
-    leg the cloth covers.
-    """
+    """Colours (3,), BGR."""
 
     skin: np.ndarray
-    hair: np.ndarray
-    iris: np.ndarray
     shirt: np.ndarray
     trousers: np.ndarray
-    shoes: np.ndarray
-    sleeve: float
-    leg: float
-    skirt: bool
-    long_hair: bool
-    bald: bool
-    beard: bool
+    hair: np.ndarray
+    sleeves: bool
 
 
-def dye(low: float, high: float):
-    """Draws cloth colours (3,) whose hue lies between two angles."""
-
-    def colour(rng: np.random.Generator) -> np.ndarray:
-        hue = rng.uniform(low, high) % 360
-        saturation, value = rng.uniform(0.6, 1), rng.uniform(0.45, 1)
-        pixel = np.float32([[[hue, saturation, value]]])
-        return 245 * cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0]
-
-    return colour
-
-
-# Each piece of clothing has hues of its own, so that a network tells them
-# apart within minutes.
-SHIRT, TROUSERS, SHOES = dye(-30, 5), dye(195, 250), dye(90, 150)
-
-
-def sample_texture(rng: np.random.Generator, colour) -> np.ndarray:
-    """A tile (TILE, TILE, 3): plain, stripes, checks, dots, noise or a
-    gradient between two colours that ``colour(rng)`` draws."""
-    first, second = colour(rng), colour(rng)
-    u, v = np.mgrid[:TILE, :TILE].astype(np.float32) / TILE
-    n = rng.integers(2, 7)
-    kind = rng.choice(6, p=(0.4, 0.18, 0.12, 0.08, 0.08, 0.14))
-    if kind == 0:
-        blend = np.zeros_like(u)
-    elif kind == 1:
-        blend = ((u, v)[rng.integers(2)] * n) % 1 < rng.uniform(0.25, 0.6)
-    elif kind == 2:
-        blend = ((u * n) % 1 < 0.5) * 0.5 + ((v * n) % 1 < 0.5) * 0.5
-    elif kind == 3:
-        blend = np.hypot((u * n) % 1 - 0.5, (v * n) % 1 - 0.5) < 0.3
-    elif kind == 4:
-        blend = rng.random((TILE // 4, TILE // 4)).repeat(4, 0).repeat(4, 1)
-    else:
-        blend = 0.5 - 0.5 * np.cos(2 * np.pi * u)
-    return first + np.float32(blend)[..., None] * (second - first)
+def label_of(person: int, part: str) -> int:
+    """What ``Canvas.owner`` holds where a part of a person (from 1) is seen."""
+    return person * len(PARTS) + PARTS.index(part)
 
 
 def sample_outfit(rng: np.random.Generator) -> Outfit:
-    """Draws clothes, skin and hair at random."""
-    tone = rng.uniform(0, 1)
-    skin = (
-        (1 - tone) * np.array([178, 205, 240])
-        + tone * np.array([45, 70, 110])
-        + rng.normal(0, 8, 3)
-    )
-    hair = np.array([[25, 28, 35], [30, 55, 90], [90, 150, 200], [150, 155, 160], [30, 60, 140]])[
-        rng.choice(5, p=(0.4, 0.25, 0.15, 0.1, 0.1))
-    ]
-    long_hair = rng.random() < 0.25
-    return Outfit(
-        skin=np.float32(skin),
-        hair=np.float32(hair + rng.normal(0, 8, 3)),
-        iris=np.float32(rng.uniform(10, 70, 3)),
-        shirt=sample_texture(rng, SHIRT),
-        trousers=sample_texture(rng, TROUSERS),
-        shoes=sample_texture(rng, SHOES),
-        sleeve=rng.choice((0.0, 0.6, 1.0, 1.95), p=(0.1, 0.4, 0.1, 0.4)),
-        leg=rng.choice((0.5, 1.3, 1.95), p=(0.3, 0.1, 0.6)),
-        skirt=bool(rng.random() < 0.12),
-        long_hair=bool(long_hair),
-        bald=bool(not long_hair and rng.random() < 0.1),
-        beard=bool(not long_hair and rng.random() < 0.2),
-    )
+    """Draw colours at random."""
+    tone = rng.uniform(0.35, 1)
+    skin = np.float32([150, 180, 225]) * tone + rng.normal(0, 8, 3)
+    shirt, trousers = rng.uniform(20, 235, (2, 3))
+    hair = rng.uniform(10, 110) + rng.uniform(-10, 10, 3)
+    return Outfit(skin, shirt, trousers, hair, bool(rng.random() < 0.6))
 
 
-class _Painter:
-    """Draws the parts of one person, each lit and textured."""
+def _turn(degrees: float) -> np.ndarray:
+    """Rotation about the vertical axis; at 0 a person faces the viewer."""
+    c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
-    def __init__(
-        self,
-        canvas: Canvas,
-        figure: Figure,
-        outfit: Outfit,
-        origin,
-        scale: float,
-        light,
-        person: int,
-    ):
-        self.canvas = canvas
-        self.figure = figure
-        self.outfit = outfit
-        self.origin = np.asarray(origin, float)
-        self.scale = scale
-        self.light = np.asarray(light, float)
-        self.person = person
 
-    def place(self, point) -> np.ndarray:
-        """Pixel coordinates (x, y) of a point of the figure."""
-        return self.origin + self.scale * np.asarray(point)[:2]
+def _swing(flexion: float, abduction: float, side: int) -> np.ndarray:
+    """Direction of a limb that hangs down at 0, 0 (degrees): flexion lifts it forward, abduction
+    sideways; ``side`` is 1 for left, -1 for right."""
+    f, a = np.deg2rad([flexion, abduction])
+    return np.array([side * np.sin(a), np.cos(a) * np.cos(f), np.cos(a) * np.sin(f)])
 
-    def label(self, part: str) -> int:
-        return self.person * LABELS + PARTS.index(part)
 
-    def shade(self, normal) -> np.ndarray:
-        lit = np.clip(normal @ self.light, 0, None)
-        return (0.5 + 0.6 * lit)[..., None]
+def sample_pose(rng: np.random.Generator) -> Dict[str, np.ndarray]:
+    """Draw a pose at random.
 
-    def cloth(self, tile, surface: Surface) -> np.ndarray:
-        index = (surface.uv * (4 * TILE / self.scale)).astype(int) % TILE
-        return tile[index[..., 0], index[..., 1]]
+    Args:
+        rng: Source of randomness; the pose depends on nothing else.
 
-    def limb(
-        self, part: str, start: str, end: str, r0: float, r1: float, tile, covered: float
-    ) -> None:
-        """A limb segment, in cloth up to a fraction of its length."""
-        joints, girth = self.figure.joints, self.figure.girth * self.scale
-        surface = capsule(
-            self.canvas.shape,
-            self.place(joints[start]),
-            self.place(joints[end]),
-            r0 * girth,
-            r1 * girth,
-        )
-        if surface is None:
-            return
-        length = np.hypot(*(self.place(joints[end]) - self.place(joints[start])))
-        dressed = surface.uv[..., :1] < covered * length
-        if covered <= 0:
-            dressed[:] = False
-        colour = np.where(dressed, self.cloth(tile, surface), self.outfit.skin)
-        self.canvas.paint(surface, colour * self.shade(surface.normal), self.label(part))
+    Returns:
+        dict: Name -> (3,) position over stature: x right, y down, z towards the viewer, the
+        middle of the hips at the origin. COCO's keypoints, ``head`` and ``collar``.
+    """
+    yaw = rng.normal(0, 20) if rng.random() < 0.9 else rng.uniform(-180, 180)
+    body, head = _turn(yaw), _turn(yaw + rng.normal(0, 12))
+    left, down, _ = np.eye(3)
+    collar = np.array([np.sin(np.deg2rad(rng.normal(0, 5))), -1, 0.0]) * TRUNK
+    joints = dict(collar=collar)
+    joints['head'] = collar - (0.07 + HEAD_RADIUS) * down + 0.02 * (body @ left) * rng.normal()
+    for side, sign in (('left', 1), ('right', -1)):
+        flexion, abduction = rng.normal(5, 25), abs(rng.normal(12, 12))
+        elbow = abs(rng.normal(20, 30))
+        if rng.random() < 0.2:  # a raised arm
+            abduction = rng.uniform(60, 165)
+        shoulder = collar + body @ (sign * SHOULDER_HALF_WIDTH * left)
+        joints[f'{side}_shoulder'] = shoulder
+        upper, fore = _swing(flexion, abduction, sign), _swing(flexion + elbow, abduction, sign)
+        joints[f'{side}_elbow'] = shoulder + body @ upper * UPPER_ARM
+        joints[f'{side}_wrist'] = joints[f'{side}_elbow'] + body @ fore * FOREARM
 
-    def hull(self, points, radius: float, tile) -> None:
-        up = self.figure.chest[:2, 1]
-        surface = rounded_hull(
-            self.canvas.shape,
-            [self.place(p) for p in points],
-            radius * self.figure.girth * self.scale,
-            up,
-        )
-        if surface is not None:
-            self.canvas.paint(
-                surface, self.cloth(tile, surface) * self.shade(surface.normal), self.label('trunk')
-            )
-
-    def chest(self) -> None:
-        joints = self.figure.joints
-        depth = self.figure.chest[:, 2] * 0.022
-        points = [0.65 * joints['collar'] + 0.35 * joints['head_base']]
-        for side in ('left', 'right'):
-            hip = joints[f'{side}_hip']
-            shoulder = 0.88 * joints[f'{side}_shoulder'] + 0.12 * joints['collar']
-            for point in (shoulder, joints['waist'] + 0.75 * hip):
-                points += [point + depth, point - depth]
-        self.hull(points, 0.036, self.outfit.shirt)
-
-    def head(self) -> None:
-        figure, outfit = self.figure, self.outfit
-        centre = figure.joints['head']
-        radii = figure.head_radii * self.scale
-        if not outfit.bald:  # the hair's thickness, seen around the head
-            shell = ellipsoid(
-                self.canvas.shape,
-                self.place(centre + figure.head @ (0.0, -0.005, -0.006)),
-                radii * 1.06,
-                figure.head,
-            )
-            if shell is not None:
-                self.canvas.paint(shell, outfit.hair * 0.8, self.label('head'))
-        surface = ellipsoid(self.canvas.shape, self.place(centre), radii, figure.head)
-        if surface is None:
-            return
-        unit = surface.normal
-        normal = unit / figure.head_radii @ figure.head.T
-        normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
-        hairy = unit @ (0.0, -0.8, -0.6) > (-0.05 if outfit.long_hair else 0.22)
-        hairy &= not outfit.bald
-        if outfit.beard:
-            hairy |= unit @ (0.0, 0.85, 0.53) > 0.86
-        colour = np.where(hairy[..., None], outfit.hair, outfit.skin)
-        self.canvas.paint(surface, colour * self.shade(normal), self.label('head'))
-        self.face()
-
-    def facing(self, name: str) -> float:
-        """How much a place on the head faces the viewer, -1 to 1."""
-        normal = FACE[name] / self.figure.head_radii
-        return float((self.figure.head @ normal)[2] / np.linalg.norm(normal))
-
-    def shows(self, name: str) -> bool:
-        """Whether the head itself lets a feature be seen."""
-        if name.endswith('ear'):
-            return self.facing(name) > -0.25 and not self.outfit.long_hair
-        return self.facing(name) > (-0.1 if name == 'nose' else 0.15)
-
-    def mark(self, name: str, radii, colour, opacity: float = 1.0, offset=(0.0, 0.0)) -> None:
-        """A flat mark on the face, sizes over the head's half width."""
-        head = self.figure.head
-        unit = self.figure.head_radii[0] * self.scale
-        angle = np.arctan2(head[1, 0], head[0, 0])
-        narrow = max(abs(self.facing(name)), 0.35)
-        if name.endswith('ear'):  # seen from the side, it is wide
-            angle, narrow = np.arctan2(-head[0, 1], head[1, 1]), narrow * 0.9
-        centre = self.place(self.figure.joints[name]) + unit * head[:2, :2] @ offset
-        self.canvas.paint(
-            ellipse(self.canvas.shape, centre, (radii[0] * narrow * unit, radii[1] * unit), angle),
-            colour,
-            self.label('head'),
-            opacity,
-        )
-
-    def face(self) -> None:
-        skin, hair, iris = self.outfit[:3]
-        white = np.float32([235, 240, 240])
-        light = self.shade(self.figure.head[:, 2]).item()
-        for side in ('left', 'right'):
-            if self.shows(f'{side}_ear'):
-                self.mark(f'{side}_ear', (0.42, 0.36), skin * 0.85 * light)
-                self.mark(f'{side}_ear', (0.22, 0.2), skin * 0.5 * light)
-            if self.shows(f'{side}_eye'):
-                self.mark(f'{side}_eye', (0.3, 0.09), hair * 0.7, 0.8, (0.0, -0.32))
-                self.mark(f'{side}_eye', (0.28, 0.17), white * light)
-                self.mark(f'{side}_eye', (0.15, 0.15), iris)
-        if self.shows('mouth'):
-            self.mark('mouth', (0.36, 0.09), skin * (0.5, 0.45, 0.75), 0.9)
-        if self.shows('nose'):
-            joints, unit = self.figure.joints, self.figure.head_radii[0]
-            bridge = joints['head'] + self.figure.head @ (
-                (0.0, -0.12, 0.95) * self.figure.head_radii
-            )
-            nose = capsule(
-                self.canvas.shape,
-                self.place(bridge),
-                self.place(joints['nose']),
-                0.08 * unit * self.scale,
-                0.17 * unit * self.scale,
-            )
-            if nose is not None:
-                self.canvas.paint(nose, skin * 0.8 * self.shade(nose.normal), self.label('head'))
-
-    def draw(self) -> None:
-        """Paints the parts, the far ones first."""
-        joints, outfit = self.figure.joints, self.outfit
-
-        def depth(*names):
-            return np.mean([joints[name][2] for name in names])
-
-        jobs = [
-            (
-                depth('head', 'collar') - 0.02,
-                lambda: self.limb('trunk', 'collar', 'head_base', 0.034, 0.03, outfit.shirt, 0),
-            )
-        ]
-        jobs.append((depth('head') + 0.02, self.head))
-        jobs.append((depth('waist', 'collar') + 0.02, self.chest))
-        back = joints['head'] - 0.3 * self.figure.head[:, 2] * 0.06
-        if outfit.long_hair:
-            nape = joints['collar'] - 0.05 * self.figure.chest[:, 2]
-            jobs.append(((back[2] + nape[2]) / 2, lambda: self.long_hair(back, nape)))
-        jobs.append((depth('left_hip', 'right_hip') + 0.01, self.pelvis))
-        for s in ('left', 'right'):
-            jobs += [
-                (
-                    depth(f'{s}_shoulder', f'{s}_elbow') + 0.03,
-                    lambda s=s: self.limb(
-                        f'{s}_upper_arm',
-                        f'{s}_shoulder',
-                        f'{s}_elbow',
-                        0.034,
-                        0.026,
-                        outfit.shirt,
-                        outfit.sleeve,
-                    ),
-                ),
-                (depth(f'{s}_elbow', f'{s}_wrist') + 0.04, lambda s=s: self.forearm(s)),
-                (
-                    depth(f'{s}_hip', f'{s}_knee'),
-                    lambda s=s: self.limb(
-                        f'{s}_thigh',
-                        f'{s}_hip',
-                        f'{s}_knee',
-                        0.052,
-                        0.036,
-                        outfit.trousers,
-                        outfit.leg,
-                    ),
-                ),
-                (depth(f'{s}_knee', f'{s}_ankle'), lambda s=s: self.shank(s)),
-            ]
-        for _, job in sorted(jobs, key=lambda job: job[0]):
-            job()
-
-    def forearm(self, s: str) -> None:
-        self.limb(f'{s}_forearm', f'{s}_wrist', f'{s}_hand', 0.019, 0.017, self.outfit.shirt, 0)
-        self.limb(
-            f'{s}_forearm',
-            f'{s}_elbow',
-            f'{s}_wrist',
-            0.026,
-            0.018,
-            self.outfit.shirt,
-            self.outfit.sleeve - 1,
-        )
-
-    def shank(self, s: str) -> None:
-        self.limb(f'{s}_shank', f'{s}_ankle', f'{s}_toes', 0.024, 0.02, self.outfit.shoes, 2)
-        self.limb(
-            f'{s}_shank',
-            f'{s}_knee',
-            f'{s}_ankle',
-            0.036,
-            0.021,
-            self.outfit.trousers,
-            self.outfit.leg - 1,
-        )
-
-    def pelvis(self) -> None:
-        joints = self.figure.joints
-        points = []
-        for side in ('left', 'right'):
-            hip = joints[f'{side}_hip']
-            points += [hip, joints['waist'] + 0.75 * hip]
-            if self.outfit.skirt:
-                points.append(0.35 * hip + 0.65 * joints[f'{side}_knee'])
-        self.hull(points, 0.05, self.outfit.trousers)
-
-    def long_hair(self, start, end) -> None:
-        surface = capsule(
-            self.canvas.shape,
-            self.place(start),
-            self.place(end),
-            1.12 * self.figure.head_radii[0] * self.scale,
-            0.9 * self.figure.head_radii[0] * self.scale,
-        )
-        if surface is not None:
-            self.canvas.paint(
-                surface, self.outfit.hair * self.shade(surface.normal), self.label('head')
-            )
-
-    def self_occluded(self, name: str) -> bool:
-        """Whether a keypoint lies on the far side of its own part."""
-        joints = self.figure.joints
-        if name in FACE:
-            return not self.shows(name)
-        if name.endswith('shoulder'):
-            return joints[name][2] < joints['collar'][2] - 0.05
-        if name.endswith('hip'):
-            return joints[name][2] < -0.035
-        return False
+        flexion, abduction, knee = rng.normal(0, 18), abs(rng.normal(5, 6)), abs(rng.normal(8, 14))
+        if rng.random() < 0.06:  # sits
+            flexion, knee = rng.uniform(60, 95), rng.uniform(60, 100)
+        hip = body @ (sign * HIP_HALF_WIDTH * left)
+        thigh, shank = _swing(flexion, abduction, sign), _swing(flexion - knee, abduction, sign)
+        joints[f'{side}_hip'] = hip
+        joints[f'{side}_knee'] = hip + body @ thigh * THIGH
+        joints[f'{side}_ankle'] = joints[f'{side}_knee'] + body @ shank * SHANK
+    for name, place in FACE_PLACES.items():
+        joints[name] = joints['head'] + head @ place * HEAD_RADIUS
+    return joints
 
 
 def draw_person(
-    canvas: Canvas, figure: Figure, outfit: Outfit, origin, scale: float, light, person: int
-):
-    """Draws a figure onto a canvas.
+    canvas: Canvas,
+    joints: Dict[str, np.ndarray],
+    outfit: Outfit,
+    origin: Tuple[float, float],
+    stature: float,
+    person: int,
+) -> Tuple[np.ndarray, List[Set[int]]]:
+    """Draw a person, the farthest part first.
 
     Args:
         canvas: Painted in place.
-        figure: The posed body.
-        outfit: Its clothes and colours.
-        origin: Where its mid-hip lies, (x, y) in pixels.
-        scale: Its stature in pixels.
-        light: (3,) unit vector towards the light, in the viewer's frame.
+        joints: See :func:`sample_pose`.
+        outfit: Its colours.
+        origin: Where the middle of its hips lies, (x, y) in pixels.
+        stature: In pixels.
         person: Number from 1, for ``canvas.owner``.
 
     Returns:
-        tuple: keypoints (17, 2) in pixels, COCO's order, and for each the
-        labels (a set of ints) that ``canvas.owner`` holds where it is seen;
-        an empty set where its own body part hides it.
+        tuple: keypoints (17, 2) in pixels, COCO's order, and for each the labels that
+        ``canvas.owner`` holds where it is seen, none where the head hides it.
     """
-    painter = _Painter(canvas, figure, outfit, origin, scale, light, person)
-    painter.draw()
-    keypoints = np.stack([painter.place(figure.joints[k]) for k in KEYPOINTS])
-    labels = []
+
+    def place(name):
+        return np.asarray(origin) + joints[name][:2] * stature
+
+    def capsule(part, start, end, r0, r1, colour):
+        depth = (joints[start][2] + joints[end][2]) / 2
+        return depth, part, place(start), place(end), r0 * stature, r1 * stature, colour
+
+    limbs = []
+    for side in ('left', 'right'):
+        arm, leg = outfit.shirt, outfit.trousers
+        shoulder, elbow, wrist, hip, knee, ankle = (
+            f'{side}_{joint}' for joint in ('shoulder', 'elbow', 'wrist', 'hip', 'knee', 'ankle')
+        )
+        forearm = arm * 0.9 if outfit.sleeves else outfit.skin
+        limbs += [
+            capsule(f'{side}_upper_arm', shoulder, elbow, 0.036, 0.028, arm),
+            capsule(f'{side}_forearm', elbow, wrist, 0.028, 0.020, forearm),
+            capsule(f'{side}_thigh', hip, knee, 0.055, 0.040, leg),
+            capsule(f'{side}_shank', knee, ankle, 0.040, 0.026, leg * 0.85),
+            # shoulder, side and hip of the trunk
+            capsule('trunk', shoulder, 'collar', 0.040, 0.040, outfit.shirt),
+            capsule('trunk', shoulder, hip, 0.045, 0.045, outfit.shirt),
+        ]
+    limbs.append(capsule('trunk', 'collar', 'left_hip', 0.07, 0.07, outfit.shirt))
+    limbs.append(capsule('trunk', 'collar', 'right_hip', 0.07, 0.07, outfit.shirt))
+    limbs.append(capsule('head', 'collar', 'head', 0.03, HEAD_RADIUS, outfit.skin))
+    for _, part, start, end, r0, r1, colour in sorted(limbs, key=lambda limb: limb[0]):
+        canvas.capsule(start, end, r0, r1, colour, label_of(person, part), shaded=True)
+
+    faces = joints['nose'][2] > joints['head'][2]
+    if not faces:  # hair covers the back of the head
+        radius = HEAD_RADIUS * stature
+        hair = label_of(person, 'head')
+        canvas.capsule(place('head'), place('head'), radius, radius, outfit.hair, hair)
+    dark, light = outfit.hair * 0.4, outfit.skin * 0.75
+    for name, radius, colour in (
+        ('left_ear', 0.016, light),
+        ('right_ear', 0.016, light),
+        ('left_eye', 0.011, dark),
+        ('right_eye', 0.011, dark),
+        ('nose', 0.012, outfit.skin * 0.6),
+    ):
+        if joints[name][2] >= joints['head'][2] - 0.2 * HEAD_RADIUS:
+            centre, radius = place(name), max(radius * stature, 0.6)
+            canvas.capsule(centre, centre, radius, radius, colour, label_of(person, 'head'))
+    seen = []
     for name in KEYPOINTS:
         side, _, joint = name.partition('_')
-        parts = ('head',) if name in FACE else SHOWN_BY[joint]
-        labels.append(
-            set()
-            if painter.self_occluded(name)
-            else {painter.label(part.format(side)) for part in parts}
-        )
-    return keypoints, labels
+        if name in FACE:
+            visible = joints[name][2] >= joints['head'][2] - 0.2 * HEAD_RADIUS
+            seen.append({label_of(person, 'head')} if visible else set())
+        else:
+            seen.append({label_of(person, part.format(side)) for part in SHOWN_BY[joint]})
+    return np.stack([place(name) for name in KEYPOINTS]), seen
