@@ -8,10 +8,7 @@ import torch
 
 from mmpose_simcc.workbench.complexity import (
     FORMATS,
-    compare_with_papers,
-    is_settled,
     measure_size,
-    papers_table,
     size_table,
 )
 
@@ -21,19 +18,12 @@ def parse_args():
         description='Parameters, GFLOPs by the count of the papers and by '
         'the true count, activations and forward time of top-down models. '
         'No weights are needed or downloaded.',
-        epilog='examples: python tools/model_size.py mmpose::'
+        epilog='example: python tools/model_size.py mmpose::'
         'body_2d_keypoint/topdown_heatmap/coco/'
-        'td-hm_res50_8xb64-210e_coco-256x192.py; '
-        'python tools/model_size.py --papers',
+        'td-hm_res50_8xb64-210e_coco-256x192.py',
     )
     parser.add_argument(
-        'configs', nargs='*', metavar='CONFIG', help='config file, or mmpose::... for one of MMPose'
-    )
-    parser.add_argument(
-        '--papers',
-        action='store_true',
-        help='compare with every size that the papers print; fails if a row '
-        'differs and does not say why, or has no config',
+        'configs', nargs='+', metavar='CONFIG', help='config file, or mmpose::... for one of MMPose'
     )
     parser.add_argument('--format', choices=FORMATS, default='table', help='default: table')
     parser.add_argument(
@@ -41,8 +31,6 @@ def parse_args():
     )
     parser.add_argument('--no-time', action='store_true', help='do not time the forward pass')
     args = parser.parse_args()
-    if bool(args.configs) == args.papers:
-        parser.error('give CONFIG..., or --papers')
     if args.device is None:
         args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
     try:
@@ -55,10 +43,6 @@ def parse_args():
 def main():
     args = parse_args()
     try:
-        if args.papers:
-            records = compare_with_papers()
-            print(papers_table(records, args.format))
-            sys.exit(0 if all(map(is_settled, records)) else 1)
         device = None if args.no_time else args.device
         records = [measure_size(config, device) for config in args.configs]
         print(size_table(records, args.format))

@@ -14,20 +14,35 @@ Two counts of multiply-adds are in use, and they are far apart:
 Normalisation, activation functions and other element-wise work is in neither.
 """
 
+import json
 from dataclasses import dataclass
 from math import prod
-from typing import Tuple, Union
+from pathlib import Path
+from typing import Dict, Optional, Sequence, Tuple, Union
 
 import torch
 from mmpose.models import TopdownPoseEstimator
+from tabulate import tabulate
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.benchmark import Measurement, Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from ...utils.checks import check_size
+from ..utils.checks import check_choice, check_size
+from ..utils.inference import build_model, describe, load_config, model_input_size
 
 aten = torch.ops.aten
+
+FORMATS = ('table', 'markdown', 'json')
+Record = Dict[str, object]
+
+LEGEND = """\
+GFLOPs (paper): multiply-adds of convolution and linear layers / 2^30, a transposed convolution
+taken as weights x output positions, no attention products: the count of the SimCC, HRNet and
+SimpleBaseline papers.
+GFLOPs (true): all multiply-adds / 1e9, transposed convolutions at their real cost, with attention.
+attn. (true): the part of it that multiplies activations with each other.
+act.: activations, output elements of convolution and linear layers."""
 
 
 @dataclass(frozen=True)
@@ -199,3 +214,96 @@ def time_forward(
     with torch.inference_mode():
         once = timer.timeit(3).median  # and warm-up: memory, kernel choice
         return timer.blocked_autorange(min_run_time=max(min_run_time, 10 * once))
+
+
+def measure_size(config: str, device: Optional[str] = None) -> Record:
+    """Size and cost of a config's model at its own input size.
+
+    Args:
+        config (str): See :func:`load_config`.
+        device (str, optional): Device to time the forward pass on. Not timed
+            by default.
+
+    Returns:
+        dict: ``config``; ``input_size`` (w, h) in pixels; ``params``;
+        ``paper_gflops``, ``gflops`` and ``product_gflops`` as in
+        :class:`Complexity`; ``activations``. With ``device`` also
+        ``device``, ``num_threads``, ``time_ms`` (median), ``time_iqr_ms``
+        and ``num_runs``.
+
+    Raises:
+        ValueError: The config cannot be used; the message names it.
+    """
+    cfg = load_config(config)
+    try:
+        model = build_model(cfg)
+        input_size = model_input_size(model)
+        cost = count_complexity(model, input_size)
+    except Exception as error:  # any module may be named by a config
+        raise ValueError(f'config {config}: its model does not run: {describe(error)}') from error
+    record = dict(
+        config=config,
+        input_size=input_size,
+        params=cost.params,
+        paper_gflops=cost.paper_gflops,
+        gflops=cost.gflops,
+        product_gflops=cost.product_gflops,
+        activations=cost.activations,
+    )
+    if device is not None:
+        time = time_forward(model, input_size, device)
+        record.update(
+            device=str(device),
+            num_threads=torch.get_num_threads(),
+            time_ms=time.median * 1e3,
+            time_iqr_ms=time.iqr * 1e3,
+            num_runs=len(time.times) * time.number_per_run,
+        )
+    return record
+
+
+def size_table(records: Sequence[Record], fmt: str = 'table') -> str:
+    """Model sizes as text.
+
+    Args:
+        records (list[dict]): From :func:`measure_size`.
+        fmt (str): ``'table'``, ``'markdown'`` or ``'json'``.
+
+    Returns:
+        str: The table with a legend, or JSON.
+    """
+    check_choice('fmt', fmt, FORMATS)
+    if fmt == 'json':
+        return json.dumps(list(records), indent=2)
+    rows = [
+        {
+            'config': Path(str(record['config'])).stem,
+            'input': '{1}x{0}'.format(*record['input_size']),  # height x width, as papers have it
+            'params\n(M)': f'{record["params"] / 1e6:.3f}',
+            'GFLOPs\n(paper)': f'{record["paper_gflops"]:.2f}',
+            'GFLOPs\n(true)': f'{record["gflops"]:.2f}',
+            'attn.\n(true)': f'{record["product_gflops"]:.2f}',
+            'act.\n(M)': f'{record["activations"] / 1e6:.2f}',
+        }
+        for record in records
+    ]
+    legend = LEGEND
+    if records and 'time_ms' in records[0]:
+        for row, record in zip(rows, records):
+            row['forward\n(ms)'] = f'{record["time_ms"]:.1f} ({record["time_iqr_ms"]:.1f})'
+        legend += (
+            '\nforward: one image, without decoding; median (interquartile range) of at least '
+            f'{min(record["num_runs"] for record in records)} runs on {records[0]["device"]}, '
+            f'{records[0]["num_threads"]} CPU threads.'
+        )
+    if fmt == 'markdown':
+        rows = [{name.replace('\n', ' '): cell for name, cell in row.items()} for row in rows]
+    align = ['left'] + ['right'] * (len(rows[0]) - 1) if rows else None
+    table = tabulate(
+        rows,
+        headers='keys',
+        tablefmt='pipe' if fmt == 'markdown' else 'simple',
+        disable_numparse=True,
+        colalign=align,
+    )
+    return f'{table}\n\n{legend}'
