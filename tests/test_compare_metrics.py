@@ -32,13 +32,7 @@ from test_compare import HEATMAP, load_run, with_random_weights
 
 from mmpose_simcc.utils.inference import build_model
 from mmpose_simcc.workbench.compare import CompareError, Run, Study, compare, run_study
-from mmpose_simcc.workbench.compare.bootstrap import (
-    average_precision,
-    bootstrap,
-    find_source,
-    match_predictions,
-    resample,
-)
+from mmpose_simcc.workbench.compare.bootstrap import find_source, match_predictions, resampled
 from mmpose_simcc.workbench.compare.evaluation import result_key
 from mmpose_simcc.workbench.compare.report import Difference, remarks, write_report
 from mmpose_simcc.workbench.compare.study import check_metric_names
@@ -53,6 +47,7 @@ from mmpose_simcc.workbench.compare.tables import (
     study_table,
 )
 from mmpose_simcc.workbench.metrics import value_names, write_compactly
+from mmpose_simcc.workbench.statistics import average_precision, resample
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 FACES = 'mmpose::face_2d_keypoint/topdown_heatmap/300w/td-hm_hrnetv2-w18_8xb64-60e_300w-256x256.py'
@@ -144,7 +139,7 @@ class TestErrors:
     def test_intervals_equal_the_metric_on_resampled_images(self, faces, key, kind):
         run, rows = faces
         row = rows[1]
-        samples = bootstrap(row, run, key)
+        samples = resampled(row.trainings[0], run, key)
         with np.load(f'{row.trainings[0].predictions}.npz') as stored:
             keypoints, img_ids = stored['keypoints'], stored['img_ids']
         annotations = json.loads(run.annotation_files[0].read_text())['annotations']
@@ -162,7 +157,7 @@ class TestErrors:
                 pred = dict(keypoints=keypoints[person, None])
                 metric.process([], [dict(pred_instances=pred, gt_instances=gt)])
             expected = metric.compute_metrics(metric.results)[key]
-            assert samples[0, number] == pytest.approx(expected, rel=1e-5)
+            assert samples[number] == pytest.approx(expected, rel=1e-5)
 
     def test_lower_is_better(self):
         rows = [
@@ -321,7 +316,7 @@ def test_average_precision_over_categories_equals_the_evaluator(toy_root, tmp_pa
     assert len(categories) == 4
     ones = np.ones((1, len(content['images'])), int)
     assert average_precision(categories, ones)[0] == pytest.approx(expected, abs=1e-12)
-    samples = bootstrap(row, run, 'coco/AP')
+    samples = resampled(row.trainings[0], run, 'coco/AP')
     assert abs(samples.mean() - expected) < 0.1 and samples.std() > 0
 
 

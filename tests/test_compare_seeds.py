@@ -7,24 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 from test_compare import HEATMAP, load_run, with_random_weights
 from test_compare_study import make_row
 
 from mmpose_simcc.workbench.compare import CompareError, Study, named_models, study_runs
-from mmpose_simcc.workbench.compare.bootstrap import (
-    REPEATS,
-    adjust,
-    draw_trainings,
-    interval,
-    mean_of_drawn,
-    p_value,
-)
 from mmpose_simcc.workbench.compare.report import differences, write_report
 from mmpose_simcc.workbench.compare.runs import set_schedule, training_identity, use_hold_out
 from mmpose_simcc.workbench.compare.study import run_study
 from mmpose_simcc.workbench.compare.tables import Training, flat_table
 from mmpose_simcc.workbench.hold_out import hold_out
+from mmpose_simcc.workbench.statistics import Measured
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 
@@ -68,72 +60,23 @@ class TestTrainings:
         assert cell == '0.540 ± 0.040'
 
 
-class TestResampledTrainings:
-    @pytest.mark.parametrize('T', [2, 3, 5])
-    def test_spread_is_that_of_new_trainings(self, T):
-        """The mean of T trainings varies by sigma / sqrt(T)."""
-        rng = np.random.default_rng(0)
-        drawn = rng.integers(T, size=(REPEATS, T))
-        variances = [
-            mean_of_drawn(np.repeat(rng.normal(0, 2, (T, 1)), REPEATS, 1), drawn).var()
-            for _ in range(2000)
-        ]
-        assert np.mean(variances) == pytest.approx(4 / T, rel=0.1)
-
-    def test_one_training_has_the_noise_of_images_alone(self):
-        samples = np.random.default_rng(0).normal(size=(1, REPEATS))
-        (drawn,) = draw_trainings([trained([0.5])])
-        np.testing.assert_array_equal(mean_of_drawn(samples, drawn), samples[0])
-
-    def test_decoders_of_a_model_stay_paired(self):
-        """A gain of every training alike is certain, however they differ."""
-        values = np.array([[0.4], [0.5], [0.7]])
-        rows = [trained([0.4, 0.5, 0.7]), trained([0.41, 0.51, 0.71])]
-        samples = [
-            mean_of_drawn(np.repeat(v, REPEATS, 1), drawn)
-            for v, drawn in zip((values, values + 0.01), draw_trainings(rows))
-        ]
-        np.testing.assert_allclose(samples[1] - samples[0], 0.01)
-        assert np.ptp(interval(samples[0])) > 0.2
-
-    def test_models_are_drawn_independently(self):
-        drawn = draw_trainings([trained([0.4, 0.5, 0.6], 'a'), trained([0.4, 0.5, 0.6], 'b')])
-        agree = (np.sort(drawn[0]) == np.sort(drawn[1])).all(1).mean()
-        assert agree < 0.3
-
-
-class TestManyComparisons:
-    def test_adjusted_values_reject_as_holm_does(self):
-        rng = np.random.default_rng(0)
-        for _ in range(200):
-            p = rng.uniform(0, 0.1, 6)
-            adjusted = np.array(adjust(p, len(p)))
-            rejected = np.zeros(len(p), bool)
-            for step, place in enumerate(np.argsort(p)):
-                if p[place] > 0.05 / (len(p) - step):
-                    break
-                rejected[place] = True
-            np.testing.assert_array_equal(adjusted <= 0.05, rejected)
-
-    def test_p_value_is_normal(self):
-        samples = np.random.default_rng(0).normal(0.5, 0.2, 100000)
-        assert p_value(0.5, samples) == pytest.approx(2 * norm.sf(2.5), rel=0.05)
-        assert p_value(0, np.zeros(10)) == 1 and p_value(1, np.ones(10)) == 0
-
-    def test_the_best_row_counts_for_all_pairs(self):
-        """Found afterwards it could have been any; named, it is one."""
-        rows = [trained([0.5 + 0.001 * i], f'm{i}', model=str(i)) for i in range(6)]
-        rng = np.random.default_rng(0)
-        samples = [50 + 0.1 * i + rng.normal(0, 0.1, REPEATS) for i in range(6)]
-        picked = differences(Study([], rows=['model']), rows, samples)
-        named = differences(Study([], rows=['model'], baseline=dict(model='5')), rows, samples)
-        for one, other in zip(picked[:-1], named[:-1]):
-            assert one.baseline is other.baseline is rows[5]
-            assert one.difference_range == other.difference_range
-            assert one.p_value >= other.p_value
-        # p = 0.005: too much for one of 15 pairs, not for one of 5 comparisons
-        assert [item.verdict for item in named[:2]] == ['worse', 'worse']
-        assert picked[0].verdict == 'worse' and picked[1].verdict == 'not told apart'
+def test_the_best_row_counts_for_all_pairs():
+    """Found afterwards it could have been any; named, it is one."""
+    rows = [trained([0.5 + 0.001 * i], f'm{i}', model=str(i)) for i in range(6)]
+    rng = np.random.default_rng(0)
+    measured = [
+        Measured(np.array([50 + 0.1 * i]), rng.normal(0, 0.1, (1, 1000)), (f'm{i}',), 1000)
+        for i in range(6)
+    ]
+    picked = differences(Study([], rows=['model']), rows, measured)
+    named = differences(Study([], rows=['model'], baseline=dict(model='5')), rows, measured)
+    for one, other in zip(picked[:-1], named[:-1]):
+        assert one.baseline is other.baseline is rows[5]
+        assert one.difference_range == other.difference_range
+        assert one.p_value >= other.p_value
+    # p = 0.005: too much for one of 15 pairs, not for one of 5 comparisons
+    assert [item.verdict for item in named[:2]] == ['worse', 'worse']
+    assert picked[0].verdict == 'worse' and picked[1].verdict == 'not told apart'
 
 
 class TestHoldOut:
@@ -210,7 +153,7 @@ def test_page_of_several_trainings(toy_root, tmp_path, kind, x):
     study = Study([], value='PCK', decoders=['argmax', 'dark'], plot=plot)
     page, *_ = write_report(study, [run], rows, tmp_path / 'out')
     text = page.read_text()
-    assert 'resamples of the images and of the trainings' in text
+    assert 'of other trainings' in text and "Student's t" in text
     assert 'Dots in the plot are single trainings' in text and '±' in text
     assert 'trained once' not in ' '.join(text.split())
     assert '±' in (tmp_path / 'out/table.md').read_text()

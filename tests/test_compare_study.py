@@ -18,6 +18,7 @@ from mmpose_simcc.workbench.compare.report import differences, write_report
 from mmpose_simcc.workbench.compare.runs import network_identity, training_identity
 from mmpose_simcc.workbench.compare.study import VARIANTS, expand_decoders, run_study
 from mmpose_simcc.workbench.compare.tables import Row, Training, study_table
+from mmpose_simcc.workbench.statistics import Measured
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 STUDIES = sorted((ROOT / 'configs' / 'studies').glob('*.yml'))
@@ -197,7 +198,7 @@ class TestTables:
         noise = np.random.default_rng(0).normal(0, 5, 1000)
         gains = np.random.default_rng(1).normal(0, 0.5, (4, 1000))
         samples = [61 + noise, 64 + noise + gains[1], 72 + noise, 70 + noise + gains[3]]
-        found = differences(study, self.rows, samples)
+        found = differences(study, self.rows, self.measured(samples))
         assert [item.baseline for item in found] == [None, self.rows[0], None, self.rows[2]]
         # paired: the common noise of 5 does not hide a gain of 3
         assert found[1].difference == pytest.approx(3)
@@ -207,8 +208,14 @@ class TestTables:
 
     def test_differences_to_the_best(self):
         study = Study([], rows=['model', 'unbiased'])
-        found = differences(study, self.rows, [np.zeros(10)] * 4)
+        found = differences(study, self.rows, self.measured([np.zeros(10)] * 4))
         assert [item.baseline for item in found] == [self.rows[2], self.rows[2], None, self.rows[2]]
+
+    def measured(self, samples):
+        return [
+            Measured(100 * np.array([row.metrics['coco/AP']]), sample[None], (str(i),), 1000)
+            for i, (row, sample) in enumerate(zip(self.rows, samples))
+        ]
 
 
 @pytest.fixture(scope='module')

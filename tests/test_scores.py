@@ -2,7 +2,6 @@
 """Calibrated scores: the maps, their files, their use in codecs, and what is measured."""
 
 import copy
-import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from mmpose_simcc.codecs.score_calibration import ScoreCalibration, save_score_c
 from mmpose_simcc.functional import map_scores
 from mmpose_simcc.utils.inference import build_model
 from mmpose_simcc.workbench.compare import Study, compare
-from mmpose_simcc.workbench.compare.bootstrap import bootstrap, resample
+from mmpose_simcc.workbench.compare.bootstrap import measure
 from mmpose_simcc.workbench.compare.report import write_report
 from mmpose_simcc.workbench.compare.score_calibration import (
     calibrate_scores,
@@ -31,13 +30,8 @@ from mmpose_simcc.workbench.compare.score_calibration import (
     fit_map,
     fit_maps,
 )
-from mmpose_simcc.workbench.reliability import (
-    Ranking,
-    calibration_error,
-    equal_mass_bins,
-    kept,
-    reliability,
-)
+from mmpose_simcc.workbench.reliability import calibration_error, reliability
+from mmpose_simcc.workbench.statistics import resample
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 K = 17
@@ -237,59 +231,6 @@ def drawn_scores(number, seed, keypoints=1):
     return scores, (rng.uniform(0, 1, scores.shape) < scores**2).astype(float)
 
 
-class TestMeasures:
-    def test_calibration_error_by_hand(self):
-        scores, right = drawn_scores(1000, 0)
-        scores, right = scores[:, 0], right[:, 0]
-        order = np.argsort(scores)
-        edges = [-(-1000 * i // 15) for i in range(16)]  # as near to equal as can be
-        parts = [order[a:b] for a, b in zip(edges, edges[1:])]
-        expected = sum(
-            len(part) / 1000 * abs(scores[part].mean() - right[part].mean()) for part in parts
-        )
-        assert calibration_error(scores, right) == pytest.approx(expected)
-        # E|s - s^2| for uniform scores
-        assert calibration_error(*(a[:, 0] for a in drawn_scores(200_000, 1))) == pytest.approx(
-            1 / 6, abs=5e-3
-        )
-
-    def test_auroc_is_the_chance_of_order(self):
-        scores, right = (a[:, 0] for a in drawn_scores(80, 2))
-        scores = scores.round(1)  # with ties
-        pairs = list(itertools.product(scores[right == 1], scores[right == 0]))
-        expected = np.mean([(a > b) + 0.5 * (a == b) for a, b in pairs])
-        assert reliability(scores, right)['AUROC'] == pytest.approx(expected)
-        # weights count as copies
-        weights = np.random.default_rng(3).integers(0, 4, len(scores))
-        copies = [np.repeat(a, weights) for a in (scores, right)]
-        assert Ranking.of(scores, right).auroc(weights) == pytest.approx(
-            reliability(*copies)['AUROC']
-        )
-
-    def test_kept(self):
-        scores, right = (a[:, 0] for a in drawn_scores(60, 4))
-        scores = scores.round(1)
-        for threshold, left, share in zip(*kept(scores, right)):
-            assert left == pytest.approx((scores >= threshold).mean())
-            assert share == pytest.approx(right[scores >= threshold].mean())
-
-    def test_without_truth(self):
-        assert reliability(np.ones((3, 2)), np.full((3, 2), np.nan)) == {}
-        assert list(reliability(np.ones(4), np.ones(4))) == ['ECE']
-        known = np.array([1.0, np.nan, 0.0])
-        assert reliability(np.array([0.9, 5.0, 0.1]), known) == pytest.approx(
-            dict(ECE=0.1, AUROC=1.0)
-        )
-
-    @given(st.integers(1, 100), st.integers(0, 50))
-    def test_bins_are_equal(self, number, seed):
-        scores = np.random.default_rng(seed).integers(0, 10, number)
-        index = equal_mass_bins(scores)
-        counts = np.bincount(index, minlength=15)
-        assert counts.max() - counts.min() <= 1
-        assert (np.diff(index[np.argsort(scores, kind='stable')]) >= 0).all()
-
-
 class TestFit:
     def test_finds_the_worth_of_scores(self):
         points = np.array(fit_map(*(a[:, 0] for a in drawn_scores(20_000, 0))))
@@ -389,25 +330,26 @@ class TestCalibrateScores:
         page = (tmp_path / 'report' / 'index.html').read_text()
         assert f'{name}</td>' in page and 'AUROC' in page
 
-    def test_intervals(self, compared):
+    @pytest.mark.parametrize('key', ['ECE', 'AUROC'])
+    def test_resampled(self, compared, key):
+        """Of the stored predictions, with the people of a drawn image as often as it is drawn."""
         run, (row, *_) = compared
+        if key not in row.metrics:
+            pytest.skip('all keypoints are off')
+        measured = measure(row, run, key)
         with np.load(f'{row.trainings[0].predictions}.npz') as stored:
             scores, similarity = stored['scores'], stored['similarity']
             images, index = np.unique(stored['img_ids'], return_inverse=True)
-        weights = resample(len(images))[:5, index]
-        ece = bootstrap(row, run, 'ECE')[0, :5]
-        known = ~np.isnan(similarity)
-        bins = equal_mass_bins(scores[known])
-        for w, error in zip(weights, ece):
-            count = np.broadcast_to(w[:, None], known.shape)[known]
-            gaps = count * (scores - similarity)[known]
-            expected = sum(abs(gaps[bins == b].sum()) for b in range(15)) / count.sum()
-            assert error == pytest.approx(expected, rel=1e-5)
-        if 'AUROC' in row.metrics:
-            for w, found in zip(weights, bootstrap(row, run, 'AUROC')[0]):
-                copies = [np.repeat(a, w, axis=0) for a in (scores, similarity)]
-                expected = reliability(*copies).get('AUROC', np.nan)  # all may be off
+        assert measured.images == len(images) and measured.values == [row.metrics[key]]
+        assert measured.is_bound == (key == 'ECE')
+        for w, found in zip(resample(len(images))[:5, index], measured.samples[0]):
+            copies = [np.repeat(a, w, axis=0) for a in (scores, similarity)]
+            if key == 'AUROC':
+                expected = reliability(*copies).get(key, np.nan)  # all may be off
                 assert found == pytest.approx(expected, nan_ok=True)
+            else:
+                gap = abs(np.nanmean(copies[0] - copies[1]) - np.nanmean(scores - similarity))
+                assert found > gap - 1e-6  # that of all keypoints is a sum of those of bins
 
     def test_similarity_is_cocos(self, compared):
         """The mean over visible keypoints is the OKS by which COCO matches people."""

@@ -32,7 +32,8 @@ def with_truth(
 
 
 def equal_mass_bins(scores: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Bins by rising score that hold equally many keypoints.
+    """Bins by rising score that hold about equally many keypoints. Equal scores share a bin, so
+    that the order of the keypoints does not matter; then some bins are larger or empty.
 
     Args:
         scores (np.ndarray): Shape (N,).
@@ -40,10 +41,14 @@ def equal_mass_bins(scores: np.ndarray, bins: int = BINS) -> np.ndarray:
 
     Returns:
         np.ndarray: The bin of each keypoint, shape (N,).
+
+    Example:
+        >>> equal_mass_bins(np.array([0.1, 0.9, 0.5, 0.9]), 2)
+        array([0, 1, 0, 1])
     """
-    index = np.empty(len(scores), int)
-    index[np.argsort(scores, kind='stable')] = np.arange(len(scores)) * bins // max(len(scores), 1)
-    return index
+    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+    middle = np.cumsum(count) - count / 2
+    return (middle * bins // max(len(scores), 1)).astype(int)[place]
 
 
 def bin_sums(index: np.ndarray, bins: int, *values: np.ndarray) -> np.ndarray:
@@ -55,7 +60,7 @@ def calibration_error(scores: np.ndarray, similarity: np.ndarray) -> float:
     r"""Expected calibration error over 15 bins of equal mass (Nguyen and O'Connor, 2015; Gu et
     al., On the Calibration of Human Pose Estimation, 2024).
 
-    .. math:: \sum_b \frac{n_b}{N} |\bar s_b - \bar o_b|
+    .. math:: \sum_b |g_b|, \quad g_b = \frac{n_b}{N} (\bar s_b - \bar o_b)
 
     with the mean score and the mean similarity of a bin's keypoints.
 
@@ -72,6 +77,32 @@ def calibration_error(scores: np.ndarray, similarity: np.ndarray) -> float:
     """
     _, gap = bin_sums(equal_mass_bins(scores), BINS, scores - similarity)
     return float(np.abs(gap).sum() / len(scores))
+
+
+def calibration_noise(
+    scores: np.ndarray, similarity: np.ndarray, image_of: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    r"""How far the calibration error of other images may be from that of these.
+
+    Noise makes gaps of either sign, whose sizes add up: of a perfectly calibrated model the error
+    is above 0, and that of resampled images above it once more. What does not grow so is the
+    distance of the gaps, of which the error is the norm: by the triangle inequality
+
+    .. math:: \left| \sum_b |g_b| - \sum_b |g_b^*| \right| \le \sum_b |g_b - g_b^*|
+
+    Args:
+        scores (np.ndarray): Shape (N,).
+        similarity (np.ndarray): In [0, 1], shape (N,).
+        image_of (np.ndarray): The index of each keypoint's image, shape (N,).
+        weights (np.ndarray): How often each image is drawn, shape (R, I).
+
+    Returns:
+        np.ndarray: The right-hand side for each resample, shape (R,).
+    """
+    cells = image_of * BINS + equal_mass_bins(scores)
+    count, gap = bin_sums(cells, weights.shape[1] * BINS, scores - similarity).reshape(2, -1, BINS)
+    drawn = (weights @ gap) / (weights @ count.sum(1))[:, None]
+    return np.abs(drawn - gap.sum(0) / len(scores)).sum(1)
 
 
 class Ranking(NamedTuple):

@@ -36,7 +36,7 @@ from mmpose_simcc.workbench.calibration.records import (
     reference_keypoints,
 )
 from mmpose_simcc.workbench.calibration.search import candidate_deltas
-from mmpose_simcc.workbench.compare.bootstrap import bootstrap
+from mmpose_simcc.workbench.compare.bootstrap import resampled
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.evaluation import (
     build_evaluator,
@@ -45,7 +45,7 @@ from mmpose_simcc.workbench.compare.evaluation import (
     take_back,
 )
 from mmpose_simcc.workbench.compare.runs import Run, read_config
-from mmpose_simcc.workbench.compare.tables import Row, Training
+from mmpose_simcc.workbench.compare.tables import Training
 
 from .coco_size import (
     KEYPOINTS,
@@ -125,9 +125,8 @@ def resample_rows(root: Path, part: float) -> str:
     start = time.process_time()
     for name in DECODERS:
         training = Training('', str(root / f'resampled-{name}'), {})
-        row = Row(run.name, '', name, (64, 64), 0, 0, 0, 0, 0, [training])
-        samples = bootstrap(row, run, 'coco/AP')
-    rows = f'{len(DECODERS)} rows, {samples.shape[1]} resamples'
+        samples = resampled(training, run, 'coco/AP')
+    rows = f'{len(DECODERS)} rows, {len(samples)} resamples'
     return f'{rows}, {time.process_time() - start:.0f} CPU seconds without drawing predictions'
 
 

@@ -2,7 +2,7 @@
 """Plots of a study."""
 
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,7 +11,6 @@ from matplotlib.lines import Line2D
 
 from ...utils.files import whole_file
 from ..metrics import lower_is_better, title
-from .bootstrap import interval
 from .study import Study
 from .tables import Row, metric_key, shown_value, unit_factor
 
@@ -31,7 +30,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def plot_study(
-    study: Study, rows: List[Row], samples: Optional[Sequence[np.ndarray]], path: Path
+    study: Study, rows: List[Row], ranges: Optional[Sequence[Tuple[float, float]]], path: Path
 ) -> Path:
     """Plot the study's metric in the paper's form, with the 95% intervals of
     each value and a dot for each of several trainings.
@@ -39,8 +38,8 @@ def plot_study(
     Args:
         study (Study): Its ``plot`` names the kind, x and series.
         rows (list[Row]): The rows.
-        samples (list[np.ndarray], optional): For each row, the metric on
-            resampled images and trainings, in the unit of tables.
+        ranges (list[tuple], optional): For each row, the interval of the metric, in the unit of
+            tables.
         path (Path): The image.
     """
     form = dict(dict(kind='bars', x='model', series='decoder'), **study.plot)
@@ -48,11 +47,11 @@ def plot_study(
     series: Dict[str, list] = {}
     for i, row in enumerate(rows):
         value = shown_value(row, key)
-        reach = (0, 0) if samples is None else np.abs(np.array(interval(samples[i])) - value)
+        low, high = ranges[i] if ranges else (value, value)
         dots = [unit_factor(row, key) * training.metrics[key] for training in row.trainings]
         name = study.label(form['series'], row.factors.get(form['series']))
         series.setdefault(name, []).append(
-            (row.factors.get(form['x']), value, reach, dots[1:] and dots)
+            (row.factors.get(form['x']), value, (value - low, high - value), dots[1:] and dots)
         )
     colors = dict(zip(series, COLORS * len(series)))
     # figures of their own: pyplot's state is the user's

@@ -2,6 +2,7 @@
 """Writes a study: tables, plots, pictures, and one page with all of them."""
 
 import base64
+import math
 import os
 import platform
 import re
@@ -12,7 +13,6 @@ from datetime import date
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple
 
-import numpy as np
 import torch
 from jinja2 import Environment, FileSystemLoader
 
@@ -20,16 +20,16 @@ from ...utils.console import track
 from ...utils.files import whole_file
 from ...version import __version__
 from ..metrics import RELIABILITY, goodness, lower_is_better, title
-from .bootstrap import (
+from ..statistics import (
+    ERROR_RATE,
     REPEATS,
+    Measured,
     adjust,
-    bootstrap,
-    draw_trainings,
-    interval,
-    mean_of_drawn,
-    p_value,
-    resampled_names,
+    confidence_interval,
+    noise_of,
+    noise_of_difference,
 )
+from .bootstrap import measure, resampled_names
 from .evaluation import build_metrics, find_similarity
 from .pictures import plot_disagreement, plot_samples
 from .plots import plot_study
@@ -43,13 +43,10 @@ from .tables import (
     main_metric,
     markdown_table,
     metric_key,
-    shown_value,
     study_table,
     unit_factor,
     write_tables,
 )
-
-SIGNIFICANT = 0.05  # p-value below which a table tells rows apart
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ class Difference:
     @property
     def verdict(self) -> str:
         """Whether the data tell the two apart."""
-        if self.p_value > SIGNIFICANT:
+        if self.p_value > ERROR_RATE:
             return 'not told apart'
         return 'better' if (self.difference > 0) != self.lower_is_better else 'worse'
 
@@ -113,7 +110,7 @@ def _row_factors(study: Study, rows: List[Row]) -> List[str]:
     return varied or factors
 
 
-def differences(study: Study, rows: List[Row], samples: Sequence[np.ndarray]) -> List[Difference]:
+def differences(study: Study, rows: List[Row], measured: Sequence[Measured]) -> List[Difference]:
     """Compare every row with its baseline.
 
     A baseline that the study names is compared with each of the others. The
@@ -122,31 +119,29 @@ def differences(study: Study, rows: List[Row], samples: Sequence[np.ndarray]) ->
     Args:
         study (Study): Its ``baseline`` and ``value``.
         rows (list[Row]): Rows that have the metric.
-        samples (list[np.ndarray]): For each row, the metric on resampled
-            images and trainings, in the unit of tables.
+        measured (list[Measured]): The metric of each row, in the unit of
+            tables.
     """
     key = metric_key(rows, study.value)
-    places = {id(row): i for i, row in enumerate(rows)}
+    of_row = {id(row): values for row, values in zip(rows, measured)}
     found = []
-    for i, row in enumerate(rows):
-        value, reach = shown_value(row, key), interval(samples[i])
+    for row, own in zip(rows, measured):
+        value = float(own.values.mean())
+        highest = math.inf if lower_is_better(key) else 100.0
+        item = Difference(row, value, confidence_interval(value, noise_of(own), 0.0, highest))
         base = _find_baseline(study, row, rows, key)
-        if base is None:
-            found.append(Difference(row, value, reach))
-        else:
-            paired = samples[i] - samples[places[id(base)]]
-            found.append(
-                Difference(
-                    row,
-                    value,
-                    reach,
-                    base,
-                    value - shown_value(base, key),
-                    interval(paired),
-                    p_value(value - shown_value(base, key), paired),
-                    lower_is_better(key),
-                )
+        if base is not None:
+            difference = value - float(of_row[id(base)].values.mean())
+            noise = noise_of_difference(own, of_row[id(base)])
+            item = replace(
+                item,
+                baseline=base,
+                difference=difference,
+                difference_range=confidence_interval(difference, noise),
+                p_value=noise.p_value(difference),
+                lower_is_better=lower_is_better(key),
             )
+        found.append(item)
     compared = [i for i, item in enumerate(found) if item.baseline]
     family = len(compared) if study.baseline else len(rows) * (len(rows) - 1) // 2
     adjusted = adjust([found[i].p_value for i in compared], family)
@@ -197,16 +192,19 @@ def difference_table(study: Study, found: List[Difference]) -> Tuple[List[str], 
     return header, cells
 
 
-def _samples(rows: List[Row], runs: Dict[str, Run], key: str) -> Optional[List[np.ndarray]]:
-    """For each row, the metric on resampled images and trainings, in the unit
-    of tables; None: there is no way to compute it for all."""
-    samples = []
-    for row, drawn in zip(track(rows, 'resample images'), draw_trainings(rows)):
-        values = bootstrap(row, runs[row.config], key)
+def _measured(rows: List[Row], runs: Dict[str, Run], key: str) -> Optional[List[Measured]]:
+    """The metric of each row, in the unit of tables; None: there is no way to compute intervals
+    for all."""
+    found = []
+    for row in track(rows, 'resample images'):
+        values = measure(row, runs[row.config], key)
         if values is None:
             return None
-        samples.append(unit_factor(row, key) * mean_of_drawn(values, drawn))
-    return samples
+        factor = unit_factor(row, key)
+        found.append(
+            values._replace(values=factor * values.values, samples=factor * values.samples)
+        )
+    return found
 
 
 def _disagreeing(study: Study, rows: List[Row], key: str) -> Optional[Tuple[Row, Row]]:
@@ -292,9 +290,12 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
     tables = dict(study=study_table(study, rows), all=flat_table(rows))
     rows = [row for row in rows if key in row.metrics]
     with_rows = [run for run in runs if any(row.config == run.name for row in rows)]
-    samples = _samples(rows, by_name, key)
-    if samples is not None:
-        tables['differences'] = difference_table(study, differences(study, rows, samples))
+    measured = _measured(rows, by_name, key)
+    ranges = None
+    if measured is not None:
+        found = differences(study, rows, measured)
+        ranges = [item.range for item in found]
+        tables['differences'] = difference_table(study, found)
     for name in ('study', 'differences'):
         if name not in tables:
             continue
@@ -302,9 +303,9 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
         paths.append(folder / f'{name}.md')
         with whole_file(paths[-1]) as unfinished:
             unfinished.write_text(markdown_table(*table) + '\n')
-    paths.append(plot_study(study, rows, samples, folder / 'plot.png'))
+    paths.append(plot_study(study, rows, ranges, folder / 'plot.png'))
     images = [
-        plot_study(study, rows, samples, folder / 'plot.svg'),
+        plot_study(study, rows, ranges, folder / 'plot.svg'),
         plot_samples(rows, with_rows, key, folder / 'samples.png'),
     ]
     if any('ECE' in row.metrics for row in rows):
@@ -334,6 +335,7 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
             machine=_machine(),
             version=__version__,
             repeats=REPEATS,
+            is_bound=bool(measured) and measured[0].is_bound,
             trained_once=sorted({row.config for row in rows if len(row.trainings) == 1}),
             seeds=max(len(row.trainings) for row in rows),
         )

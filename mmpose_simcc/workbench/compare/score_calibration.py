@@ -45,9 +45,8 @@ def fit_map(scores: np.ndarray, similarity: np.ndarray) -> List[List[float]]:
         by which a codec says that there is no peak, stays 0.
     """
     bins = min(MAX_KNOTS, max(1, len(scores) // SAMPLES))
-    count, score_sums, similarity_sums = bin_sums(
-        equal_mass_bins(scores, bins), bins, scores, similarity
-    )
+    sums = bin_sums(equal_mass_bins(scores, bins), bins, scores, similarity)
+    count, score_sums, similarity_sums = sums[:, sums[0] > 0]
     # bins of one score, such as the highest, are one
     knots, place = np.unique((score_sums / count).round(5), return_inverse=True)
     weights = np.bincount(place, count)
