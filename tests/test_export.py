@@ -45,7 +45,7 @@ from mmpose_simcc.deploy.export.graph import (  # noqa: E402
     relative_probabilities,
 )
 from mmpose_simcc.deploy.export.onnx_file import typed_where  # noqa: E402
-from mmpose_simcc.deploy.export.precision import _last_layers  # noqa: E402
+from mmpose_simcc.deploy.export.precision import _last_layers, to_fp16  # noqa: E402
 from mmpose_simcc.deploy.export.verify import Reference  # noqa: E402
 from mmpose_simcc.utils.inference import (  # noqa: E402
     build_model,
@@ -370,6 +370,11 @@ class TestDecodeInTheGraph:
             assert np.isfinite(scores).all()
 
 
+def shape_of(value):
+    """Sizes of a graph's input or output; a name where one varies."""
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
 @pytest.mark.parametrize(
     'name',
     [
@@ -396,18 +401,25 @@ def test_export_every_head(name, tmp_path):
     text = '\n'.join(lines)
     assert 'opset 17' in text
     assert float(re.search(r'difference (\S+) px', text)[1]) < 0.05
-    assert list(path.parent.iterdir()) == [path]  # no left-overs
+    assert set(path.parent.iterdir()) == {path, path.with_suffix('.json')}  # no left-overs
 
     proto = onnx.load(str(path))
     onnx.checker.check_model(proto, full_check=True)
-    assert proto.opset_import[0].version == 17
-    for value in (*proto.graph.input, *proto.graph.output):
-        assert value.type.tensor_type.shape.dim[0].dim_param == 'batch'
+    assert [(item.domain, item.version) for item in proto.opset_import] == [('', 17)]
+    assert [shape_of(value) for value in proto.graph.output] == [['batch', 17, 2], ['batch', 17]]
+    # few runtimes have these
+    operators = {node.op_type for node in proto.graph.node}
+    assert not operators & {'IsInf', 'IsNaN'}
+    casts = [node.attribute[0].i for node in proto.graph.node if node.op_type == 'Cast']
+    assert onnx.TensorProto.DOUBLE not in casts
     session = PoseSession(path)
     assert session.keypoint_names[0] == 'nose'
     assert len(session.skeleton) == 19
     assert session.metadata['mean'] == [123.675, 116.28, 103.53]
-    assert session.metadata['codec']['type'] == pose_head_cfg(cfg).decoder.type
+    described = json.loads(path.with_suffix('.json').read_text())
+    assert described['codec']['type'] == pose_head_cfg(cfg).decoder.type
+    assert described == {item.key: json.loads(item.value) for item in proto.metadata_props}
+    assert {name: described[name] for name in session.metadata} == session.metadata
 
     # a whole picture through MMPose and through the client
     rng = np.random.default_rng(1)
@@ -445,6 +457,71 @@ def test_simcc_output(name, kind, tmp_path):
     np.testing.assert_allclose(heights[0], np.maximum(scores, 1e-6), atol=2e-3)
     fits_rtmlib = kind == 'bgr' and name != 'heatmap1d'
     assert ('rtmlib.RTMPose(' in lines[-1]) == fits_rtmlib
+
+
+@pytest.mark.parametrize(
+    'name, shapes', [('daec', [[17, 16, 16]]), ('simcc', [[17, 128], [17, 128]])]
+)
+@pytest.mark.parametrize('batch', [None, 4])
+def test_raw_output(name, shapes, batch, tmp_path):
+    """The head's outputs as MMPose has them, and a client that says that it does not decode."""
+    cfg = config_of(name)
+    model = build(cfg)
+    path = tmp_path / 'a.onnx'
+    lines = []
+    export_onnx(model, cfg, path, 'uint8', 'raw', batch=batch, report=lines.append)
+    assert 'runtimes that do not decode' in lines[-1]
+    outputs = onnx.load(str(path)).graph.output
+    assert [shape_of(value) for value in outputs] == [[batch or 'batch', *s] for s in shapes]
+    session = PoseSession(path)
+    crops = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
+    with pytest.raises(ClientError, match=r'a.onnx gives \w+.* not decoded: export .* --output'):
+        session.predict_crops(crops)
+    images = list(torch.from_numpy(crops).permute(0, 3, 1, 2))
+    data = model.data_preprocessor(dict(inputs=images, data_samples=[]))
+    with torch.no_grad():
+        expected = model.head(model.extract_feat(data['inputs']))
+    expected = (expected,) if name == 'daec' else expected
+    for output, wanted in zip(session.run(crops), expected):
+        np.testing.assert_allclose(output, wanted.numpy(), atol=1e-5 * wanted.abs().max().item())
+
+
+@pytest.mark.parametrize('number', [1, 4, 9])
+def test_fixed_batch(number, tmp_path):
+    """A file of one batch size and one of any find the same, whatever the number of people."""
+    cfg = config_of('simcc')
+    model = build(cfg)
+    crops = np.random.default_rng(0).integers(0, 256, (number, 64, 64, 3), np.uint8)
+    found = []
+    for batch in (None, 4):
+        path = tmp_path / f'{batch}.onnx'
+        export_onnx(model, cfg, path, 'uint8', batch=batch, report=lambda line: None)
+        found.append(PoseSession(path, batch_size=8).predict_crops(crops))
+    assert shape_of(onnx.load(str(path)).graph.input[0]) == [4, 64, 64, 3]
+    for values, others in zip(*found):
+        assert values.dtype == others.dtype == np.float32
+        np.testing.assert_allclose(values, others, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    'padding, batch, why',
+    [(1.25, None, None), (1.0, None, 'enlarges boxes by 1.25'), (1.25, 8, 'one person at a time')],
+)
+def test_printed_call(padding, batch, why, tmp_path):
+    """rtmlib's where it does what the model needs, else the client's and the reason."""
+    cfg = config_of('simcc')
+    for step in cfg.test_dataloader.dataset.pipeline:
+        if step.type == 'GetBBoxCenterScale':
+            step.padding = padding
+    lines = []
+    export_onnx(build(cfg), cfg, tmp_path / 'a.onnx', 'bgr', batch=batch, report=lines.append)
+    assert 'INFERENCE_PRECISION_HINT' in lines[-2]
+    if why is None:
+        assert lines[-1].startswith('rtmlib.RTMPose(')
+    else:
+        assert 'infer_onnx.py' in lines[-1] and f'(not rtmlib: it {why}' in lines[-1].replace(
+            'shows a model ', ''
+        )
 
 
 KNOTS = [[[0.0, 0.0], [0.1, 0.3 + 0.02 * k], [0.5, 0.7], [1.0, 0.9]] for k in range(17)]
@@ -487,7 +564,8 @@ class TestCalibratedScores:
             False,
             True,
         ]
-        assert sessions[1].metadata['scores_calibrated_on'] == 'some pictures'
+        described = json.loads(path.with_suffix('.json').read_text())
+        assert described['scores_calibrated_on'] == 'some pictures'
 
     def test_other_scores_are_noticed(self, tmp_path):
         _, (model, cfg) = self.build('dark', tmp_path)
@@ -776,6 +854,13 @@ class TestInferOnnx:
             with pytest.raises(ClientError, match='half.onnx'):
                 PoseSession(path)
 
+    def test_metadata_of_other_programs(self, simcc_file, tmp_path):
+        proto = onnx.load(str(simcc_file))
+        for name, value in [('author', 'A. Person'), ('onnx.infer', 'onnxruntime.quant')]:
+            proto.metadata_props.add(key=name, value=value)
+        onnx.save(proto, str(tmp_path / 'a.onnx'))
+        assert PoseSession(tmp_path / 'a.onnx').metadata == PoseSession(simcc_file).metadata
+
     @settings(
         deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
@@ -793,7 +878,7 @@ class TestInferOnnx:
                 st.text(max_size=4),
                 st.lists(number, max_size=4),
                 st.lists(st.lists(st.integers(-2, 300), max_size=4), max_size=20),
-                st.sampled_from(['float', 'bgr', 'uint8', 'simcc', 'keypoints']),
+                st.sampled_from(['float', 'bgr', 'uint8', 'simcc', 'keypoints', 'raw']),
             )
         )
         text = data.draw(st.sampled_from([json.dumps(value), 'no JSON', '']))
@@ -809,6 +894,8 @@ class TestInferOnnx:
             message = str(error)
             assert 'other.onnx' in message
             assert name in message or 'another model' in message
+            return
+        if session.metadata['output'] == 'raw':
             return
         image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
         keypoints, scores = session.predict(image, [[0, 0, 120, 90]])
@@ -913,15 +1000,34 @@ def test_last_layers(name, layers, tmp_path):
     path = tmp_path / 'a.onnx'
     export_onnx(build(config_of(name)), config_of(name), path)
     proto = onnx.load(str(path))
-    found = [
-        node
-        for node in proto.graph.node
-        if node.name in _last_layers(proto) and node.op_type in ('Conv', 'Gemm', 'MatMul')
-    ]
+    found = [node for node in _last_layers(proto) if node.op_type in ('Conv', 'Gemm', 'MatMul')]
     assert len(found) == layers
     channels = {tensor.name: tensor.dims for tensor in proto.graph.initializer}
     for node in found:
         assert {96, 128, 17} & set(channels[node.input[1]])
+
+
+@pytest.mark.parametrize('name, output', [('simcc', 'simcc'), ('daec', 'raw'), ('rtmpose', 'raw')])
+def test_fp16_rounds_no_output(name, output, tmp_path):
+    """The layers that give the outputs are in float32, all before them in float16."""
+    cfg = config_of(name)
+    export_onnx(build(cfg), cfg, tmp_path / 'a.onnx', output=output, report=lambda line: None)
+    proto = onnx.load(str(tmp_path / 'a.onnx'))
+    low = to_fp16(proto)
+    onnx.checker.check_model(low, full_check=True)
+    kinds = {tensor.name: tensor.data_type for tensor in low.graph.initializer}
+    weights = {
+        node.name: kinds[name]
+        for node in low.graph.node
+        if node.op_type in ('Conv', 'Gemm', 'MatMul')
+        for name in node.input[1:2]
+        if name in kinds
+    }
+    last = {node.name for node in _last_layers(proto)} & set(weights)
+    assert last
+    for name, kind in weights.items():
+        expected = onnx.TensorProto.FLOAT if name in last else onnx.TensorProto.FLOAT16
+        assert kind == expected, name
 
 
 @pytest.mark.slow
@@ -950,6 +1056,7 @@ def test_lower_precision(precision, exporter, tmp_path):
 
     low = tmp_path / 'low.onnx'
     onnx.checker.check_model(str(low))
+    assert [item.domain for item in onnx.load(str(low)).opset_import] == ['']
     assert low.stat().st_size < 0.7 * full.stat().st_size
     full, low = PoseSession(full), PoseSession(low)
     assert low.metadata == full.metadata

@@ -4,7 +4,7 @@ from typing import Dict, Optional, Tuple
 from mmpose.registry import KEYPOINT_CODECS
 
 from .. import functional as F
-from ..functional.arrays import Array, as_array, namespace
+from ..functional.arrays import Array, as_array, is_finite, namespace
 from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
 from .base import SIGMA_RANGE, TensorCodec, check_maps
 from .calibration import PathLike
@@ -102,7 +102,7 @@ class BaseHeatmapCodec(TensorCodec):
         heatmaps = check_maps('heatmaps', heatmaps, self.heatmap_size[::-1])
         xp = namespace(heatmaps)
         locs, scores = F.heatmap_argmax(heatmaps)
-        usable = (scores > 0) & xp.isfinite(scores)
+        usable = (scores > 0) & is_finite(scores)
         cells = self._refine(heatmaps, locs)
         cells = xp.where(usable[..., None], cells, as_array(locs, like=heatmaps))
         keypoints = F.cells_to_pixels(cells, self.decoded_scale_factor)

@@ -6,7 +6,7 @@ import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
 from .. import functional as F
-from ..functional.arrays import Array, as_array, full, namespace, softmax, take
+from ..functional.arrays import Array, as_array, full, is_finite, namespace, softmax, take
 from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
 from .base import SIGMA_RANGE, TensorCodec, check_maps
 from .calibration import PathLike
@@ -289,7 +289,7 @@ class SimCCCodec(TensorCodec):
         else:
             peaks = take(logits, locs[..., None])
             scores = xp.minimum(peaks[..., 0, 0], peaks[..., 1, 0])
-            scores = xp.where(xp.isfinite(scores), scores, 0.0)
+            scores = xp.where(is_finite(scores), scores, 0.0)
         keypoints = F.bins_to_pixels(bins, self.simcc_split_ratio)
         return keypoints, scores
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .arrays import Array, arange, as_array, as_float, crop, namespace, take
+from .arrays import Array, arange, as_array, as_float, crop, is_finite, namespace, take
 
 LOWEST = 1e-10  # below it a response counts as this, as in the published code
 
@@ -295,7 +295,7 @@ def refine_dark(heatmaps: Array, locs: Array, blur_kernel_size: int) -> Array:
     det = dxx * dyy - dxy * dxy
     step = xp.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / det[:, None]
     inside = (x > 1) & (x < W - 2) & (y > 1) & (y < H - 2)
-    step = xp.where(inside[:, None] & xp.isfinite(step), step, 0.0)
+    step = xp.where(inside[:, None] & is_finite(step), step, 0.0)
     return as_array(locs, like=step) + step.reshape(locs.shape)
 
 
@@ -456,7 +456,7 @@ def decode_daec(
     rows = weights_y * (f @ weights_x[:, :, None])[:, :, 0]
     sums = xp.stack([(columns * offsets_x).sum(-1), (rows * offsets_y).sum(-1)], -1)
     mean = sums / columns.sum(-1)[:, None]
-    mean = xp.where(xp.isfinite(mean), mean, 0.0)
+    mean = xp.where(is_finite(mean), mean, 0.0)
     return as_array(locs, like=mean) + mean.reshape(locs.shape)
 
 
@@ -527,5 +527,5 @@ def decode_daec_1d(
     deltas = xp.broadcast_to(as_array(delta, like=p), locs.shape).reshape(-1)
     weighted = p * _daec_weights(offsets, sigma, deltas, cut_upper)
     mean = (weighted * offsets).sum(-1) / weighted.sum(-1)
-    mean = xp.where(xp.isfinite(mean), mean, 0.0)
+    mean = xp.where(is_finite(mean), mean, 0.0)
     return as_array(locs, like=mean) + mean.reshape(locs.shape)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from .errors import ClientError
-from .pose import open_session
+from .session import open_session
 
 PERSON = 0  # COCO's first class
 PADDING_VALUE = 114  # MMDetection's

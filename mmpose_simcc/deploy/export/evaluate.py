@@ -1,7 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Evaluates exported models by MMPose's metrics."""
+"""What another precision costs: keypoints that move, and MMPose's metrics."""
 
-from typing import Dict
+from typing import Dict, Iterator, List, Tuple
 
 import numpy as np
 from mmengine.config import Config
@@ -13,38 +13,91 @@ from rich.progress import track
 
 from ...utils.console import quiet
 from ..client import PoseSession
+from .graph import DeployModel
+from .verify import made_up_crops, predict_crops
+
+MOVED = 0.1  # pixels that count as another place
+MADE_UP = 64  # crops to compare on where there are no test data
+
+
+class MovedKeypoints:
+    """Counts the keypoints that one version of a model finds elsewhere than the other.
+
+    Args:
+        name (str): Where the pictures come from.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.distances: List[np.ndarray] = []
+
+    def add(self, keypoints: np.ndarray, others: np.ndarray) -> None:
+        """Two versions' keypoints, (B, K, 2), in input pixels."""
+        self.distances.append(np.abs(keypoints - others).max(axis=-1).ravel())
+
+    def __str__(self) -> str:
+        distances = np.concatenate(self.distances)
+        part = 100 * (distances > MOVED).mean()
+        return (
+            f'{part:.2f}% of {len(distances)} keypoints on {self.name} move by more than '
+            f'{MOVED} px, at most by {distances.max():.2f} px'
+        )
+
+
+def compare_on_made_up(
+    full: PoseSession, low: PoseSession, deployed: DeployModel
+) -> MovedKeypoints:
+    """Compare two versions of a model on made-up pictures."""
+    moved = MovedKeypoints('made-up pictures')
+    crops = made_up_crops(MADE_UP, full.input_size, seed=0)
+    moved.add(*(predict_crops(session, deployed, crops)[0] for session in (full, low)))
+    return moved
 
 
 def evaluate_sessions(
-    sessions: Dict[str, PoseSession], cfg: Config, model: TopdownPoseEstimator
-) -> Dict[str, Dict[str, float]]:
-    """Evaluate exported versions of a model on the config's test data.
+    full: PoseSession,
+    low: PoseSession,
+    cfg: Config,
+    model: TopdownPoseEstimator,
+    deployed: DeployModel,
+) -> Tuple[MovedKeypoints, Dict[str, Tuple[float, float]]]:
+    """Evaluate two versions of a model on the config's test data.
 
     Args:
-        sessions (dict): The versions by name.
+        full (PoseSession): In float32.
+        low (PoseSession): In another precision.
         cfg (Config): The model's config.
         model (TopdownPoseEstimator): Maps keypoints back into the image.
+        deployed (DeployModel): What was exported.
 
     Returns:
-        dict: For each version, the values of the config's metrics.
+        tuple:
+        - moved (MovedKeypoints): How many keypoints are elsewhere.
+        - metrics (dict): Both versions' values of the config's metrics.
     """
     with quiet():
         loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
-        evaluators = {}
-        for name in sessions:
-            evaluators[name] = Evaluator(cfg.test_evaluator)
-            evaluators[name].dataset_meta = loader.dataset.metainfo
-    for batch in track(loader, 'evaluate'):
-        crops = np.stack([image.numpy() for image in batch['inputs']])
-        crops = np.ascontiguousarray(crops.transpose(0, 2, 3, 1))
-        for name, session in sessions.items():
+        evaluators = [Evaluator(cfg.test_evaluator) for _ in (full, low)]
+        for evaluator in evaluators:
+            evaluator.dataset_meta = loader.dataset.metainfo
+    moved = MovedKeypoints('the test data')
+    for batch, crops in _crops(loader):
+        found = [predict_crops(session, deployed, crops) for session in (full, low)]
+        moved.add(found[0][0], found[1][0])
+        for evaluator, (keypoints, scores) in zip(evaluators, found):
             predictions = [
                 InstanceData(keypoints=k[None], keypoint_scores=s[None])
-                for k, s in zip(*session.predict_crops(crops))
+                for k, s in zip(keypoints, scores)
             ]
             samples = model.add_pred_to_datasample(predictions, None, batch['data_samples'])
-            evaluators[name].process(samples, batch)
+            evaluator.process(samples, batch)
     with quiet():
-        return {
-            name: evaluator.evaluate(len(loader.dataset)) for name, evaluator in evaluators.items()
-        }
+        metrics, others = (evaluator.evaluate(len(loader.dataset)) for evaluator in evaluators)
+    return moved, {name: (value, others[name]) for name, value in metrics.items()}
+
+
+def _crops(loader) -> Iterator[Tuple[dict, np.ndarray]]:
+    """Batches, and their pictures as uint8, BGR, (B, h, w, 3)."""
+    for batch in track(loader, 'evaluate'):
+        crops = np.stack([image.numpy() for image in batch['inputs']])
+        yield batch, np.ascontiguousarray(crops.transpose(0, 2, 3, 1))

@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """From a config and a checkpoint to a checked ONNX file."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -10,12 +11,17 @@ import onnx
 from mmengine.config import Config
 from mmpose.models import TopdownPoseEstimator
 
+from ...utils.checks import check_choice, invalid
 from ..client import PoseSession
-from .evaluate import evaluate_sessions
+from .evaluate import compare_on_made_up, evaluate_sessions
 from .graph import DeployModel
 from .onnx_file import OPSET, describe, to_onnx, write_metadata
-from .precision import to_fp16, to_int8
+from .precision import PRECISIONS, to_fp16, to_int8
 from .verify import compare_with_pytorch
+
+RTMLIB_PADDING = 1.25
+RTMLIB_SPLIT_RATIO = 2
+OPENVINO = "OpenVINO: compile_model(file, config={'INFERENCE_PRECISION_HINT': 'f32'})"
 
 
 def export_onnx(
@@ -25,25 +31,28 @@ def export_onnx(
     input: str = 'float',
     output: Optional[str] = None,
     precision: str = 'fp32',
+    batch: Optional[int] = None,
+    evaluate: bool = True,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Write a model as ONNX.
+    """Write a model as ONNX, and what a client has to know of it as JSON beside it.
 
-    The file appears at ``path`` only when it has passed the checks: by
-    ``onnx.checker``, against PyTorch in onnxruntime (in float32), and, in
-    another precision, by an evaluation on the config's test data beside
-    float32.
+    Both appear only when the model has passed the checks: by ``onnx.checker`` and against PyTorch
+    in onnxruntime (in float32). Another precision is compared with float32.
 
     Args:
         model (TopdownPoseEstimator): The model with its weights.
         cfg (Config): Its config.
-        path (str): The ONNX file.
+        path (str): The ONNX file. The other has its name with the suffix ``.json``.
         input (str): ``'float'``, ``'bgr'`` or ``'uint8'``, see
             :class:`ImageInput`. Defaults to ``'float'``.
-        output (str, optional): ``'simcc'`` or ``'keypoints'``, see
+        output (str, optional): ``'simcc'``, ``'keypoints'`` or ``'raw'``, see
             :class:`Decode`. The first by default for SimCC.
         precision (str): ``'fp32'``, ``'fp16'`` or ``'int8'``, which is
             calibrated on training images. Defaults to ``'fp32'``.
+        batch (int, optional): The one batch size that the file takes. Any by default.
+        evaluate (bool): Whether another precision is compared on the config's test data, by its
+            metrics too, and not on made-up pictures. Defaults to True.
         report (callable): Gets lines that say what was found.
 
     Raises:
@@ -51,15 +60,20 @@ def export_onnx(
         ExportError: The exported model does not do what the model does.
         OSError: The file cannot be written.
     """
+    check_choice('precision', precision, PRECISIONS)
+    if batch is not None and batch < 1:
+        raise invalid('batch', batch, 'at least 1')
     model.eval()
     deployed = DeployModel(model, input, output).eval()
     description = describe(cfg, deployed)
     path = Path(path)
+    if path.suffix == '.json':
+        raise invalid('path', path, 'with another suffix than .json, which its description has')
     path.parent.mkdir(parents=True, exist_ok=True)
     # beside the target, so that it can be moved there at once
     with tempfile.TemporaryDirectory(prefix=f'.{path.stem}-', dir=path.parent) as folder:
         full = os.path.join(folder, 'fp32.onnx')
-        proto = to_onnx(deployed, description)
+        proto = to_onnx(deployed, description, batch)
         onnx.save(proto, full)
         report(
             f'opset {OPSET}, input {input}, output '
@@ -76,26 +90,44 @@ def export_onnx(
             onnx.checker.check_model(proto)
             written = os.path.join(folder, f'{precision}.onnx')
             onnx.save(proto, written)
-            metrics = evaluate_sessions(dict(fp32=session, low=PoseSession(written)), cfg, model)
-            for name, value in metrics['fp32'].items():
-                low = metrics['low'][name]
+            low = PoseSession(written)
+            if evaluate:
+                moved, metrics = evaluate_sessions(session, low, cfg, model, deployed)
+            else:
+                moved, metrics = compare_on_made_up(session, low, deployed), {}
+            report(f'{precision}: {moved}')
+            for name, (value, other) in metrics.items():
                 report(
-                    f'{name}: fp32 {value:.4f}, {precision} {low:.4f}, change {low - value:+.4f}'
+                    f'{name}: fp32 {value:.4f}, {precision} {other:.4f}, '
+                    f'change {other - value:+.4f}'
                 )
         size = os.path.getsize(written) / 2**20
+        beside = os.path.join(folder, 'description.json')
+        Path(beside).write_text(json.dumps(description, indent=1))
+        os.replace(beside, path.with_suffix('.json'))
         os.replace(written, path)
     report(f'{path}: {size:.1f} MiB')
-    report(_how_to_run(path, deployed, description['use_udp']))
+    report(OPENVINO)
+    report(_how_to_run(path, deployed, description, batch))
 
 
-def _how_to_run(path: Path, model: DeployModel, use_udp: bool) -> str:
+def _how_to_run(path: Path, model: DeployModel, description: dict, batch: Optional[int]) -> str:
     """The call of rtmlib that fits the file, or the client's."""
+    if model.decode.output == 'raw':
+        names = ' and '.join(model.decode.output_names)
+        return f'{names} are for runtimes that do not decode; docs/export.md says how to'
     own = f'python tools/infer_onnx.py {path} IMAGE'
     if model.decode.output != 'simcc' or model.input.kind != 'bgr':
         return own
-    if use_udp:
-        return f'{own}\n(not rtmlib: it cuts people out without UDP, as this model needs it)'
-    ratio = model.decode.codec.simcc_split_ratio
-    if ratio != 2:
-        return f'{own}\n(not rtmlib: it decodes 2 bins a pixel, this model has {ratio})'
-    return f'rtmlib.RTMPose(onnx_model={str(path)!r}, model_input_size={model.input_size})'
+    ratio, padding = description['simcc_split_ratio'], description['bbox_padding']
+    if description['use_udp']:
+        why = 'it cuts people out without UDP, as this model needs it'
+    elif ratio != RTMLIB_SPLIT_RATIO:
+        why = f'it decodes {RTMLIB_SPLIT_RATIO} bins a pixel, this model has {ratio}'
+    elif padding != RTMLIB_PADDING:
+        why = f'it enlarges boxes by {RTMLIB_PADDING}, this model needs {padding}'
+    elif batch not in (None, 1):
+        why = f'it shows a model one person at a time, this file takes {batch}'
+    else:
+        return f'rtmlib.RTMPose(onnx_model={str(path)!r}, model_input_size={model.input_size})'
+    return f'{own}\n(not rtmlib: {why})'

@@ -14,7 +14,7 @@ from ...utils.inference import pose_head
 from ..client import RTMLIB_MEAN, RTMLIB_STD
 
 INPUTS = ('float', 'bgr', 'uint8')
-OUTPUTS = dict(simcc=('simcc_x', 'simcc_y'), keypoints=('keypoints', 'scores'))
+OUTPUTS = ('simcc', 'keypoints', 'raw')
 
 
 class ImageInput(nn.Module):
@@ -118,8 +118,13 @@ class Decode(nn.Module):
 
     Args:
         head (nn.Module): Head of a top-down model.
-        output (str, optional): ``'simcc'`` or ``'keypoints'``. The first by
-            default where the head classifies coordinates.
+        output (str, optional): ``'simcc'``: vectors along x and y with maxima in (0, 1].
+            ``'keypoints'``: keypoints and scores. ``'raw'``: what the head gives, heatmaps
+            or SimCC logits, for runtimes that cannot decode. ``'simcc'`` by default where the
+            head classifies coordinates, else ``'keypoints'``.
+
+    Attributes:
+        output_names (tuple[str]): Names of the outputs.
 
     Raises:
         ValueError: The head or its codec is not supported, or has not this
@@ -134,14 +139,18 @@ class Decode(nn.Module):
         self.output = check_choice(
             'output',
             output or ('simcc' if self.is_simcc else 'keypoints'),
-            tuple(OUTPUTS)[0 if self.is_simcc else 1 :],
+            OUTPUTS[0 if self.is_simcc else 1 :],
         )
-        self.is_calibrated = self.codec.score_calibration is not None
+        raw = ('simcc_x', 'simcc_y') if self.is_simcc else ('heatmaps',)
+        self.output_names = ('keypoints', 'scores') if self.output == 'keypoints' else raw
+        self.is_calibrated = self.codec.score_calibration is not None and self.output != 'raw'
 
-    def forward(self, *responses: Tensor) -> Tuple[Tensor, Tensor]:
-        """Outputs as named in ``OUTPUTS``, in input-image pixels. The vectors of both axes have
-        the codec's score as their maximum, since some clients take the smaller of both maxima
-        for the score and others the mean."""
+    def forward(self, *responses: Tensor) -> Tuple[Tensor, ...]:
+        """Outputs as named in ``output_names``; keypoints in input-image pixels. The vectors of
+        both axes have the codec's score as their maximum, since some clients take the smaller of
+        both maxima for the score and others the mean."""
+        if self.output == 'raw':
+            return responses
         keypoints, scores = self.codec.decode_tensors(*responses)
         if self.output == 'keypoints':
             return keypoints, scores
@@ -171,10 +180,11 @@ class Network(nn.Module):
         responses: Union[Tensor, Tuple] = self.head(self.neck(self.backbone(image)))
         if isinstance(responses, Tensor):
             responses = (responses,)
-        # The tracer takes the batch size for a constant behind some layers,
-        # such as Tensor.unflatten; here it is told again.
+        # The tracer takes the batch size for a constant behind some layers, such as
+        # Tensor.unflatten, and other sizes for variables; here it is told which is which.
         return tuple(
-            response.reshape(image.shape[0], *response.shape[1:]) for response in responses
+            response.reshape(image.shape[0], *map(int, response.shape[1:]))
+            for response in responses
         )
 
 
@@ -203,6 +213,6 @@ class DeployModel(nn.Module):
     def input_size(self) -> Tuple[int, int]:
         return self.decode.codec.input_size
 
-    def forward(self, image: Tensor) -> Tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> Tuple[Tensor, ...]:
         """See :class:`ImageInput` and :class:`Decode` for the shapes."""
         return self.decode(*self.network(self.input(image)))

@@ -7,19 +7,18 @@ import io
 import json
 import logging
 import warnings
-from typing import Any, Dict
+from typing import Any, Dict, List, Optional, Union
 
 import onnx
 import torch
 from mmengine.config import Config
 from mmpose.apis.inference import dataset_meta_from_config
-from torch import nn
 
 from ...config import check_frames
 from ...utils.checks import invalid
 from ...utils.inference import pose_head_cfg
 from ...version import __version__
-from .graph import OUTPUTS, DeployModel
+from .graph import DeployModel
 
 # The newest that torch 2.1 writes; onnxruntime >= 1.12 runs it.
 OPSET = 17
@@ -103,7 +102,6 @@ def _quiet():
         logger.setLevel(level)
 
 
-@torch.no_grad()
 def _where(g, condition, *values):
     """``torch.where`` with Python numbers in float32."""
     return g.op(
@@ -132,7 +130,10 @@ def typed_where():
             torch.onnx.unregister_custom_op_symbolic('aten::where', OPSET)
 
 
-def to_onnx(model: nn.Module, description: Dict[str, Any]) -> onnx.ModelProto:
+@torch.no_grad()
+def to_onnx(
+    model: DeployModel, description: Dict[str, Any], batch: Optional[int] = None
+) -> onnx.ModelProto:
     """Trace a model and check the graph.
 
     By the TorchScript exporter, which every torch from 2.0 on has; the one
@@ -141,28 +142,41 @@ def to_onnx(model: nn.Module, description: Dict[str, Any]) -> onnx.ModelProto:
     Args:
         model (DeployModel): The model.
         description (dict): See :func:`describe`.
+        batch (int, optional): The one batch size that the graph takes. Any by default.
 
     Returns:
-        onnx.ModelProto: With inputs and outputs of any batch size.
+        onnx.ModelProto: The graph, with the description as metadata.
     """
-    outputs = OUTPUTS[model.decode.output]
+    names = model.decode.output_names
     options = {}
     if 'dynamo' in inspect.signature(torch.onnx.export).parameters:
         options['dynamo'] = False
+    if batch is None:
+        options['dynamic_axes'] = {name: {0: 'batch'} for name in ('input', *names)}
+    example = model.input.example(model.input_size, batch or 2)
     buffer = io.BytesIO()
     with _quiet(), typed_where():
         torch.onnx.export(
             model,
-            (model.input.example(model.input_size, 2),),
+            (example,),
             buffer,
             opset_version=OPSET,
             input_names=['input'],
-            output_names=list(outputs),
-            dynamic_axes={name: {0: 'batch'} for name in ('input', *outputs)},
+            output_names=list(names),
             **options,
         )
+        outputs = model(example)
     proto = onnx.load_from_string(buffer.getvalue())
+    # the tracer loses some sizes on the way
+    for value, output in zip(proto.graph.output, outputs):
+        _set_shape(value, [batch or 'batch', *output.shape[1:]])
     proto.producer_name, proto.producer_version = 'mmpose_simcc', __version__
     write_metadata(proto, description)
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def _set_shape(value: onnx.ValueInfoProto, shape: List[Union[int, str]]) -> None:
+    """Give an output its sizes; a name is of one that varies."""
+    kind = value.type.tensor_type.elem_type
+    value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, kind, shape))

@@ -81,7 +81,7 @@ class Reference:
     def __init__(self, model: TopdownPoseEstimator, deployed: DeployModel) -> None:
         self.model = model
         self.codec = deployed.decode.codec
-        self.is_decoded = deployed.decode.output == 'keypoints'
+        self.reads_argmax = deployed.decode.output == 'simcc'
 
     def responses(self, crops: np.ndarray) -> Tuple[Tensor, ...]:
         """The head's outputs for crops (B, h, w, 3), uint8, BGR."""
@@ -93,7 +93,7 @@ class Reference:
 
     def decode(self, responses: Sequence[Tensor]) -> np.ndarray:
         """Keypoints (B, K, 2) in pixels."""
-        if self.is_decoded:
+        if not self.reads_argmax:
             return self.codec.decode_tensors(*responses)[0].numpy()
         locs = [vectors.argmax(-1) for vectors in responses]
         return torch.stack(locs, -1).numpy() / self.codec.simcc_split_ratio
@@ -121,6 +121,16 @@ def _magnitude(responses: Tensor) -> Tensor:
     return largest.view(-1, *[1] * (responses.ndim - 1))
 
 
+def predict_crops(
+    session: PoseSession, deployed: DeployModel, crops: np.ndarray
+) -> Tuple[np.ndarray, np.ndarray]:
+    """What a client finds in crops (B, h, w, 3), uint8, BGR: keypoints (B, K, 2) in pixels, and
+    scores (B, K). The codec decodes what a file with ``--output raw`` gives."""
+    if deployed.decode.output != 'raw':
+        return session.predict_crops(crops)
+    return deployed.decode.codec.decode_tensors(*session.run(crops))
+
+
 @torch.no_grad()
 def compare_with_pytorch(
     session: PoseSession,
@@ -144,14 +154,14 @@ def compare_with_pytorch(
             score is not finite, or no keypoint can be compared.
     """
     reference = Reference(model, deployed)
-    is_calibrated = reference.codec.score_calibration is not None
+    is_calibrated = deployed.decode.is_calibrated
     differences, score_differences, unstable = [], [], 0
     for seed, batch_size in enumerate(batch_sizes):
         crops = made_up_crops(batch_size, session.input_size, seed)
         responses = reference.responses(crops)
         expected = reference.decode(responses)
         try:
-            keypoints, scores = session.predict_crops(crops)
+            keypoints, scores = predict_crops(session, deployed, crops)
         except Exception as error:  # onnxruntime has a type for each reason
             raise ExportError(
                 f'onnxruntime fails on a batch of {batch_size}: {" ".join(str(error).split())}'
