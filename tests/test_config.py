@@ -5,12 +5,16 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS as RUNNER_MODELS
+from mmengine.registry import DefaultScope
 from mmpose.registry import KEYPOINT_CODECS, MODELS
 from mmpose.utils import register_all_modules
 
-from mmpose_simcc.config import check_frames, set_representation
+from mmpose_simcc import DARKCodec, SimCCClassifierHead, SimCCCodec, SimCCKLLoss
+from mmpose_simcc.config import check_config, check_frames, set_representation
 from mmpose_simcc.config.parts import dicts_of_type
-from mmpose_simcc.config.representation import STRIDE_32
+from mmpose_simcc.config.sizes import STRIDE_32
+from mmpose_simcc.utils.inference import load_config
 from mmpose_simcc.workbench.calibration import calibrate
 from mmpose_simcc.workbench.compare import CompareError
 from mmpose_simcc.workbench.compare.runs import read_config
@@ -179,13 +183,22 @@ class TestSetRepresentation:
             (
                 'codec=dict(type="SimCCCodec", input_size=(65, 64)), '
                 'head=dict(type="SimCCClassifierHead")',
-                'multiple of the stride',
+                'must be a multiple of 32, .* of ResNet, but got .65, 64.',
             ),
         ],
     )
     def test_errors(self, tmp_path, call, message):
         with pytest.raises(ValueError, match=message):
             load(RES50, tmp_path, call)
+
+    @pytest.mark.parametrize('base,size', [(RES50, (144, 192)), (HRNET, (80, 112))])
+    def test_sizes_that_the_maps_do_not_divide(self, base, size):
+        """ResNet's last stage of 4.5 cells is 5, so that 40 cells come out, not 36; HRNet cannot
+        add its branches."""
+        cfg = stock(base)
+        with pytest.raises(ValueError, match='`codec.input_size` must be a multiple of 32'):
+            set_representation(cfg, dict(type='DARKCodec', input_size=size))
+        assert cfg._cfg_dict == stock(base)._cfg_dict
 
     def test_not_top_down(self, tmp_path):
         bottom_up = COCO.format('associative_embedding', 'ae_hrnet-w32_8xb24-300e_coco-512x512')
@@ -260,6 +273,170 @@ class TestDecodersOfSimCCSwapByType:
     def test_other_arguments(self):
         with pytest.raises(TypeError, match='SimCCCodec has no argument `use_udp`'):
             self.head(SIMCC, use_udp=True)
+
+
+class TestNothingIsHalfDone:
+    """An error leaves the config as it was."""
+
+    @pytest.mark.parametrize(
+        'codec,head,message',
+        [
+            (dict(type='SimCCCodec'), dict(type='HeatmapHead'), 'must be one for SimCCCodec'),
+            (dict(type='DARKCodec'), SIMCC_HEAD, 'must be one for DARKCodec'),
+            (dict(type='SimCCCodec'), dict(type='RLEHead'), 'must be one for SimCCCodec'),
+            (
+                dict(type='DARKCodec'),
+                dict(type='TokenHeatmapHead', heatmap_size=(9, 9)),
+                '`head.heatmap_size` must be',
+            ),
+            (dict(type='SimCCCodec'), None, '`head` must be given'),
+            (dict(type='DARKCodec'), dict(type='HeatmapHead', decoder={}), '`head.decoder` must'),
+            (dict(type='DARKCodec', sigma=-1), None, '`sigma` must be'),
+            (dict(input_size=(192, 256)), None, '`codec` must be a dict with a `type`'),
+            ('DARKCodec', None, '`codec` must be a dict with a `type`'),
+            (dict(type='NoCodec'), None, '`codec` must be a codec of mmpose_simcc'),
+        ],
+    )
+    def test_codec_and_head(self, codec, head, message):
+        cfg = stock(RES50)
+        with pytest.raises(ValueError, match=message):
+            set_representation(cfg, codec, head)
+        assert cfg._cfg_dict == stock(RES50)._cfg_dict
+
+    def test_several_encoders_at_the_end_of_a_config(self):
+        cfg = stock(RES50)
+        target = list(dicts_of_type(cfg._cfg_dict, 'GenerateTarget'))[-1]
+        target['encoder'] = [target['encoder']] * 2
+        before = copy.deepcopy(cfg)
+        with pytest.raises(ValueError, match='GenerateTarget has one `encoder`'):
+            set_representation(cfg, dict(type='DARKCodec', input_size=(96, 128)))
+        assert cfg._cfg_dict == before._cfg_dict
+
+
+class TestUnusualConfigs:
+    @pytest.mark.parametrize('imports', ['my_module', ['my_module'], ('my_module',)])
+    def test_imports_of_the_base(self, imports):
+        cfg = stock(RES50)
+        cfg.custom_imports = dict(imports=imports)
+        set_representation(cfg, dict(type='DARKCodec'))
+        assert cfg.custom_imports.imports == ['my_module', 'mmpose_simcc']
+
+    @pytest.mark.parametrize('imports', [None, {}, dict(imports=None)])
+    def test_no_imports(self, imports):
+        cfg = stock(RES50)
+        cfg.custom_imports = imports
+        set_representation(cfg, dict(type='DARKCodec'))
+        assert cfg.custom_imports.imports == ['mmpose_simcc']
+
+    @pytest.mark.parametrize('test_cfg', [None, {}])
+    def test_without_a_flip_test(self, test_cfg):
+        cfg = stock(RES50)
+        cfg.model.test_cfg = test_cfg
+        set_representation(cfg, dict(type='DARKCodec'))
+        assert not (cfg.model.get('test_cfg') or {}).get('flip_test')
+
+    @pytest.mark.parametrize('preprocessor', [None, {}, 'left out'])
+    def test_device_targets_without_a_preprocessor(self, preprocessor):
+        cfg = stock(RES50)
+        cfg.model.data_preprocessor = preprocessor
+        if preprocessor == 'left out':
+            cfg.model.pop('data_preprocessor')
+        set_representation(cfg, dict(type='DARKCodec'), targets='device')
+        assert cfg.model.data_preprocessor.codec.type == 'DARKCodec'
+        built = MODELS.build(cfg.model.data_preprocessor)
+        assert type(built).__name__ == 'TargetDataPreprocessor'
+
+    def test_types_with_their_scope(self):
+        cfg = stock(RES50)
+        cfg.model.head.type = 'mmpose.HeatmapHead'
+        for codec in dicts_of_type(cfg._cfg_dict, 'MSRAHeatmap'):
+            codec['type'] = 'mmpose.MSRAHeatmap'
+        set_representation(cfg, dict(type='mmpose.DARKCodec', input_size=(96, 128)))
+        assert cfg.codec.heatmap_size == (24, 32)
+
+
+PURE = """
+from mmcv.transforms import LoadImageFromFile
+from mmpose.codecs import MSRAHeatmap
+from mmpose.datasets import CocoDataset, GenerateTarget, GetBBoxCenterScale, PackPoseInputs
+from mmpose.datasets import TopdownAffine
+from mmpose.evaluation import CocoMetric
+from mmpose.models import HeatmapHead, KeypointMSELoss, PoseDataPreprocessor, ResNet
+from mmpose.models import TopdownPoseEstimator
+
+codec = dict(type=MSRAHeatmap, input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+model = dict(
+    type=TopdownPoseEstimator,
+    data_preprocessor=dict(type=PoseDataPreprocessor, bgr_to_rgb=True),
+    backbone=dict(type=ResNet, depth=18),
+    head=dict(
+        type=HeatmapHead,
+        in_channels=512,
+        out_channels=17,
+        loss=dict(type=KeypointMSELoss, use_target_weight=True),
+        decoder=codec,
+    ),
+    test_cfg=dict(flip_test=True, flip_mode='heatmap', shift_heatmap=True),
+)
+pipeline = [
+    dict(type=LoadImageFromFile),
+    dict(type=GetBBoxCenterScale),
+    dict(type=TopdownAffine, input_size=codec['input_size']),
+    dict(type=GenerateTarget, encoder=codec),
+    dict(type=PackPoseInputs),
+]
+train_dataloader = dict(batch_size=2, dataset=dict(type=CocoDataset, pipeline=pipeline))
+val_evaluator = dict(type=CocoMetric, ann_file='none.json')
+"""
+
+
+class TestPurePython:
+    """Configs whose types are classes. MMEngine only parses them: they name what they import."""
+
+    @pytest.fixture
+    def cfg(self, tmp_path):
+        (tmp_path / 'pure.py').write_text(PURE)
+        return Config.fromfile(tmp_path / 'pure.py')
+
+    @pytest.mark.parametrize('targets', ['worker', 'device'])
+    @pytest.mark.parametrize(
+        'codec,head',
+        [
+            (dict(type='DARKCodec', input_size=(96, 128)), None),
+            (dict(type=DARKCodec), dict(type='HeatmapHead')),
+            (
+                dict(type=SimCCCodec),
+                dict(type=SimCCClassifierHead, loss=dict(type=SimCCKLLoss)),
+            ),
+        ],
+    )
+    def test_dumped_it_trains(self, cfg, tmp_path, codec, head, targets):
+        set_representation(cfg, codec, head, targets=targets)
+        cfg.dump(tmp_path / 'dumped.py')
+        again = Config.fromfile(tmp_path / 'dumped.py')
+        check_config(again)
+        # as a runner builds it
+        with DefaultScope.overwrite_default_scope(again.get('default_scope', 'mmengine')):
+            model = RUNNER_MODELS.build(again.model)
+        assert type(model.head.decoder).__name__ == again.codec.type
+        if targets == 'device':
+            assert type(model.data_preprocessor).__name__ == 'TargetDataPreprocessor'
+        if head is None:
+            assert again.model.head.loss.type.endswith('KeypointMSELoss')
+
+    def test_without_a_dump(self, cfg):
+        set_representation(cfg, dict(type='DARKCodec'))
+        check_config(cfg)
+        assert type(MODELS.build(cfg.model).head.decoder).__name__ == 'DARKCodec'
+
+    def test_called_inside_of_one(self, tmp_path):
+        path = tmp_path / 'calls.py'
+        path.write_text(
+            f'{PURE}\nfrom mmpose_simcc.config import set_representation\n'
+            "set_representation(dict(model=model), dict(type='DARKCodec'))\n"
+        )
+        with pytest.raises(ValueError, match='pure-Python config cannot call a function'):
+            load_config(str(path))
 
 
 def test_pure_python_config(tmp_path):

@@ -3,6 +3,7 @@
 together."""
 
 from .checks import check_config
-from .representation import check_frames, set_representation
+from .frames import check_frames
+from .representation import set_representation
 
 __all__ = ['check_config', 'check_frames', 'set_representation']

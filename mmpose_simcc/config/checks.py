@@ -3,35 +3,29 @@
 
 import inspect
 import warnings
-from typing import Any, Iterator, Sequence, Tuple
+from typing import Iterator, Tuple
 
 import torch
 from mmengine.config import Config
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.models import TopdownPoseEstimator
-from mmpose.models.heads import (
-    CPMHead,
-    HeatmapHead,
-    MSPNHead,
-    RegressionHead,
-    RLEHead,
-    RTMCCHead,
-    RTMWHead,
-    SimCCHead,
-)
-from mmpose.registry import DATASETS, MODELS
+from mmpose.registry import DATASETS
 
-from ..models import Heatmap1DHead, SimCCClassifierHead, TokenHeatmapHead, TokenPose
+from ..models import TokenPose
 from ..utils.checks import invalid
 from ..utils.inference import build_model, describe, pose_head_cfg
-from .parts import dicts_of_type, is_simcc_codec, num_keypoints, parts_in_use, type_name
-from .representation import check_frames
+from .frames import check_frames
+from .heads import SHARED, check_head_fits
+from .parts import (
+    class_of,
+    dicts_of_type,
+    is_simcc_codec,
+    num_keypoints,
+    parts_in_use,
+    same,
+    type_name,
+)
 
-SIMCC_HEADS = (SimCCHead, RTMCCHead, RTMWHead, SimCCClassifierHead, Heatmap1DHead)
-HEATMAP_HEADS = (HeatmapHead, CPMHead, MSPNHead, TokenHeatmapHead)
-REGRESSION_HEADS = (RegressionHead, RLEHead)
-# What the codec that makes the labels shares with the one that decodes, with its default
-SHARED_BY_CODECS = dict(input_size=None, heatmap_size=None, simcc_split_ratio=2.0)
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
@@ -80,28 +74,6 @@ in `train_dataloader`, but got 16
     _check_outputs(cfg, decoder)
 
 
-def check_head_fits(head: dict, codec: dict) -> None:
-    """Check that a head has the outputs that a codec decodes.
-
-    Args:
-        head (dict): Config of a head. One of a type that is not known here fits.
-        codec (dict): Config of a codec.
-
-    Raises:
-        ValueError: It has outputs of another kind, or other sizes than the codec.
-    """
-    head_class = MODELS.get(head['type']) if isinstance(head['type'], str) else head['type']
-    needed = SIMCC_HEADS if is_simcc_codec(codec) else HEATMAP_HEADS
-    others = HEATMAP_HEADS + REGRESSION_HEADS if is_simcc_codec(codec) else SIMCC_HEADS
-    if issubclass(head_class, others):
-        names = ', '.join(each.__name__ for each in needed)
-        raise invalid('head.type', type_name(head), f'one for {type_name(codec)} ({names})')
-    for name, default in SHARED_BY_CODECS.items():
-        value, wanted = head.get(name), codec.get(name, default)
-        if None not in (value, wanted) and not _equal(value, wanted):
-            raise invalid(f'head.{name}', value, f"the decoder's, {wanted}")
-
-
 def _check_labels(cfg: dict, decoder: dict) -> None:
     """The codecs that make labels, in pipelines or on the device, against the decoder."""
     model = cfg['model']
@@ -120,9 +92,9 @@ def _check_labels(cfg: dict, decoder: dict) -> None:
                 f'{place} makes labels by {type_name(encoder)}, which the decoder '
                 f'{type_name(decoder)} does not read'
             )
-        for name, default in SHARED_BY_CODECS.items():
+        for name, default in SHARED.items():
             value, wanted = encoder.get(name, default), decoder.get(name, default)
-            if not _equal(value, wanted):
+            if not same(value, wanted):
                 raise ValueError(
                     f'{place} makes labels with {name}={value}, but the decoder has {name}={wanted}'
                 )
@@ -130,7 +102,7 @@ def _check_labels(cfg: dict, decoder: dict) -> None:
 
 def _check_crops(cfg: dict, decoder: dict) -> None:
     for affine in dicts_of_type(parts_in_use(cfg), 'TopdownAffine'):
-        if not _equal(affine['input_size'], decoder['input_size']):
+        if not same(affine['input_size'], decoder['input_size']):
             raise ValueError(
                 f'a pipeline has TopdownAffine(input_size={tuple(affine["input_size"])}), but '
                 f'the decoder has input_size={tuple(decoder["input_size"])}'
@@ -144,7 +116,7 @@ def _check_tokens(backbone: dict, head: dict, decoder: dict) -> None:
     wanted = dict(num_keypoints=num_keypoints(head), input_size=decoder['input_size'])
     for name, parameter in inspect.signature(TokenPose).parameters.items():
         value = backbone.get(name, parameter.default)
-        if name in wanted and not _equal(value, wanted[name]):
+        if name in wanted and not same(value, wanted[name]):
             raise invalid(f'model.backbone.{name}', value, f'{wanted[name]}, that of the head')
 
 
@@ -173,7 +145,7 @@ def _keypoints_of(dataset: dict, loader: str) -> Iterator[Tuple[str, int]]:
     for each in inner:
         for inner_name, keypoints in _keypoints_of(each, loader):
             yield inner_name, converted[-1]['num_keypoints'] if converted else keypoints
-    dataset_class = DATASETS.get(name) if isinstance(name, str) else None
+    dataset_class = class_of(dataset, DATASETS)
     metainfo = dataset.get('metainfo') or getattr(dataset_class, 'METAINFO', None)
     if metainfo:
         keypoints = _read_metainfo(metainfo, f'{name} in `{loader}`')
@@ -242,10 +214,3 @@ def _build_on_meta(cfg: dict) -> TopdownPoseEstimator:
                 return build_model(cfg)
         except (RuntimeError, NotImplementedError):  # it computes something while it is built
             return build_model(cfg).to('meta')
-
-
-def _equal(value: Any, other: Any) -> bool:
-    """Whether two sizes or numbers are equal, of whatever sequence."""
-    if isinstance(value, Sequence) and isinstance(other, Sequence):
-        return tuple(value) == tuple(other)
-    return value == other

@@ -1,15 +1,30 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """The parts of a config that several functions look up."""
 
-from typing import Iterator
+from typing import Any, Iterator, Optional, Sequence
+
+from mmengine.registry import Registry
+from mmpose.registry import KEYPOINT_CODECS, MODELS
 
 SIMCC_CODECS = ('SimCCCodec', 'SimCCLabel')
 
 
 def type_name(cfg: dict) -> str:
-    """``type`` as text configs name it; pure-Python configs hold a class."""
+    """``type`` without its scope or module; pure-Python configs hold a class."""
     type_ = cfg.get('type')
-    return getattr(type_, '__name__', type_)
+    return getattr(type_, '__name__', str(type_ or '').rpartition('.')[2])
+
+
+def class_of(cfg: dict, registry: Registry) -> Optional[type]:
+    """The class that a part of a config names; None where it is not registered, as one of a module
+    that is imported later."""
+    type_ = cfg.get('type')
+    if not isinstance(type_, str):
+        return type_
+    try:
+        return registry.get(type_)
+    except RuntimeError:  # of a name with dots
+        return None
 
 
 def dicts_of_type(node, name: str) -> Iterator[dict]:
@@ -22,6 +37,22 @@ def dicts_of_type(node, name: str) -> Iterator[dict]:
         return
     for child in node:
         yield from dicts_of_type(child, name)
+
+
+def with_type_names(node):
+    """A copy of a part of a config with registered classes by their names, by which a config can
+    be dumped and read again."""
+    if isinstance(node, dict):
+        node = {key: with_type_names(value) for key, value in node.items()}
+        type_ = node.get('type')
+        if isinstance(type_, type):
+            for registry in (MODELS, KEYPOINT_CODECS):
+                if registry.get(type_.__name__) is type_:
+                    node['type'] = type_.__name__
+        return node
+    if isinstance(node, (list, tuple)):
+        return type(node)(map(with_type_names, node))
+    return node
 
 
 def is_simcc_codec(codec: dict) -> bool:
@@ -49,3 +80,10 @@ def parts_in_use(cfg: dict) -> dict:
         if name.endswith('_dataloader') or name == 'custom_hooks'
     }
     return used if list(dicts_of_type(used, 'TopdownAffine')) else cfg
+
+
+def same(value: Any, other: Any) -> bool:
+    """Whether two numbers or two sizes are equal; a list equals a tuple."""
+    if isinstance(value, Sequence) and isinstance(other, Sequence):
+        return tuple(value) == tuple(other)
+    return value == other

@@ -68,7 +68,13 @@ def load_config(name: str) -> Config:
         if getattr(cfg, '_imported_names', None):
             cfg = _as_text_config(cfg)
     except Exception as error:  # a config is a program: anything may happen
-        raise ValueError(f'config {name}: {describe(error)}') from error
+        reason = describe(error)
+        if isinstance(error, RuntimeError) and not str(error):  # MMEngine's, for such a call
+            reason = (
+                'a pure-Python config cannot call a function; read the config in a script, call '
+                'the function there, and dump the result'
+            )
+        raise ValueError(f'config {name}: {reason}') from error
     if 'model' not in cfg:
         raise ValueError(f'config {name} has no `model`')
     model_type = cfg.model.get('type')

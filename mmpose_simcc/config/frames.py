@@ -1,0 +1,82 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Where a heatmap cell lies in the picture, as codecs and as pipelines have it."""
+
+from typing import Optional
+
+from mmengine.config import Config
+
+from ..utils.inference import pose_head_cfg
+from .parts import dicts_of_type, is_simcc_codec, parts_in_use, type_name
+
+# Stock codecs whose frame follows from their type: whether cell i lies at pixel i (w-1)/(W-1)
+STOCK_HEATMAPS = dict(
+    MSRAHeatmap=False, MegviiHeatmap=False, UDPHeatmap=True, IntegralRegressionLabel=False
+)
+
+
+def codec_frame(codec: dict) -> Optional[bool]:
+    """``use_udp`` of a codec of heatmaps; None for a codec without cells."""
+    if is_simcc_codec(codec) or 'heatmap_size' not in codec:
+        return None
+    return STOCK_HEATMAPS.get(type_name(codec), codec.get('use_udp', False))
+
+
+def pipeline_frame(cfg: dict) -> Optional[bool]:
+    """``use_udp`` of every ``TopdownAffine``; None without any.
+
+    Raises:
+        ValueError: They differ.
+    """
+    frames = {
+        affine.get('use_udp', False) for affine in dicts_of_type(parts_in_use(cfg), 'TopdownAffine')
+    }
+    if len(frames) > 1:
+        raise ValueError(
+            'the pipelines contradict each other: one has TopdownAffine(use_udp=True), '
+            'another TopdownAffine(use_udp=False)'
+        )
+    return frames.pop() if frames else None
+
+
+def frame_conflict(codec: dict, place: str, use_udp: bool) -> str:
+    """How a codec and the ``use_udp`` of a pipeline contradict each other, in words."""
+    own = codec_frame(codec)
+    name = type_name(codec)
+    if name not in STOCK_HEATMAPS:
+        name += f'(use_udp={own})'
+    cells = 'i (w-1)/(W-1)' if own else 'i w/W'
+    return (
+        f'{place} {name} and TopdownAffine(use_udp={use_udp}), which contradict each other: '
+        f'cell i of the heatmaps lies at pixel {cells}, and the pictures are cut out '
+        f'{"with" if use_udp else "without"} UDP'
+    )
+
+
+def check_frames(cfg: dict) -> bool:
+    """Check that codecs and pipelines agree on where a cell of a heatmap
+    lies in the picture, which decides on up to 4 pixels.
+
+    Args:
+        cfg (Config | dict): A top-down config.
+
+    Returns:
+        bool: ``use_udp`` of its pipelines; a codec that reads the heatmaps of
+        its model needs the same. SimCC has no cells: a bin lies at pixel b/k
+        whatever this is.
+
+    Raises:
+        ValueError: A codec of heatmaps, or a pipeline, contradicts a
+            pipeline; the line names both.
+    """
+    if isinstance(cfg, Config):
+        cfg = cfg._cfg_dict
+    use_udp = bool(pipeline_frame(cfg))
+    codecs = [('the config has the decoder', pose_head_cfg(cfg).get('decoder'))]
+    for target in dicts_of_type(parts_in_use(cfg), 'GenerateTarget'):
+        encoder = target.get('encoder')
+        encoders = encoder if isinstance(encoder, (list, tuple)) else [encoder]
+        codecs += [('the config has the encoder', encoder) for encoder in encoders]
+    for place, codec in codecs:
+        if isinstance(codec, dict) and codec_frame(codec) not in (None, use_udp):
+            raise ValueError(frame_conflict(codec, place, use_udp))
+    return use_udp
