@@ -33,7 +33,6 @@ from test_compare import HEATMAP, load_run, with_random_weights
 from mmpose_simcc.utils.inference import build_model
 from mmpose_simcc.workbench.compare import CompareError, Run, Study, compare, run_study
 from mmpose_simcc.workbench.compare.bootstrap import find_source, match_predictions, resampled
-from mmpose_simcc.workbench.compare.evaluation import result_key
 from mmpose_simcc.workbench.compare.report import Difference, remarks, write_report
 from mmpose_simcc.workbench.compare.study import check_metric_names
 from mmpose_simcc.workbench.compare.tables import (
@@ -47,6 +46,7 @@ from mmpose_simcc.workbench.compare.tables import (
     study_table,
 )
 from mmpose_simcc.workbench.metrics import value_names, write_compactly
+from mmpose_simcc.workbench.scoring import result_key
 from mmpose_simcc.workbench.statistics import average_precision, resample
 from mmpose_simcc.workbench.toy import make_toy_coco
 

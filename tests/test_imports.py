@@ -24,7 +24,7 @@ ALLOWED = {
     'config': {'codecs', 'models', 'functional', 'utils'},
     'weights': {'models', 'codecs', 'functional', 'utils', 'version'},
     'workbench': {'config', 'codecs', 'models', 'engine', 'functional', 'utils', 'version'},
-    'deploy': {'config', 'codecs', 'models', 'functional', 'utils', 'version'},
+    'deploy': {'workbench', 'config', 'codecs', 'models', 'functional', 'utils', 'version'},
     'mmpose_simcc': {'codecs', 'engine', 'models', 'utils', 'version'},
 }
 # The client runs where neither torch nor MMPose is installed.

@@ -5,13 +5,12 @@ from typing import Dict, Iterator, List, Tuple
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.evaluator import Evaluator
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from mmpose.models import TopdownPoseEstimator
-from rich.progress import track
 
-from ...utils.console import quiet
+from ...utils.console import quiet, track
+from ...workbench.scoring import Scorer, predict
 from ..client import PoseSession
 from .graph import DeployModel
 from .verify import made_up_crops, predict_crops
@@ -73,31 +72,32 @@ def evaluate_sessions(
     Returns:
         tuple:
         - moved (MovedKeypoints): How many keypoints are elsewhere.
-        - metrics (dict): Both versions' values of the config's metrics.
+        - metrics (dict): Both versions' values of the config's metrics, and how far their scores
+          can be trusted.
     """
     with quiet():
         loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
-        evaluators = [Evaluator(cfg.test_evaluator) for _ in (full, low)]
-        for evaluator in evaluators:
-            evaluator.dataset_meta = loader.dataset.metainfo
     moved = MovedKeypoints('the test data')
-    for batch, crops in _crops(loader):
-        found = [predict_crops(session, deployed, crops) for session in (full, low)]
-        moved.add(found[0][0], found[1][0])
-        for evaluator, (keypoints, scores) in zip(evaluators, found):
-            predictions = [
-                InstanceData(keypoints=k[None], keypoint_scores=s[None])
-                for k, s in zip(keypoints, scores)
-            ]
-            samples = model.add_pred_to_datasample(predictions, None, batch['data_samples'])
-            evaluator.process(samples, batch)
-    with quiet():
-        metrics, others = (evaluator.evaluate(len(loader.dataset)) for evaluator in evaluators)
+
+    def run_both() -> Iterator[tuple]:
+        for batch in track(loader, 'evaluate'):
+            crops = np.stack([image.numpy() for image in batch['inputs']])
+            crops = np.ascontiguousarray(crops.transpose(0, 2, 3, 1))  # uint8, BGR, (B, h, w, 3)
+            found = [predict_crops(session, deployed, crops) for session in (full, low)]
+            moved.add(found[0][0], found[1][0])
+            yield found, batch['data_samples']
+
+    decoders = dict(
+        full=lambda found: _instances(*found[0]), low=lambda found: _instances(*found[1])
+    )
+    people, predictions = predict(model, run_both(), decoders, loader.dataset.metainfo)
+    scorer = Scorer(cfg.test_evaluator, people)
+    metrics, others = (scorer(*predictions[name].load()).metrics for name in decoders)
     return moved, {name: (value, others[name]) for name, value in metrics.items()}
 
 
-def _crops(loader) -> Iterator[Tuple[dict, np.ndarray]]:
-    """Batches, and their pictures as uint8, BGR, (B, h, w, 3)."""
-    for batch in track(loader, 'evaluate'):
-        crops = np.stack([image.numpy() for image in batch['inputs']])
-        yield batch, np.ascontiguousarray(crops.transpose(0, 2, 3, 1))
+def _instances(keypoints: np.ndarray, scores: np.ndarray) -> List[InstanceData]:
+    """Predictions (B, K, 2), (B, K) as MMPose has them."""
+    return [
+        InstanceData(keypoints=k[None], keypoint_scores=s[None]) for k, s in zip(keypoints, scores)
+    ]

@@ -15,6 +15,7 @@ from ...utils.console import quiet
 from ...utils.files import whole_file
 from ..metrics import RELIABILITY, short_name
 from ..reliability import Ranking, calibration_noise, with_truth
+from ..scoring import distance_names, result_key
 from ..statistics import (
     CocoMatches,
     Measured,
@@ -23,7 +24,7 @@ from ..statistics import (
     resample,
     weighted_pck,
 )
-from .evaluation import build_metrics, distance_names, result_key
+from .evaluation import build_metrics
 from .runs import Run
 from .tables import Row, Training
 

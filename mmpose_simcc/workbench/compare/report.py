@@ -20,6 +20,7 @@ from ...utils.console import track
 from ...utils.files import whole_file
 from ...version import __version__
 from ..metrics import RELIABILITY, goodness, lower_is_better, title
+from ..scoring import find_similarity
 from ..statistics import (
     ERROR_RATE,
     REPEATS,
@@ -30,7 +31,7 @@ from ..statistics import (
     noise_of_difference,
 )
 from .bootstrap import measure, resampled_names
-from .evaluation import build_metrics, find_similarity
+from .evaluation import build_metrics
 from .pictures import plot_disagreement, plot_samples
 from .plots import plot_study
 from .runs import Run, check_data

@@ -23,8 +23,9 @@ from ..calibration.search import bootstrap_gain
 from ..hold_out import hold_out
 from ..identity import name_model
 from ..reliability import bin_sums, equal_mass_bins, reliability
+from ..scoring import find_similarity
 from .errors import CompareError
-from .evaluation import build_metrics, evaluate, find_similarity
+from .evaluation import build_metrics, evaluate
 from .runs import Run, check_data, datasets_of, path_of, test_on, use_annotated_boxes
 
 MAX_KNOTS = 31

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..reliability import BINS, bin_sums, equal_mass_bins, kept, with_truth
-from .evaluation import build_metrics, find_similarity
+from ..scoring import find_similarity
+from .evaluation import build_metrics
 from .plots import COLORS, save
 from .runs import Run
 from .tables import Row

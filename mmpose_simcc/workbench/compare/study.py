@@ -17,10 +17,11 @@ from ...config import set_representation
 from ...utils.inference import pose_head_cfg
 from ..launcher import Launcher
 from ..metrics import RELIABILITY, value_names
+from ..scoring import result_key
 from .comparison import compare
 from .decoders import Decoder
 from .errors import CompareError
-from .evaluation import build_metrics, result_key
+from .evaluation import build_metrics
 from .runs import (
     Run,
     read_config,
