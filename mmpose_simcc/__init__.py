@@ -22,6 +22,7 @@ from .codecs import (  # noqa: E402
 )
 from .engine import EpochSeedHook  # noqa: E402
 from .models import (  # noqa: E402
+    CalibratedPoseEstimator,
     ExactFlipPoseEstimator,
     Heatmap1DHead,
     SimCCClassifierHead,
@@ -37,6 +38,7 @@ __all__ = [
     'DAECCodec',
     'DARKCodec',
     'EpochSeedHook',
+    'CalibratedPoseEstimator',
     'ExactFlipPoseEstimator',
     'Heatmap1DHead',
     'HeatmapCodec',

@@ -57,7 +57,7 @@ def table_rows(text):
 class TestScoreDecoders:
     def test_every_codec(self, tmp_path):
         arrays = write_recording(tmp_path / 'r.npz')
-        rows = table_rows(score_decoders(load_recording(tmp_path / 'r.npz', OKS_SIGMAS), 2))
+        rows = table_rows(score_decoders(load_recording(tmp_path / 'r.npz', OKS_SIGMAS)))
         for name, codec in {
             'argmax': HeatmapCodec(**SIZE, refine='none'),
             'quarter': HeatmapCodec(**SIZE),
@@ -77,26 +77,26 @@ class TestScoreDecoders:
         """A model whose answers lie 0.4 cells to the right and 0.2 down, which the cut of the
         window's corner compensates, and which is no more than a shift."""
         write_recording(tmp_path / 'r.npz', shift=(0.4, 0.2))
-        rows = table_rows(score_decoders(load_recording(tmp_path / 'r.npz', OKS_SIGMAS), 2))
+        rows = table_rows(score_decoders(load_recording(tmp_path / 'r.npz', OKS_SIGMAS)))
         oks = {name: float(cells[0]) for name, cells in rows.items()}
         assert rows['dark, kernel 1'][2:] == ['+0.40', '+0.20']
         assert [abs(float(cell)) <= 0.02 for cell in rows['dark, less offset'][2:]] == [True] * 2
-        names = [f'daec, symmetric, D learned: {name}' for name in ('one', 'x, y')]
+        names = [f'daec, symmetric, {name}' for name in ('fractional', 'x, y')]
         assert oks['daec, symmetric, D = 0'] + 0.005 < oks[names[0]] < oks[names[1]]
         assert oks[names[1]] < oks['dark, less offset'] > 0.99
 
     def test_learned_from_the_other_half(self, tmp_path):
         """Each half is off in another direction: what is learned on one does harm on the other."""
         recording = load_recording(self.path_of_two_halves(tmp_path), OKS_SIGMAS)
-        rows = table_rows(score_decoders(recording, 2))
+        rows = table_rows(score_decoders(recording))
         oks = {name: float(cells[0]) for name, cells in rows.items()}
         assert oks['dark, less offset'] < oks['dark'] - 0.01
-        assert oks['daec, symmetric, D learned: x, y'] < oks['daec, symmetric, D = 0']
+        assert oks['daec, symmetric, x, y'] < oks['daec, symmetric, D = 0']
 
     def path_of_two_halves(self, tmp_path):
         path = tmp_path / 'r.npz'
         write_recording(path, visible=np.ones((N, K), bool))
-        right = load_recording(path, OKS_SIGMAS).first_half
+        right = load_recording(path, OKS_SIGMAS).held_out
         shift = np.where(right[:, None, None], 0.4, -0.4)
         write_recording(path, shift=shift, visible=np.ones((N, K), bool))
         return path
@@ -106,13 +106,14 @@ class TestScoreDecoders:
         write_recording(tmp_path / 'r.npz')
         whole = load_recording(tmp_path / 'r.npz', OKS_SIGMAS)
         small = load_recording(tmp_path / 'r.npz', OKS_SIGMAS, size=12)
-        assert small.heatmaps.shape == (N - 1, K, 12, 12)
-        np.testing.assert_allclose(small.heatmaps.amax((2, 3)), whole.heatmaps.amax((2, 3)))
-        rows = table_rows(score_decoders(small, 2))
+        outputs = [samples.outputs['recorded'] for samples in (small, whole)]
+        assert outputs[0].codec.heatmap_size == (12, 12)
+        np.testing.assert_allclose(outputs[0].scores, outputs[1].scores)
+        rows = table_rows(score_decoders(small))
         oks = {name: float(cells[0]) for name, cells in rows.items()}
         assert oks['daec, clip, D = 0'] < oks['daec, symmetric, D = 0'] - 0.02
         # the maxima are the same cells
-        assert rows['argmax'][0] == table_rows(score_decoders(whole, 2))['argmax'][0]
+        assert rows['argmax'][0] == table_rows(score_decoders(whole))['argmax'][0]
 
 
 class TestFile:

@@ -53,8 +53,8 @@ def main():
     try:
         file = f'configs/_base_/datasets/{args.keypoints}.py'
         oks_sigmas = parse_pose_metainfo(dict(from_file=file))['sigmas']
-        recording = load_recording(args.recording, oks_sigmas, args.size)
-        print(score_decoders(recording, args.sigma))
+        samples = load_recording(args.recording, oks_sigmas, args.sigma, args.size)
+        print(score_decoders(samples))
     except (ValueError, OSError) as error:
         sys.exit(f'score_heatmaps: {error}')
 

@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Configs, models and network outputs of top-down estimators."""
 
+import hashlib
 import os
 import re
 from collections import OrderedDict
@@ -142,6 +143,22 @@ def model_input_size(model: TopdownPoseEstimator) -> Tuple[int, int]:
     raise ValueError(
         f'neither the decoder of {type(model.head).__name__} nor `codec` has an `input_size`'
     )
+
+
+def weights_digest(model: nn.Module) -> str:
+    """What tells a model's weights from others', in whatever file they were.
+
+    Args:
+        model (nn.Module): The model.
+
+    Returns:
+        str: Twelve hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]
 
 
 def load_weights(model: nn.Module, checkpoint: str) -> None:

@@ -21,6 +21,8 @@ from ..utils.files import whole_file
 
 Number = TypeVar('Number')
 
+DEFAULT_SIGMA = 0.025  # of OKS, for data without COCO's constants, such as faces: that of eyes
+
 LOWER_IS_BETTER = ('EPE', 'NME', 'ECE')
 # those whose tables name the unit; the others are parts of one
 UNITS = dict(EPE='px', NME='%', ECE='%')

@@ -1,13 +1,13 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Decoders on recorded heatmaps of any model: mean OKS with paired intervals, and DAEC's factor
-learned on one half of the images and scored on the other."""
+"""Decoders on recorded heatmaps of any model: mean OKS with paired intervals. What is fitted is
+fitted on one half of the images and scored on the other."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Dict, Iterator, NamedTuple, Optional, Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from mmpose.registry import KEYPOINT_CODECS
 from tabulate import tabulate
 from torch import Tensor
 
@@ -15,52 +15,19 @@ from ..codecs import HeatmapCodec
 from ..functional import heatmap_argmax
 from ..functional.arrays import crop
 from ..utils.checks import invalid
-from .calibration.capture import People
-from .calibration.records import HeatmapRecords, Setting
-from .calibration.scoring import keypoint_similarity
-from .calibration.search import best_candidates, bootstrap_gain, candidate_deltas, hold_out
-from .compare.decoders import HEATMAP_DECODERS
+from .calibration.ladder import DecoderStep, Decoding, OffsetStep, Samples, hold_out, paired_gain
+from .calibration.outputs import BORDERS, keep_outputs
+from .metrics import DEFAULT_SIGMA, keypoint_oks
 
 ARRAYS = ('heatmaps', 'keypoints_cells', 'visible', 'pixels_per_cell', 'area')
 REFERENCE = 'quarter'
-BATCH = 64  # people whose pairs of factors are tried at once
+FLIP = 'recorded'  # of whatever flip test the maps are
+BATCH = 64  # people
 
 
-class Recording(NamedTuple):
-    """Heatmaps of people and the truth.
-
-    Attributes:
-        heatmaps (Tensor): Shape (N, K, H, W).
-        truth (np.ndarray): Annotated keypoints in cells, shape (N, K, 2).
-        people (People): The truth as the calibration has it. Input pixels are cells.
-    """
-
-    heatmaps: Tensor
-    truth: np.ndarray
-    people: People
-
-    def oks(self, cells: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
-        """OKS of each person (P, ...), of predictions in cells (P, ..., K, 2)."""
-        people = self.people
-        similarity = keypoint_similarity(people, people.to_image(cells, rows), rows).sum(-1)
-        return similarity / people.visible[rows].sum(-1).reshape(-1, *[1] * (similarity.ndim - 1))
-
-    @property
-    def first_half(self) -> np.ndarray:
-        """Which people are in one half of the images, bool, shape (N,)."""
-        return hold_out(self.people.arrays['img_id'], 0.5)
-
-    def less_offset(self, cells: np.ndarray) -> np.ndarray:
-        """Predictions (N, K, 2) less the median error of those on the other half."""
-        error = cells - self.truth
-        offsets = [
-            np.median(error[self.people.visible & half[:, None]], axis=0)
-            for half in (self.first_half, ~self.first_half)
-        ]
-        return cells - np.where(self.first_half[:, None, None], offsets[1], offsets[0])
-
-
-def load_recording(path: Path, oks_sigmas: Sequence[float], size: Optional[int] = None):
+def load_recording(
+    path: Path, oks_sigmas: Sequence[float], sigma: float = 2, size: Optional[int] = None
+) -> Samples:
     """Read a recording.
 
     Args:
@@ -69,11 +36,12 @@ def load_recording(path: Path, oks_sigmas: Sequence[float], size: Optional[int] 
             picture (N,), ``area`` of each person there (N,), and ``img_id`` (N,) where people
             share images.
         oks_sigmas (sequence): COCO's constants, one a keypoint. Without any, all are as an eye's.
+        sigma (float): Standard deviation of the label in cells.
         size (int, optional): Cut a square of so many cells out of every map, at a random place
             around its maximum: what the border of a small map does to the same responses.
 
     Returns:
-        Recording: Of the people with a visible keypoint.
+        Samples: Of the people with a visible keypoint. Their input pixels are cells.
 
     Raises:
         ValueError: The file is not of this form, or ``size`` is larger than a map.
@@ -96,26 +64,36 @@ def load_recording(path: Path, oks_sigmas: Sequence[float], size: Optional[int] 
     seen = arrays['visible'].any(-1)
     arrays = {name: array[seen] for name, array in arrays.items()}
     heatmaps = torch.from_numpy(arrays['heatmaps'].astype(np.float32))
-    truth = arrays['keypoints_cells']
+    cells = arrays['keypoints_cells']
     if size is not None:
         if not 0 < size <= min(W, H):
             raise invalid('size', size, f'from 1 to {min(W, H)} cells')
         heatmaps, first_cells = _cut_out(heatmaps, size)
-        truth, W, H = truth - first_cells, size, size
+        cells, W, H = cells - first_cells, size, size
+    outputs = keep_outputs(HeatmapCodec((W, H), (W, H), sigma))
+    for batch in heatmaps.split(BATCH):
+        outputs.append(batch)
     pixels = arrays['pixels_per_cell'][:, None]
-    cells = np.tile(np.float32((W, H)), (len(truth), 1))
-    people = dict(
-        id=np.arange(len(truth)),
-        img_id=arrays['img_id'],
-        area=arrays['area'].astype(np.float64),
-        scores=np.zeros(truth.shape[:2]),  # of the shape that says how many keypoints there are
-        gt_keypoints_visible=arrays['visible'],
-        gt_keypoints=truth * pixels[..., None],
-        input_size=cells,
-        input_scale=cells * pixels,
-        input_center=cells * pixels / 2,
+    truth, visible = cells * pixels[..., None], arrays['visible'].astype(bool)
+    area = arrays['area'].astype(np.float64)
+    constants = oks_sigmas if len(oks_sigmas) else np.full(K, DEFAULT_SIGMA)
+
+    def similarity(keypoints: np.ndarray, rows: slice) -> np.ndarray:
+        shape = (-1, *[1] * (keypoints.ndim - 3))
+        offsets = keypoints - truth[rows].reshape(*shape, K, 2)
+        return keypoint_oks(offsets, area[rows].reshape(shape), constants)
+
+    return Samples(
+        outputs={FLIP: outputs},
+        truth=truth,
+        visible=visible,
+        img_ids=arrays['img_id'],
+        scale=np.repeat(pixels, 2, 1),
+        corner=np.zeros((len(truth), 2)),
+        similarity=similarity,
+        worth=lambda keypoints: np.where(visible, similarity(keypoints, slice(None)), np.nan),
+        held_out=hold_out(arrays['img_id'], 0.5),
     )
-    return Recording(heatmaps, truth, People([], people, dict(sigmas=oks_sigmas), str(path)))
 
 
 def _cut_out(heatmaps: Tensor, size: int) -> Tuple[Tensor, np.ndarray]:
@@ -129,88 +107,57 @@ def _cut_out(heatmaps: Tensor, size: int) -> Tuple[Tensor, np.ndarray]:
     return crop(heatmaps.flatten(0, 1), left, top, (size, size)).unflatten(0, shape), first
 
 
-def fixed_decoders(sigma: float) -> Dict[str, dict]:
-    """The comparison's decoders, with every whole factor and with other kernels."""
-    decoders = {
-        name: HEATMAP_DECODERS[name] for name in ('argmax', 'second_max', 'quarter', 'dark')
-    }
-    for kernel in (5, 1):
-        decoders[f'dark, kernel {kernel}'] = dict(type='DARKCodec', blur_kernel_size=kernel)
-    for border in ('clip', 'symmetric'):
-        for delta in range(-1, int(sigma) + 4):
-            name = f'daec, {border}, D = {delta}'
-            decoders[name] = dict(type='DAECCodec', delta=delta, border=border)
-    return decoders
+def _by_the_other_half(step, name: str, decoding: Decoding, samples: Samples) -> Decoding:
+    """A candidate's keypoints in image pixels, (N, K, 2), and its errors in cells: those of a
+    half of the images as the other half fits them."""
+    halves = []
+    for held_out in (samples.held_out, ~samples.held_out):
+        half = replace(samples, held_out=held_out, _pair_sums={})
+        halves.append(step.fit(name, decoding, half))
+    first = samples.held_out[:, None, None]
+    keypoints, errors = (
+        np.where(first, *(getattr(half, what)(samples) for half in halves))
+        for what in ('keypoints', 'errors')
+    )
+    return keypoints, errors
 
 
-def learned_factors(
-    recording: Recording, codec: HeatmapCodec, border: str
-) -> Iterator[Tuple[str, np.ndarray]]:
-    """DAEC by two-fold cross-validation: factors with the best mean OKS on one half of the
-    images decode the other half.
-
-    Yields:
-        tuple[str, np.ndarray]: How fine the factor is, and keypoints in cells, (N, K, 2).
-    """
-    records, setting = HeatmapRecords(codec), Setting(border=border)
-    deltas = candidate_deltas(records.low, records.high, records.default_step)
-    empirical = records.empirical(setting)
-    N, K, D = *recording.truth.shape[:2], len(deltas)
-    first_half = recording.first_half
-    sums = np.zeros((2, D, D, K))  # of the keypoints' shares of OKS, in each half
-    arrays = []
-    for start in range(0, N, BATCH):
-        rows = slice(start, start + BATCH)
-        arrays.append(records.record(recording.heatmaps[rows]))
-        cells = records.decode_pairs(arrays[-1], setting, deltas)
-        people = recording.people
-        shares = keypoint_similarity(people, people.to_image(cells, rows), rows)
-        shares /= people.visible[rows].sum(-1)[:, None, None, None]
-        for half in (0, 1):
-            sums[half] += shares[first_half[rows] == half].sum(0)
-    arrays = {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
-    for name in ('one', 'x, y', 'keypoint', 'keypoint x, y'):
-        values = sums if name.startswith('keypoint') else sums.sum(-1, keepdims=True)
-        if name in ('one', 'keypoint'):
-            values = np.moveaxis(values.diagonal(axis1=1, axis2=2), 2, 1)
-        pairs = [
-            [best_candidates(part[..., k], deltas, empirical, 1)[0] for k in range(part.shape[-1])]
-            for part in values
-        ]
-        pairs = np.stack([np.broadcast_to(part, (K, 2)) for part in pairs])
-        by_half = records.decode(arrays, setting, pairs)  # (N, 2, K, 2)
-        # those of the other half
-        yield name, np.where(first_half[:, None, None], by_half[:, 0], by_half[:, 1])
-
-
-def score_decoders(recording: Recording, sigma: float) -> str:
+def score_decoders(samples: Samples) -> str:
     """Every decoder's mean OKS, its difference to the quarter shift with a 95% interval (paired
-    bootstrap over images), and the median of prediction minus truth along x and y in cells.
+    over images), and the median of prediction minus truth along x and y in cells.
 
     Args:
-        recording (Recording): See :func:`load_recording`.
-        sigma (float): Standard deviation of the label in cells.
+        samples (Samples): See :func:`load_recording`.
 
     Returns:
         str: A Markdown table.
     """
-    size = tuple(recording.heatmaps.shape[:1:-1])
-    geometry = dict(input_size=size, heatmap_size=size, sigma=sigma)  # decodes to cells
+    outputs = samples.outputs[FLIP]
+    start = Decoding(REFERENCE, outputs.own, FLIP)
+    step = DecoderStep()
     found = {}
-    for name, decoder in fixed_decoders(sigma).items():
-        codec = KEYPOINT_CODECS.build({**decoder, **geometry})
-        found[name] = np.concatenate(codec.batch_decode(recording.heatmaps)[0])
-    found['dark, less offset'] = recording.less_offset(found['dark'])
-    for border in ('clip', 'symmetric'):
-        for name, cells in learned_factors(recording, HeatmapCodec(**geometry), border):
-            found[f'daec, {border}, D learned: {name}'] = cells
-    images, visible = recording.people.arrays['img_id'], recording.people.visible
-    reference = recording.oks(found[REFERENCE])
-    rows = []
-    for name, cells in found.items():
-        oks = recording.oks(cells)
-        gain = bootstrap_gain(oks, reference, np.ones(len(oks)), images)
-        offset = np.median((cells - recording.truth)[visible], axis=0)
-        rows.append([name, f'{oks.mean():.4f}', str(gain), *(f'{o:+.2f}' for o in offset)])
+    for name in step.candidates(start, samples)[1:]:
+        found[name] = _by_the_other_half(step, name, start, samples)
+    for border in BORDERS:
+        for delta in range(-1, int(outputs.codec.sigma) + 4):
+            decoding = replace(start, decoder=outputs.daec(float(delta), border))
+            found[f'daec, {border}, D = {delta}'] = (
+                decoding.keypoints(samples),
+                decoding.errors(samples),
+            )
+    dark = step.fit('dark', start, samples)
+    found['dark, less offset'] = _by_the_other_half(OffsetStep(), 'x, y', dark, samples)
+    number = samples.visible.sum(1)
+
+    def oks(keypoints: np.ndarray) -> np.ndarray:
+        similarity = samples.similarity(keypoints, slice(None)) * samples.visible
+        return (similarity.sum(1) / number)[:, None]
+
+    reference, rows = oks(found[REFERENCE][0]), []
+    for name, (keypoints, errors) in found.items():
+        of_people = oks(keypoints)
+        gain = paired_gain(-reference, -of_people, samples.img_ids)
+        offset = np.nanmedian(errors, (0, 1))
+        rows.append([name, f'{of_people.mean():.4f}', str(gain), *(f'{o:+.2f}' for o in offset)])
     header = ['decoder', 'mean OKS', f'over {REFERENCE} [95%]', 'offset x', 'offset y']
     return tabulate(rows, header, tablefmt='pipe', disable_numparse=True)
