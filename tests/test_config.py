@@ -92,6 +92,7 @@ class TestSetRepresentation:
         assert 'sigma' not in cfg.codec  # cells are not bins
         assert cfg.model.head.in_featuremap_size == (4, 2)
         assert cfg.custom_imports.imports == ['mmpose_simcc']
+        assert cfg.model.type == 'ExactFlipPoseEstimator'
         assert cfg.model.test_cfg == dict(flip_test=True)
         x, y = outputs(cfg)
         assert x.shape == (1, 17, 256) and y.shape == (1, 17, 128)
@@ -271,8 +272,8 @@ class TestDecodersOfSimCCSwapByType:
         assert message in str(error.value)
 
     def test_other_arguments(self):
-        with pytest.raises(TypeError, match='SimCCCodec has no argument `use_udp`'):
-            self.head(SIMCC, use_udp=True)
+        with pytest.raises(TypeError, match='SimCCCodec has no argument `heatmap_size`'):
+            self.head(SIMCC, heatmap_size=(48, 64))
 
 
 class TestNothingIsHalfDone:
@@ -475,9 +476,8 @@ class TestUdp:
         check_one_codec_everywhere(cfg)
         assert cfg.codec.use_udp and all(affines(cfg))
         assert check_frames(cfg)
-        # a flipped heatmap of UDP lies where it should
-        assert cfg.model.test_cfg == dict(flip_test=True, flip_mode='heatmap', shift_heatmap=False)
-        assert cfg.model.test_cfg == stock(UDP).model.test_cfg
+        assert cfg.model.type == 'ExactFlipPoseEstimator'
+        assert cfg.model.test_cfg == stock(UDP).model.test_cfg  # that of stock's model type
 
     def test_from_the_pipeline_of_a_codec_without_cells(self):
         cfg = stock(REGRESSION)
@@ -488,12 +488,13 @@ class TestUdp:
 
     @pytest.mark.parametrize('use_udp', [False, True])
     @pytest.mark.parametrize('base', [RES50, UDP, HALF_UDP])
-    def test_given_it_is_set_everywhere(self, base, use_udp):
+    @pytest.mark.parametrize('codec, head', [('DARKCodec', None), ('SimCCCodec', SIMCC_HEAD)])
+    def test_given_it_is_set_everywhere(self, base, use_udp, codec, head):
         cfg = stock(base)
-        set_representation(cfg, dict(type='DARKCodec', use_udp=use_udp))
+        set_representation(cfg, dict(type=codec, use_udp=use_udp), head)
         assert set(affines(cfg)) == {use_udp}
         assert check_frames(cfg) == use_udp
-        if cfg.model.test_cfg.flip_test:
+        if cfg.model.test_cfg.flip_test and head is None:
             assert cfg.model.test_cfg.shift_heatmap != use_udp
 
     def test_a_base_that_contradicts_itself(self):
@@ -501,14 +502,15 @@ class TestUdp:
             set_representation(stock(HALF_UDP), dict(type='DARKCodec'))
         assert 'UDPHeatmap and TopdownAffine(use_udp=False)' in str(error.value)
 
-    def test_simcc_leaves_the_pipeline(self):
-        for base in (UDP, RES50, HALF_UDP):
-            cfg = stock(base)
-            before = affines(cfg)
-            set_representation(cfg, dict(type='SimCCCodec'), SIMCC_HEAD)
-            assert affines(cfg) == before
-            assert 'use_udp' not in cfg.codec
-            check_frames(cfg)
+    @pytest.mark.parametrize('base, use_udp', [(UDP, True), (RES50, False), (HALF_UDP, False)])
+    def test_simcc_has_the_frame_of_the_pipeline(self, base, use_udp):
+        cfg = stock(base)
+        set_representation(cfg, dict(type='SimCCCodec'), SIMCC_HEAD)
+        assert set(affines(cfg)) == {use_udp}
+        assert cfg.codec.get('use_udp', False) == use_udp == check_frames(cfg)
+        again = cfg.copy()
+        set_representation(again, dict(type='SimCCCodec', refine='dark'))
+        assert again.codec.get('use_udp', False) == use_udp == check_frames(again)
 
     def test_offset_maps(self):
         for codec in ('DARKCodec', 'DAECCodec'):
@@ -553,6 +555,16 @@ class TestCheckFrames:
                 UDP,
                 {'model.head.decoder.type': 'MSRAHeatmap'},
                 'decoder MSRAHeatmap and TopdownAffine(use_udp=True)',
+            ),
+            (
+                RES50,
+                {'model.head.decoder': dict(type='SimCCCodec', use_udp=True)},
+                'decoder SimCCCodec(use_udp=True) and TopdownAffine(use_udp=False)',
+            ),
+            (
+                UDP,
+                {'model.head.decoder.type': 'SimCCLabel'},
+                'decoder SimCCLabel and TopdownAffine(use_udp=True)',
             ),
         ],
     )

@@ -97,6 +97,11 @@ class SimCCCodec(TensorCodec):
             without ``normalize``.
         label_beta (float): What it multiplies them by before that.
             Defaults to 10.
+        use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``: a
+            keypoint at pixel p is decoded to ``p * w / (w - 1)``, as by
+            ``UDPHeatmap``, since MMPose takes pixel w for the end of the box
+            where a UDP crop has pixel w - 1. Labels are the same. Defaults to
+            False.
         calibration (str | Path, optional): A JSON file by ``tools/calibrate.py``, which says how
             this model's outputs are decoded best, in the place of the other arguments of
             decoding, and what scores are worth. Defaults to None.
@@ -130,6 +135,7 @@ class SimCCCodec(TensorCodec):
         beta: float = 1.0,
         label_softmax: Optional[bool] = None,
         label_beta: float = 10.0,
+        use_udp: bool = False,
         calibration: Optional[PathLike] = None,
         score_calibration: Optional[str] = None,
         **stock,
@@ -179,6 +185,10 @@ class SimCCCodec(TensorCodec):
             )
         self.label_softmax = check_bool('label_softmax', label_softmax or False)
         self.label_beta = check_number('label_beta', label_beta, above=0)
+        self.use_udp = check_bool('use_udp', use_udp)
+        if use_udp and min(self.input_size) < 2:
+            raise invalid('input_size', input_size, 'at least 2 pixels wide and high for UDP')
+        self.bins_per_pixel = F.decoded_bins_per_pixel(self.input_size, simcc_split_ratio, use_udp)
         self.num_bins = tuple(round(size * simcc_split_ratio) for size in self.input_size)
         if min(self.num_bins) < 2:
             raise invalid('input_size', input_size, 'at least 2 bins wide and high')
@@ -290,7 +300,7 @@ class SimCCCodec(TensorCodec):
             peaks = take(logits, locs[..., None])
             scores = xp.minimum(peaks[..., 0, 0], peaks[..., 1, 0])
             scores = xp.where(is_finite(scores), scores, 0.0)
-        keypoints = F.bins_to_pixels(bins, self.simcc_split_ratio)
+        keypoints = F.bins_to_pixels(bins, self.bins_per_pixel)
         return keypoints, scores
 
     def _both_axes(self, simcc_x: Array, simcc_y: Array) -> Array:

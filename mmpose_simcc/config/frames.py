@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Where a heatmap cell lies in the picture, as codecs and as pipelines have it."""
+"""Where a heatmap cell or a bin lies in the picture, as codecs and as pipelines have it."""
 
 from typing import Optional
 
@@ -8,17 +8,21 @@ from mmengine.config import Config
 from ..utils.inference import pose_head_cfg
 from .parts import dicts_of_type, is_simcc_codec, parts_in_use, type_name
 
-# Stock codecs whose frame follows from their type: whether cell i lies at pixel i (w-1)/(W-1)
-STOCK_HEATMAPS = dict(
-    MSRAHeatmap=False, MegviiHeatmap=False, UDPHeatmap=True, IntegralRegressionLabel=False
+# Whether a stock codec is for pictures that are cut out with UDP
+STOCK_CODECS = dict(
+    MSRAHeatmap=False,
+    MegviiHeatmap=False,
+    UDPHeatmap=True,
+    IntegralRegressionLabel=False,
+    SimCCLabel=False,
 )
 
 
 def codec_frame(codec: dict) -> Optional[bool]:
-    """``use_udp`` of a codec of heatmaps; None for a codec without cells."""
-    if is_simcc_codec(codec) or 'heatmap_size' not in codec:
+    """``use_udp`` of a codec; None for a codec of regression."""
+    if not is_simcc_codec(codec) and 'heatmap_size' not in codec:
         return None
-    return STOCK_HEATMAPS.get(type_name(codec), codec.get('use_udp', False))
+    return STOCK_CODECS.get(type_name(codec), codec.get('use_udp', False))
 
 
 def pipeline_frame(cfg: dict) -> Optional[bool]:
@@ -42,31 +46,32 @@ def frame_conflict(codec: dict, place: str, use_udp: bool) -> str:
     """How a codec and the ``use_udp`` of a pipeline contradict each other, in words."""
     own = codec_frame(codec)
     name = type_name(codec)
-    if name not in STOCK_HEATMAPS:
+    if name not in STOCK_CODECS:
         name += f'(use_udp={own})'
-    cells = 'i (w-1)/(W-1)' if own else 'i w/W'
+    if is_simcc_codec(codec):
+        place_of = f'bin b lies at the part b / k / {"(w-1)" if own else "w"} of the box'
+    else:
+        place_of = f'cell i of the heatmaps lies at pixel {"i (w-1)/(W-1)" if own else "i w/W"}'
     return (
         f'{place} {name} and TopdownAffine(use_udp={use_udp}), which contradict each other: '
-        f'cell i of the heatmaps lies at pixel {cells}, and the pictures are cut out '
-        f'{"with" if use_udp else "without"} UDP'
+        f'{place_of}, and the pictures are cut out {"with" if use_udp else "without"} UDP'
     )
 
 
 def check_frames(cfg: dict) -> bool:
-    """Check that codecs and pipelines agree on where a cell of a heatmap
-    lies in the picture, which decides on up to 4 pixels.
+    """Check that codecs and pipelines agree on where a cell of a heatmap, or
+    a bin, lies in the picture, which decides on up to 4 pixels.
 
     Args:
         cfg (Config | dict): A top-down config.
 
     Returns:
-        bool: ``use_udp`` of its pipelines; a codec that reads the heatmaps of
-        its model needs the same. SimCC has no cells: a bin lies at pixel b/k
-        whatever this is.
+        bool: ``use_udp`` of its pipelines; a codec that reads the outputs of
+        its model needs the same.
 
     Raises:
-        ValueError: A codec of heatmaps, or a pipeline, contradicts a
-            pipeline; the line names both.
+        ValueError: A codec, or a pipeline, contradicts a pipeline; the line
+            names both.
     """
     if isinstance(cfg, Config):
         cfg = cfg._cfg_dict

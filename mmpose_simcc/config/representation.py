@@ -56,20 +56,21 @@ def set_representation(
     """Change codec, and head where needed, of a top-down config, in place.
 
     Rewritten are the head's decoder, the encoder of every
-    ``GenerateTarget``, the input size of every ``TopdownAffine`` and, for
-    heatmaps, its ``use_udp``, and the flip test's arguments. A pooling neck
-    goes. In a ``VisPredictHead`` the head of the keypoints is changed.
+    ``GenerateTarget``, input size and ``use_udp`` of every
+    ``TopdownAffine``, and the flip test, which is
+    :class:`ExactFlipPoseEstimator`'s. A pooling neck goes. In a
+    ``VisPredictHead`` the head of the keypoints is changed.
 
     Args:
         cfg (Config | dict): A top-down config, or ``_base_`` in a config
             file. Where an error is raised it is as it was.
         codec (dict): Config of a codec of this package. Taken over from the
-            base config when not given are ``input_size``; among heatmaps
-            ``heatmap_size`` and ``sigma``, and ``use_udp`` (True for
-            ``UDPHeatmap``, and for ``TopdownAffine(use_udp=True)``); among
-            SimCC codecs ``simcc_split_ratio``, ``sigma``, the smoothing and,
-            with the head, ``normalize``. The heatmap follows the input size,
-            or the features and the deconvolutions of a new head.
+            base config when not given are ``input_size``; ``use_udp`` (True
+            for ``TopdownAffine(use_udp=True)``); among heatmaps
+            ``heatmap_size`` and ``sigma``; among SimCC codecs
+            ``simcc_split_ratio``, ``sigma``, the smoothing and, with the
+            head, ``normalize``. The heatmap follows the input size, or the
+            features and the deconvolutions of a new head.
             ``SimCCCodec`` gets ``beta``, ``label_softmax`` and ``label_beta``
             from the loss of its head.
         head (dict, optional): Config of a head, without ``decoder``, and with
@@ -104,6 +105,7 @@ def set_representation(
         _complete_simcc(codec, base_codec, new_head, head is None)
     else:
         _complete_heatmaps(codec, base_codec, base_head, new_head, cfg, head is None)
+    _complete_frame(codec, base_codec, cfg)
     built = KEYPOINT_CODECS.build(codec)
     _set_sizes(new_head, built, base_head, base_codec, cfg, head is None)
     check_head_fits(new_head, codec)
@@ -128,7 +130,7 @@ def set_representation(
             codec=copy.deepcopy(codec),
         )
     _set_pipelines(cfg, codec)
-    _set_flip_test(_child(model, 'test_cfg'), codec)
+    _set_flip_test(model, codec)
     if not cfg.get('default_scope'):  # pure-Python configs, which hold classes, have none
         cfg['default_scope'] = 'mmpose'
     if 'mmpose_simcc' not in imports:
@@ -275,14 +277,22 @@ def _complete_heatmaps(
     if 'sigma' not in codec:
         raise invalid('codec.sigma', None, f'given: {type_name(base)} has none in cells')
 
-    if 'use_udp' not in codec:
-        own, pipeline = codec_frame(base), bool(pipeline_frame(cfg))
-        if own not in (None, pipeline):
-            raise ValueError(
-                f'`codec.use_udp` must be given: {frame_conflict(base, "the base has", pipeline)}'
-            )
-        if pipeline:
-            codec['use_udp'] = True
+
+def _complete_frame(codec: dict, base: dict, cfg: dict) -> None:
+    """Give a codec the frame of the base's pipelines.
+
+    Raises:
+        ValueError: The base contradicts itself, and heatmaps depend on which of both is meant.
+    """
+    if 'use_udp' in codec:
+        return
+    own, pipeline = codec_frame(base), bool(pipeline_frame(cfg))
+    if not is_simcc_codec(codec) and own not in (None, pipeline):
+        raise ValueError(
+            f'`codec.use_udp` must be given: {frame_conflict(base, "the base has", pipeline)}'
+        )
+    if pipeline:
+        codec['use_udp'] = True
 
 
 def _set_sizes(
@@ -302,21 +312,20 @@ def _set_pipelines(cfg: dict, codec: dict) -> None:
     """Write input size and frame of a codec into the pipelines."""
     for affine in dicts_of_type(cfg, 'TopdownAffine'):
         affine['input_size'] = codec['input_size']
-        if is_simcc_codec(codec):  # bins lie where they lie in either
-            continue
         if codec.get('use_udp', False):
             affine['use_udp'] = True
         else:
             affine.pop('use_udp', None)
 
 
-def _set_flip_test(test_cfg: dict, codec: dict) -> None:
-    test_cfg.pop('shift_coords', None)
-    if is_simcc_codec(codec):
-        test_cfg.pop('flip_mode', None)
-        test_cfg.pop('shift_heatmap', None)
-    elif test_cfg.get('flip_test'):
-        # without UDP a flipped heatmap lies a cell off
+def _set_flip_test(model: dict, codec: dict) -> None:
+    if type_name(model) == 'TopdownPoseEstimator':
+        model['type'] = 'ExactFlipPoseEstimator'
+    test_cfg = _child(model, 'test_cfg')
+    for name in ('shift_coords', 'flip_mode', 'shift_heatmap'):
+        test_cfg.pop(name, None)
+    if test_cfg.get('flip_test') and not is_simcc_codec(codec):
+        # for TopdownPoseEstimator, which moves mirrored maps by a cell or not at all
         test_cfg.update(flip_mode='heatmap', shift_heatmap=not codec.get('use_udp', False))
 
 
@@ -327,7 +336,7 @@ def _check_head_stays(codec: dict, base_head: dict, base_codec: dict) -> None:
         ValueError: They are something else.
     """
     is_simcc = is_simcc_codec(codec)
-    was_heatmaps = codec_frame(base_codec) is not None
+    was_heatmaps = 'heatmap_size' in base_codec
     if type_name(base_codec) == 'IntegralRegressionLabel':
         was_heatmaps = False  # the head's outputs are coordinates
     if is_simcc != is_simcc_codec(base_codec) or not (is_simcc or was_heatmaps):

@@ -59,6 +59,33 @@ def decoded_cell_pitch(
     return (np.array(input_size) / (np.array(heatmap_size) - corner)).astype(np.float32)
 
 
+def decoded_bins_per_pixel(
+    input_size: Tuple[int, int], split_ratio: float, use_udp: bool = False
+) -> np.ndarray:
+    r"""What a decoder divides SimCC bins by, along x and y.
+
+    Bin b lies at pixel b / k in every crop; see :func:`decoded_cell_pitch` for what MMPose makes
+    of a pixel. So this is k, and :math:`k\,(w - 1) / w` for a UDP crop.
+
+    Args:
+        input_size (tuple): Image size (w, h) in pixels; with ``use_udp`` at least 2.
+        split_ratio (float): Bins a pixel k.
+        use_udp (bool): Whether the pipeline's ``TopdownAffine`` has ``use_udp``.
+
+    Returns:
+        np.ndarray: float32, shape (2,).
+
+    Example:
+        >>> decoded_bins_per_pixel((64, 64), 2)
+        array([2., 2.], dtype=float32)
+        >>> decoded_bins_per_pixel((64, 128), 2, use_udp=True)
+        array([1.96875 , 1.984375], dtype=float32)
+    """
+    size = np.array(input_size)
+    corner = 1 if use_udp else 0
+    return (split_ratio * (size - corner) / size).astype(np.float32)
+
+
 def pixels_to_cells(pixels: Array, pitch: np.ndarray) -> Array:
     """Pixels to heatmap cells.
 
@@ -110,18 +137,18 @@ def pixels_to_bins(pixels: Array, split_ratio: float) -> Array:
     return pixels * split_ratio
 
 
-def bins_to_pixels(bins: Array, split_ratio: float) -> Array:
-    """SimCC bins to pixels: :func:`pixels_to_bins` undone.
+def bins_to_pixels(bins: Array, bins_per_pixel: np.ndarray) -> Array:
+    """SimCC bins to pixels.
 
     Args:
-        bins (Array): Coordinates in bins, any shape.
-        split_ratio (float): Bins a pixel k.
+        bins (Array): Coordinates (x, y) in bins, shape (..., 2).
+        bins_per_pixel (np.ndarray): See :func:`decoded_bins_per_pixel`.
 
     Returns:
-        Array: Coordinates in input pixels, same shape.
+        Array: Coordinates in input pixels, shape (..., 2).
 
     Example:
-        >>> bins_to_pixels(np.array([21.0, 12.0]), 2)
+        >>> bins_to_pixels(np.array([21.0, 12.0]), np.array([2, 2]))
         array([10.5,  6. ])
     """
-    return bins / split_ratio
+    return bins / as_array(bins_per_pixel, like=bins)

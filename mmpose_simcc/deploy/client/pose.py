@@ -152,7 +152,8 @@ class PoseSession:
 
         Returns:
             tuple:
-            - keypoints (np.ndarray): Crop pixels, float32, shape (B, K, 2).
+            - keypoints (np.ndarray): Crop pixels, float32, shape (B, K, 2); of a UDP crop times
+              w / (w - 1), as MMPose's codecs have them.
             - scores (np.ndarray): float32, shape (B, K).
 
         Raises:
@@ -171,7 +172,11 @@ class PoseSession:
         vectors = outputs['simcc_x'], outputs['simcc_y']
         bins = np.stack([x.argmax(-1) for x in vectors], axis=-1).astype(np.float32)
         scores = np.minimum(*(x.max(-1) for x in vectors))
-        return bins / np.float32(self.metadata['simcc_split_ratio']), scores
+        bins_per_pixel = np.full(2, self.metadata['simcc_split_ratio'], np.float32)
+        if self.metadata['use_udp']:  # the crop's last pixel lies at the end of the box
+            size = np.array(self.input_size, np.float32)
+            bins_per_pixel *= (size - 1) / size
+        return bins / bins_per_pixel, scores
 
     def predict(self, image: np.ndarray, bboxes: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """Keypoints of people in an image.

@@ -96,7 +96,7 @@ class Reference:
         if not self.reads_argmax:
             return self.codec.decode_tensors(*responses)[0].numpy()
         locs = [vectors.argmax(-1) for vectors in responses]
-        return torch.stack(locs, -1).numpy() / self.codec.simcc_split_ratio
+        return torch.stack(locs, -1).numpy() / self.codec.bins_per_pixel
 
     def is_stable(self, responses: Sequence[Tensor], keypoints: np.ndarray) -> np.ndarray:
         """Which keypoints rounding does not move, shape (B, K)."""

@@ -295,7 +295,7 @@ class SimCCRecords:
             [self._decode_axis(records, axis, deltas[..., axis]) for axis in (0, 1)], dim=-1
         )
         bins = bins.view(P, K, -1, 2).movedim(2, 1)
-        return bins.numpy() / np.float32(self.codec.simcc_split_ratio)
+        return bins.numpy() / self.codec.bins_per_pixel
 
     def decode_pairs(self, records: Arrays, setting: Setting, deltas: np.ndarray) -> np.ndarray:
         """See :meth:`HeatmapRecords.decode_pairs`."""
