@@ -76,8 +76,11 @@ setup(
     ],
     extras_require={
         'docs': ['furo', 'myst-nb', 'sphinx', 'ziamath'],
-        # to export; the client is a distribution of its own, in deploy/client
-        'onnx': ['onnx>=1.14', 'onnxruntime>=1.15'],
+        # To export, beside onnxruntime or onnxruntime-gpu: each of them replaces files of the
+        # other. The client is a distribution of its own, in deploy/client.
+        'onnx': ['onnx>=1.14'],
+        'onnx-cpu': ['onnx>=1.14', 'onnxruntime>=1.15'],
+        'onnx-gpu': ['onnx>=1.14', 'onnxruntime-gpu>=1.15'],
     },
     classifiers=[
         'Development Status :: 4 - Beta',

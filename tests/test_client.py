@@ -1,25 +1,583 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""The client of exported models, installed alone and interrupted."""
+"""The client of exported models: what it takes and refuses, videos, installed alone."""
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
+import zipfile
+from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, run_tool
 from test_export import picture, simcc_file  # noqa: F401, the latter is a fixture
 
 import mmpose_simcc
-from mmpose_simcc.deploy.client import PoseSession
+import mmpose_simcc.deploy.client
+from mmpose_simcc.deploy.client import (
+    ClientError,
+    DetectorInput,
+    OneEuroFilter,
+    PersonDetector,
+    PoseSession,
+    Smoother,
+)
+from mmpose_simcc.deploy.client.inputs import as_bgr
+from mmpose_simcc.deploy.client.smooth import box_overlaps
+from mmpose_simcc.deploy.client.video import VideoReader
 
-pytestmark = pytest.mark.slow
+onnx = pytest.importorskip('onnx')
+try:
+    import av
+except ImportError:
+    av = None
+
+needs_av = pytest.mark.skipif(av is None, reason='needs PyAV')
 PROJECT = ROOT / 'mmpose_simcc/deploy/client'
+
+
+# --- a model whose answer is known: where each colour's blob is ---
+
+SIZE = (48, 64)
+BLOBS = np.float32([[70.3, 40.6], [90.8, 60.2], [80.1, 75.7]])  # blue, green, red; x and y
+
+
+def blobs_picture(points=BLOBS, size=(160, 120)):
+    """A Gaussian blob in each channel, as the crop of a person might be."""
+    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    image = np.stack([np.exp(-((x - u) ** 2 + (y - v) ** 2) / 50) for u, v in points], axis=-1)
+    return np.round(image * 255).astype(np.uint8)
+
+
+def save_centroid_model(path, batch=None):
+    """The centroid of each channel as keypoint, its maximum as score."""
+    helper, array = onnx.helper, onnx.numpy_helper.from_array
+    w, h = SIZE
+    constants = dict(
+        xs=np.arange(w, dtype=np.float32)[:, None],
+        ys=np.arange(h, dtype=np.float32)[:, None],
+        full=np.float32(255),
+        little=np.float32(1e-3),
+        last=np.int64([-1]),
+    )
+    node = helper.make_node
+    nodes = [
+        node('Cast', ['input'], ['pixels'], to=1),
+        node('Transpose', ['pixels'], ['maps'], perm=[0, 3, 1, 2]),
+        node('ReduceMax', ['maps'], ['highest'], axes=[2, 3], keepdims=0),
+        node('Div', ['highest', 'full'], ['scores']),
+        node('ReduceSum', ['maps', 'axis_y'], ['columns'], keepdims=0),
+        node('ReduceSum', ['maps', 'axis_x'], ['rows'], keepdims=0),
+        node('ReduceSum', ['rows', 'last'], ['sums'], keepdims=1),
+        node('Add', ['sums', 'little'], ['mass']),
+        node('MatMul', ['columns', 'xs'], ['x']),
+        node('MatMul', ['rows', 'ys'], ['y']),
+        node('Concat', ['x', 'y'], ['moments'], axis=-1),
+        node('Div', ['moments', 'mass'], ['keypoints']),
+    ]
+    constants.update(axis_x=np.int64([3]), axis_y=np.int64([2]))
+    batch = batch or 'batch'
+    value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        'centroids',
+        [value('input', 2, [batch, h, w, 3])],
+        [value('keypoints', 1, [batch, 3, 2]), value('scores', 1, [batch, 3])],
+        [array(np.asarray(values), name) for name, values in constants.items()],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
+    about = dict(
+        input='uint8',
+        output='keypoints',
+        input_size=SIZE,
+        mean=[0, 0, 0],
+        std=[1, 1, 1],
+        flip_channels=False,
+        use_udp=False,
+        bbox_padding=1.25,
+        keypoint_names=['blue', 'green', 'red'],
+        skeleton=[[0, 1], [1, 2]],
+        keypoint_colors=[[255, 0, 0]] * 3,
+        skeleton_colors=[[0, 255, 0]] * 2,
+    )
+    helper.set_model_props(proto, {name: json.dumps(value) for name, value in about.items()})
+    onnx.checker.check_model(proto, full_check=True)
+    onnx.save(proto, str(path))
+    return path
+
+
+@pytest.fixture(scope='module')
+def centroids(tmp_path_factory):
+    return save_centroid_model(tmp_path_factory.mktemp('onnx') / 'centroids.onnx')
+
+
+BOX = [[50, 20, 60, 80]]
+
+
+class TestInputs:
+    def test_keypoints_are_where_the_blobs_are(self, centroids):
+        session = PoseSession(centroids)
+        keypoints, scores = session.predict(blobs_picture(), [*BOX, [40, 10, 80, 90]])
+        assert keypoints.dtype == scores.dtype == np.float32
+        np.testing.assert_allclose(keypoints, np.stack([BLOBS] * 2), atol=0.1)
+        assert (scores > 0.9).all()
+
+    @pytest.mark.parametrize('flags', [cv2.IMREAD_UNCHANGED, cv2.IMREAD_COLOR])
+    @pytest.mark.parametrize('kind', ['grey', 'grey16', 'bgr16', 'bgra', 'bgra16'])
+    def test_other_pictures_are_what_opencv_makes_of_them(self, kind, flags, tmp_path):
+        """OpenCV reads the same file as it is and as BGR of 8 bits."""
+        rng = np.random.default_rng(0)
+        channels = dict(grey=1, bgra=4).get(kind.replace('16', ''), 3)
+        dtype = np.uint16 if '16' in kind else np.uint8
+        stored = rng.integers(0, np.iinfo(dtype).max, (12, 16, channels), endpoint=True)
+        path = str(tmp_path / 'a.png')
+        assert cv2.imwrite(path, stored.astype(dtype))
+        np.testing.assert_array_equal(as_bgr(cv2.imread(path, flags)), cv2.imread(path))
+
+    @pytest.mark.parametrize(
+        'image, found',
+        [
+            (np.zeros((9, 9, 3), np.float32), 'uint8 or uint16, not float32'),
+            (np.zeros((9, 9, 3)), 'not float64'),
+            (np.zeros((9, 9, 3), bool), 'not bool'),
+            (np.zeros((9, 9, 3), np.int64), 'not int64'),
+            (None, 'not NoneType'),
+            ('a.jpg', 'not str'),
+            (np.zeros((9, 9, 2), np.uint8), r'not \(9, 9, 2\)'),
+            (np.zeros((3, 9, 9), np.uint8), r'not \(3, 9, 9\)'),
+            (np.zeros((1, 9, 9, 3), np.uint8), r'not \(1, 9, 9, 3\)'),
+            (np.zeros((0, 9, 3), np.uint8), r'not \(0, 9, 3\)'),
+            (np.zeros((9,), np.uint8), r'not \(9,\)'),
+            (np.zeros((2, 40000, 3), np.uint8), 'at most 32766 pixels.*not 40000x2'),
+        ],
+    )
+    def test_pictures_that_are_refused(self, image, found, centroids):
+        with pytest.raises(ClientError, match=f'^`image` must be [^\n]*{found}$'):
+            PoseSession(centroids).predict(image, [[0, 0, 5, 5]])
+
+    @pytest.mark.parametrize(
+        'boxes, found',
+        [
+            (np.ones((4, 5)), r'shape \(4, 5\)'),
+            ([1, 2, 3, 4], r'shape \(4,\)'),
+            (np.zeros((0, 5)), r'shape \(0, 5\)'),
+            ([['a', 'b', 'c', 'd']], 'an array of <U1'),
+            ([[1, 2, 3, 4], [1, 2]], 'an array of <U1'),
+            (None, 'an array of object'),
+            ([[0, 0, 5, 5], [0, 0, 0, 5]], r'\[1\]` must be x, y, w, h with w and h > 0'),
+            ([[0, 0, 5, -5]], r'-5'),
+            ([[0, np.nan, 5, 5]], 'nan'),
+            ([[0, 0, np.inf, 5]], 'inf'),
+            ([[0, 0, 1e30, 5]], '1e\\+30'),
+            ([[160, 0, 5, 5]], 'on the picture of 160x120 pixels, not .160'),
+            ([[0, -5, 5, 5]], '-5'),
+        ],
+    )
+    def test_boxes_that_are_refused(self, boxes, found, centroids):
+        with pytest.raises(ClientError, match=f'^`bboxes[^\n]*{found}[^\n]*$'):
+            PoseSession(centroids).predict(blobs_picture(), boxes)
+
+    @pytest.mark.parametrize('boxes', [[], np.zeros((0, 4)), ()])
+    def test_nobody(self, boxes, centroids):
+        keypoints, scores = PoseSession(centroids).predict(blobs_picture(), boxes)
+        assert keypoints.shape == (0, 3, 2) and scores.shape == (0, 3)
+
+    @pytest.mark.parametrize(
+        'crops', [np.zeros((1, 48, 64, 3), np.uint8), np.zeros((0, 64, 48, 3), np.uint8), [1]]
+    )
+    def test_crops_that_are_refused(self, crops, centroids):
+        with pytest.raises(ClientError, match=r'^`crops` must be uint8 of shape \(B, 64, 48, 3\)'):
+            PoseSession(centroids).predict_crops(crops)
+
+    @pytest.mark.parametrize('batch', [None, 4])
+    @pytest.mark.parametrize('number', [1, 4, 11])
+    def test_many_people_in_chunks(self, batch, number, tmp_path):
+        session = PoseSession(save_centroid_model(tmp_path / 'a.onnx', batch), batch_size=3)
+        assert session.batch_size == (batch or 3)
+        keypoints, scores = session.predict(blobs_picture(), BOX * number)
+        assert scores.shape == (number, 3)
+        np.testing.assert_allclose(keypoints, np.stack([BLOBS] * number), atol=0.1)
+
+
+class TestRuntime:
+    def test_threads_and_options(self, centroids):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        session = PoseSession(
+            centroids, providers=['CPUExecutionProvider'], threads=1, session_options=options
+        )
+        used = session.session.get_session_options()
+        assert (used.intra_op_num_threads, used.log_severity_level) == (1, 4)
+
+    @pytest.mark.parametrize(
+        'arguments, message',
+        [
+            (dict(providers=['NoProvider']), 'this onnxruntime has no NoProvider; it has .*CPU'),
+            (dict(threads=0), '`threads` must be at least 1, not 0'),
+            (dict(batch_size=0), '`batch_size` must be at least 1, not 0'),
+        ],
+    )
+    def test_refused(self, arguments, message, centroids):
+        with pytest.raises(ClientError, match=message):
+            PoseSession(centroids, **arguments)
+
+    def test_version(self, client):
+        result = client('--version')
+        assert result.stdout.split() == [mmpose_simcc.__version__]
+        assert mmpose_simcc.deploy.client.__version__ == mmpose_simcc.__version__
+
+
+# --- detectors ---
+
+
+def save_mean_detector(path):
+    """A detector of one box, whose x, y, w and h are the means of the channels it is given, with
+    the least pixel as the last."""
+    helper, node = onnx.helper, onnx.helper.make_node
+    nodes = [
+        node('ReduceMean', ['input'], ['means'], axes=[2, 3], keepdims=0),
+        node('ReduceMin', ['input'], ['least'], axes=[1, 2, 3], keepdims=0),
+        node('Unsqueeze', ['least', 'axis'], ['one']),
+        node('Concat', ['means', 'one', 'score'], ['flat'], axis=1),
+        node('Unsqueeze', ['flat', 'axis'], ['dets']),
+    ]
+    array, value = onnx.numpy_helper.from_array, helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        'detector',
+        [value('input', 1, [1, 3, 8, 8])],
+        [value('dets', 1, [1, 1, 5])],
+        [array(np.int64([1]), 'axis'), array(np.float32([[0.9]]), 'score')],
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
+    onnx.save(proto, str(path))
+    return path
+
+
+def write_pipeline(folder, **normalize):
+    """As MMDeploy writes it beside a model."""
+    steps = [
+        dict(type='LoadImageFromFile'),
+        dict(type='Resize', keep_ratio=True, size=[8, 8]),
+        dict(type='Pad', size=[8, 8], pad_val=dict(img=[114, 114, 114])),
+        dict(type='Normalize', **normalize),
+        dict(type='Pad', size_divisor=1),
+        dict(type='Collect', keys=['img']),
+    ]
+    tasks = [
+        dict(type='Task', module='Transform', name='Preprocess', transforms=steps),
+        dict(type='Task', module='mmdet', name='postprocess', component='ResizeBBox'),
+    ]
+    (folder / 'pipeline.json').write_text(json.dumps(dict(pipeline=dict(tasks=tasks))))
+
+
+class TestDetectorInput:
+    COLOR = (30.0, 60.0, 200.0)  # blue, green, red
+
+    def means(self, detector):
+        feed, ratio = detector.feed(np.full((4, 4, 3), self.COLOR, np.uint8))
+        assert ratio == 2
+        return feed.mean(axis=(0, 2, 3))
+
+    def test_unknown_is_refused(self, tmp_path):
+        path = save_mean_detector(tmp_path / 'det.onnx')
+        with pytest.raises(ClientError, match='does not say how its input is normalised: put .*'):
+            PersonDetector(path)
+        with pytest.raises(ClientError, match="`input` must be yolox or rtmdet, not 'other'"):
+            PersonDetector(path, input='other')
+
+    def test_as_pipeline_json_says(self, tmp_path):
+        path = save_mean_detector(tmp_path / 'det.onnx')
+        write_pipeline(tmp_path, mean=[1, 2, 3], std=[10, 20, 30], to_rgb=True)
+        expected = [(200 - 1) / 10, (60 - 2) / 20, (30 - 3) / 30]
+        np.testing.assert_allclose(self.means(PersonDetector(path)), expected, rtol=1e-5)
+
+    @pytest.mark.parametrize('text', ['', '{}', '[]', '{"pipeline": {"tasks": []}}'])
+    def test_another_pipeline_json(self, text, tmp_path):
+        path = save_mean_detector(tmp_path / 'det.onnx')
+        (tmp_path / 'pipeline.json').write_text(text)
+        with pytest.raises(ClientError, match="pipeline.json is not MMDeploy's description"):
+            PersonDetector(path)
+
+    def test_named(self, tmp_path):
+        path = save_mean_detector(tmp_path / 'det.onnx')
+        np.testing.assert_allclose(self.means(PersonDetector(path, input='yolox')), self.COLOR)
+        expected = [(30 - 103.53) / 57.375, (60 - 116.28) / 57.12, (200 - 123.675) / 58.395]
+        rtmdet = PersonDetector(path, input='rtmdet')
+        np.testing.assert_allclose(self.means(rtmdet), expected, rtol=1e-5)
+        own = PersonDetector(path, input=DetectorInput(to_rgb=True))
+        np.testing.assert_allclose(self.means(own), self.COLOR[::-1])
+
+
+# --- videos ---
+
+
+@pytest.fixture
+def client(tmp_path):
+    """Runs tools/infer_onnx.py in the test's folder."""
+    return partial(run_tool, 'infer_onnx.py', cwd=tmp_path)
+
+
+def write_avi(path, number=5, size=(160, 120), rate=10):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MPNG'), rate, size)
+    for step in range(number):
+        writer.write(blobs_picture(BLOBS + step, size))
+    writer.release()
+
+
+def write_mp4(path, times, size=(160, 120)):
+    """A frame at each of these times, without loss; OpenCV's writer would cut odd sizes."""
+    with av.open(str(path), 'w') as container:
+        stream = container.add_stream('png', rate=30)
+        stream.width, stream.height, stream.pix_fmt = *size, 'rgb24'
+        stream.codec_context.time_base = Fraction(1, 90000)
+        for step, seconds in enumerate(times):
+            frame = av.VideoFrame.from_ndarray(blobs_picture(BLOBS + step, size), format='bgr24')
+            frame = frame.reformat(format='rgb24')
+            frame.pts, frame.time_base = round(seconds * 90000), Fraction(1, 90000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def read_predictions(tmp_path):
+    return json.loads((tmp_path / 'out/predictions.json').read_text())
+
+
+@pytest.fixture(params=[pytest.param('av', marks=needs_av), 'opencv'])
+def encoder(request, monkeypatch):
+    """With PyAV, and where it is not installed."""
+    if request.param == 'opencv':
+        monkeypatch.setitem(sys.modules, 'av', None)
+    return request.param
+
+
+class TestVideo:
+    def test_frames_and_keypoints(self, client, centroids, encoder, tmp_path):
+        write_avi(tmp_path / 'a.avi')
+        result = client(centroids, 'a.avi', '--bbox', '50,20,60,80', '--out', 'out')
+        assert result.returncode == 0, result.stderr
+        assert ('pip install av' in result.stderr) == (encoder == 'opencv')
+        found = read_predictions(tmp_path)
+        assert [(image['frame'], image['time']) for image in found['images']] == [
+            (1 + step, pytest.approx(step / 10)) for step in range(5)
+        ]
+        for step, person in enumerate(found['annotations']):
+            assert (person['image_id'], person['id']) == (step + 1, step + 1)
+            keypoints = np.reshape(person['keypoints'], (3, 3))[:, :2]
+            np.testing.assert_allclose(keypoints, BLOBS + step, atol=0.1)
+        drawn = VideoReader(str(tmp_path / 'out/a.mp4'))
+        assert len(list(drawn)) == 5
+        codec = int(drawn.capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little')
+        assert codec == dict(av=b'h264', opencv=b'FMP4')[encoder]
+
+    @needs_av
+    def test_variable_rate_keeps_its_times(self, client, centroids, encoder, tmp_path):
+        times = [0, 0.033, 0.066, 0.5, 0.6, 1.5, 1.533, 2.0]
+        write_mp4(tmp_path / 'a.mp4', times)
+        assert client(centroids, 'a.mp4', '--out', 'out').returncode == 0
+        found = read_predictions(tmp_path)
+        np.testing.assert_allclose([image['time'] for image in found['images']], times, atol=1e-3)
+        drawn = [seconds for seconds, _ in VideoReader(str(tmp_path / 'out/a.mp4'))]
+        assert drawn[-1] == pytest.approx(2.0, abs=1e-3)
+        if encoder == 'av':
+            np.testing.assert_allclose(drawn, times, atol=1e-3)
+
+    @needs_av
+    def test_odd_sizes(self, client, centroids, encoder, tmp_path):
+        write_mp4(tmp_path / 'a.mp4', [0, 0.1, 0.2], size=(161, 121))
+        result = client(centroids, 'a.mp4', '--out', 'out')
+        assert 'a.mp4 is 162x122, not 161x121' in result.stderr
+        _, image = next(iter(VideoReader(str(tmp_path / 'out/a.mp4'))))
+        assert image.shape == (122, 162, 3)
+
+    def test_no_frame_is_an_error(self, client, centroids, tmp_path):
+        """A file whose frames cannot be decoded; what an earlier run found stays."""
+        write_avi(tmp_path / 'a.avi')
+        content = (tmp_path / 'a.avi').read_bytes()
+        first = content.index(b'movi') + 4
+        last = content.index(b'idx1')
+        (tmp_path / 'a.avi').write_bytes(content[:first] + bytes(last - first) + content[last:])
+        (tmp_path / 'out').mkdir()
+        (tmp_path / 'out/predictions.json').write_text('earlier')
+        result = client(centroids, 'a.avi', '--out', 'out')
+        assert result.returncode == 1
+        assert 'infer_onnx: no frame of a.avi can be read, 5 are announced' in result.stderr
+        assert [path.name for path in (tmp_path / 'out').iterdir()] == ['predictions.json']
+        assert (tmp_path / 'out/predictions.json').read_text() == 'earlier'
+
+    def test_fewer_frames_are_a_warning(self, client, centroids, tmp_path):
+        write_avi(tmp_path / 'a.avi', number=20)
+        content = (tmp_path / 'a.avi').read_bytes()
+        (tmp_path / 'a.avi').write_bytes(content[: len(content) // 2])
+        result = client(centroids, 'a.avi', '--out', 'out')
+        assert result.returncode == 0, result.stderr
+        read = len(read_predictions(tmp_path)['images'])
+        assert 0 < read < 20
+        warning = f'warning: a.avi announces 20 frames, {read} could be read'
+        assert warning in result.stderr.splitlines()
+
+    def test_url(self, client, centroids, tmp_path):
+        write_avi(tmp_path / 'a.avi')
+        result = client(centroids, f'file://{tmp_path}/a.avi', '--out', 'out')
+        assert result.returncode == 0, result.stderr
+        assert (tmp_path / 'out/a.mp4').is_file()
+        assert len(read_predictions(tmp_path)['images']) == 5
+
+    def test_no_camera(self, client, centroids):
+        result = client(centroids, '97', '--out', 'out')
+        assert result.stderr.splitlines()[-1] == 'infer_onnx: there is no camera 97'
+
+    def test_box_outside_of_the_picture(self, client, centroids, tmp_path):
+        write_avi(tmp_path / 'a.avi')
+        result = client(centroids, 'a.avi', '--bbox', '500,20,60,80', '--out', 'out')
+        assert result.returncode == 1
+        assert 'infer_onnx: a.avi#1: `bboxes[0]` must be' in result.stderr.splitlines()[-1]
+        assert not list((tmp_path / 'out').iterdir())
+
+    def test_pictures_are_not_smoothed(self, client, centroids, tmp_path):
+        cv2.imwrite(str(tmp_path / 'a.png'), blobs_picture())
+        result = client(centroids, 'a.png', '--smooth', '--out', 'out')
+        assert result.stderr.splitlines()[-1] == (
+            'infer_onnx: pictures cannot be smoothed, only a video'
+        )
+
+    def test_smoothed(self, client, centroids, tmp_path):
+        write_avi(tmp_path / 'a.avi')
+        boxes = ['50,20,60,80', '45,20,60,80']
+        assert (
+            client(centroids, 'a.avi', '--bbox', *boxes, '--smooth', '--out', 'out').returncode == 0
+        )
+        found = read_predictions(tmp_path)['annotations']
+        assert [person['track_id'] for person in found] == [1, 2] * 5
+        last = np.reshape(found[-1]['keypoints'], (3, 3))[:, :2]
+        assert (last < BLOBS + 4).all() and (last > BLOBS).all()  # it follows
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_length(centroids, tmp_path):
+    """Peak memory of a video, and of one that is ten times as long."""
+    code = (
+        'import resource, sys; from mmpose_simcc_client import PoseSession, infer;'
+        'infer(PoseSession(sys.argv[1], threads=1), sys.argv[2], "out");'
+        'print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)'
+    )
+    (tmp_path / 'mmpose_simcc_client').symlink_to(PROJECT)
+    peaks = []
+    for number in (500, 5000):
+        write_avi(tmp_path / f'{number}.avi', number, (64, 48))
+        command = [sys.executable, '-c', code, str(centroids), f'{number}.avi']
+        done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=True)
+        peaks.append(int(done.stdout.split()[-1]))
+    # a person in a frame took 2.7 KB when all were kept: 12,000 KiB
+    assert peaks[1] - peaks[0] < 5000
+
+
+# --- smoothing ---
+
+
+def one_euro_of_one_value(values, times, noise, min_cutoff, beta):
+    """The paper's algorithm (Casiez et al., 2012, Section 3), a number at a time."""
+
+    def alpha(cutoff, dt):
+        return 1 / (1 + 1 / (2 * np.pi * cutoff) / dt)
+
+    results, speed = [values[0]], 0.0
+    for before, value, start, end in zip(values, values[1:], times, times[1:]):
+        a = alpha(1.0, end - start)
+        speed = a * (value - before) / (end - start) + (1 - a) * speed
+        a = alpha(min_cutoff + beta * abs(speed) / noise, end - start)
+        results.append(a * value + (1 - a) * results[-1])
+    return results
+
+
+class TestSmoothing:
+    def test_one_euro_filter(self):
+        rng = np.random.default_rng(0)
+        values = rng.normal(0, 10, (30, 4, 2)).cumsum(0)
+        times = rng.uniform(0.01, 0.1, 30).cumsum()
+        noise = rng.uniform(0.5, 3, 4)
+        smooth = OneEuroFilter(0.7, 0.3)
+        found = np.stack([smooth(value, time, noise) for value, time in zip(values, times)])
+        for k in range(4):
+            for axis in range(2):
+                expected = one_euro_of_one_value(values[:, k, axis], times, noise[k], 0.7, 0.3)
+                np.testing.assert_allclose(found[:, k, axis], expected)
+
+    def test_less_jitter_at_rest_and_little_lag_in_motion(self):
+        """A person of 100x200 pixels at 30 frames a second: at rest, then running."""
+        rng = np.random.default_rng(0)
+        times = np.arange(180) / 30
+        truth = np.zeros((180, 17, 2))
+        truth[90:, :, 0] = 400 * (times[90:] - times[90])[:, None]  # pixels a second
+        measured = truth + rng.normal(0, 1, truth.shape)
+        smoother = Smoother()
+        boxes = np.array([[0.0, 0.0, 100.0, 200.0]])
+        found = np.concatenate(
+            [
+                smoother(points[None], boxes + [x, 0, 0, 0], time)[0]
+                for points, x, time in zip(measured, truth[:, 0, 0], times)
+            ]
+        )
+
+        def jitter(points):  # second differences
+            return np.abs(np.diff(points[30:90], 2, axis=0)).mean()
+
+        assert jitter(found) < 0.3 * jitter(measured)
+        lag = (truth - found)[120:, :, 0].mean() / 400
+        assert 0 <= lag < 1 / 30  # less than a frame
+
+    def test_calibrated_radius_is_the_noise(self):
+        """Twice as large a person with twice the radius is smoothed alike."""
+        rng = np.random.default_rng(0)
+        points = rng.normal(0, 2, (20, 1, 17, 2)).cumsum(0)
+        boxes = np.array([[0.0, 0.0, 50.0, 100.0]])
+        radius = rng.uniform(1, 3, (1, 17))
+        found = []
+        for scale in (1, 2):
+            smoother = Smoother()
+            for step in range(20):
+                result = smoother(scale * points[step], boxes, step / 30, scale * radius)
+            found.append(result[0] / scale)
+        np.testing.assert_allclose(found[0], found[1])
+
+    def test_people_keep_their_numbers(self):
+        smoother = Smoother()
+
+        def ids(boxes, time):
+            boxes = np.array(boxes, np.float64).reshape(-1, 4)
+            return smoother(np.zeros((len(boxes), 2, 2)), boxes, time)[1]
+
+        left, right = [0, 0, 10, 20], [30, 0, 10, 20]
+        assert ids([left, right], 0.0) == [1, 2]
+        assert ids([right, left], 0.1) == [2, 1]  # in another order
+        assert ids([[3, 0, 10, 20]], 0.2) == [1]
+        assert ids([], 0.3) == []
+        assert ids([right, [100, 0, 10, 20]], 0.4) == [2, 3]  # somebody new
+        assert ids([right, left], 2.0) == [4, 5]  # away for too long
+
+    def test_overlaps(self):
+        """Against counting pixels."""
+        rng = np.random.default_rng(0)
+        boxes = rng.integers(1, 20, (8, 4))
+        covered = np.zeros((8, 40, 40), bool)
+        for canvas, (x, y, w, h) in zip(covered, boxes):
+            canvas[y : y + h, x : x + w] = True
+        both = (covered[:, None] & covered).sum((2, 3))
+        either = (covered[:, None] | covered).sum((2, 3))
+        np.testing.assert_allclose(box_overlaps(boxes, boxes), both / either)
+
+
+# --- installed alone, and interrupted ---
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +588,7 @@ def alone(tmp_path_factory):
         pytest.skip('needs a checkout and its `make venv`')
     folder = tmp_path_factory.mktemp('alone') / 'venv'
     run(uv, 'venv', '--python', sys.executable, folder)
-    run(uv, 'pip', 'install', '--python', folder / 'bin/python', PROJECT)
+    run(uv, 'pip', 'install', '--python', folder / 'bin/python', f'{PROJECT}[cpu,opencv]')
     return folder / 'bin/python'
 
 
@@ -47,6 +605,7 @@ def run(*command, cwd=None):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_distribution_pulls_neither_torch_nor_mmpose(alone):
     code = (
         'import json; from importlib.metadata import distributions;'
@@ -61,6 +620,47 @@ def test_distribution_pulls_neither_torch_nor_mmpose(alone):
     assert not {'torch', 'mmpose', 'mmengine', 'mmpose_simcc'} & set(versions)
 
 
+@pytest.mark.slow
+def test_wheel_and_sdist_hold_licence_and_readme(tmp_path):
+    uv = Path(sys.executable).with_name('uv')
+    if not (uv.is_file() and PROJECT.is_dir()):
+        pytest.skip('needs a checkout and its `make venv`')
+    run(uv, 'build', '--out-dir', tmp_path, PROJECT)
+    (wheel,), (sdist,) = tmp_path.glob('*.whl'), tmp_path.glob('*.tar.gz')
+    licence = (ROOT / 'LICENSE').read_text()
+    with zipfile.ZipFile(wheel) as content:
+        info = f'mmpose_simcc_client-{mmpose_simcc.__version__}.dist-info'
+        assert content.read(f'{info}/licenses/LICENSE').decode() == licence
+        metadata = content.read(f'{info}/METADATA').decode()
+    assert (PROJECT / 'README.md').read_text().strip() in metadata
+    needed = [line for line in metadata.splitlines() if line.startswith('Requires-Dist')]
+    assert [line for line in needed if 'extra' not in line] == ['Requires-Dist: numpy']
+    with tarfile.open(sdist) as content:
+        names = {Path(name).name for name in content.getnames()}
+    assert {'LICENSE', 'README.md', 'pose.py'} <= names
+
+
+@pytest.mark.slow
+def test_editable_install_without_its_dependencies(tmp_path):
+    """It runs from where it lies, and says what is missing."""
+    uv = Path(sys.executable).with_name('uv')
+    if not (uv.is_file() and PROJECT.is_dir()):
+        pytest.skip('needs a checkout and its `make venv`')
+    shutil.copytree(PROJECT, tmp_path / 'client')
+    run(uv, 'venv', '--python', sys.executable, tmp_path / 'venv')
+    python = tmp_path / 'venv/bin/python'
+    run(uv, 'pip', 'install', '--python', python, '-e', tmp_path / 'client')
+    code = 'import mmpose_simcc_client'
+    done = subprocess.run([python, '-I', '-c', code], text=True, capture_output=True)
+    assert done.stderr.splitlines()[-1].startswith('ImportError: OpenCV is not installed: pip')
+    run(uv, 'pip', 'install', '--python', python, 'opencv-python-headless')
+    code = 'import mmpose_simcc_client as client; print(client.__file__); client.PoseSession("a")'
+    done = subprocess.run([python, '-I', '-c', code], text=True, capture_output=True)
+    assert done.stdout.strip() == str(tmp_path / 'client/__init__.py')
+    assert 'ClientError: onnxruntime is not installed: pip' in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
 def test_distribution_finds_the_same_keypoints(alone, simcc_file, tmp_path):  # noqa: F811
     picture(tmp_path / 'a.jpg')
     command = alone.with_name('mmpose-simcc-infer')
@@ -73,6 +673,7 @@ def test_distribution_finds_the_same_keypoints(alone, simcc_file, tmp_path):  # 
     np.testing.assert_allclose(values[:, :2], keypoints, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('later', [0, 0.1, 0.5])
 @pytest.mark.parametrize('earlier', [{}, {'a.mp4': b'earlier', 'predictions.json': b'{}'}])
 def test_interrupted_video(simcc_file, tmp_path, earlier, later):  # noqa: F811

@@ -619,7 +619,7 @@ class TestChecks:
 BLOCK = """
 import sys
 for name in ('torch', 'torchvision', 'mmpose', 'mmengine', 'mmcv', 'mmdet',
-             'onnx', 'scipy', 'matplotlib', 'tqdm'):
+             'onnx', 'scipy', 'matplotlib', 'tqdm', 'av'):
     sys.modules[name] = None  # importing it raises
 """
 
@@ -735,14 +735,23 @@ class TestInferOnnx:
         (tmp_path / 'blocked/sitecustomize.py').write_text(BLOCK)
         tool = repo_root / 'tools' / 'infer_onnx.py'
         done = subprocess.run(
-            [sys.executable, tool, simcc_file, 'a.jpg', '--det', 'det.onnx', '--out', 'out'],
+            [
+                sys.executable,
+                tool,
+                simcc_file,
+                'a.jpg',
+                '--det',
+                'det.onnx',
+                '--det-input',
+                'yolox',
+            ],
             text=True,
             capture_output=True,
             cwd=tmp_path,
             env=dict(PATH='/usr/bin:/bin', PYTHONPATH=f'{tmp_path}/blocked:{repo_root}'),
         )
         assert done.returncode == 0, done.stderr
-        found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
+        found = json.loads((tmp_path / 'work_dirs/infer_onnx/predictions.json').read_text())
         assert len(found['annotations']) == 2
 
     def test_json_is_coco(self, client, simcc_file, tmp_path):
@@ -790,6 +799,8 @@ class TestInferOnnx:
         assert frames == 5
         found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
         assert len(found['images']) == len(found['annotations']) == 5
+        assert [image['frame'] for image in found['images']] == [1, 2, 3, 4, 5]
+        assert [image['time'] for image in found['images']] == [0, 0.1, 0.2, 0.3, 0.4]
 
     def test_detector(self, client, simcc_file, tmp_path):
         picture(tmp_path / 'a.jpg', size=(128, 96))  # twice the detector's
@@ -797,7 +808,9 @@ class TestInferOnnx:
             tmp_path / 'det.onnx',
             [[5, 5, 25, 45, 0.9], [30, 5, 50, 40, 0.8], [1, 1, 9, 9, 0.1], [2, 2, 20, 20, 0.9]],
         )
-        result = client(simcc_file, 'a.jpg', '--det', 'det.onnx', '--out', 'out')
+        result = client(
+            simcc_file, 'a.jpg', '--det', 'det.onnx', '--det-input', 'yolox', '--out', 'out'
+        )
         assert result.returncode == 0, result.stderr
         found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
         boxes = [person['bbox'] for person in found['annotations']]
@@ -806,7 +819,9 @@ class TestInferOnnx:
     def test_nobody_found(self, client, simcc_file, tmp_path):
         picture(tmp_path / 'a.jpg')
         identity_detector(tmp_path / 'det.onnx', [[1, 1, 9, 9, 0.1]])
-        result = client(simcc_file, 'a.jpg', '--det', 'det.onnx', '--out', 'out')
+        result = client(
+            simcc_file, 'a.jpg', '--det', 'det.onnx', '--det-input', 'yolox', '--out', 'out'
+        )
         assert result.returncode == 0, result.stderr
         found = json.loads((tmp_path / 'out' / 'predictions.json').read_text())
         assert found['annotations'] == []

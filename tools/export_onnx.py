@@ -5,9 +5,11 @@ import argparse
 import sys
 from importlib.util import find_spec
 
-if not (find_spec('onnx') and find_spec('onnxruntime')):
+missing = [name for name in ('onnx', 'onnxruntime') if not find_spec(name)]
+if missing:
     sys.exit(
-        'export_onnx: onnx and onnxruntime are not installed: pip install "mmpose_simcc[onnx]"'
+        f'export_onnx: not installed: {", ".join(missing)}. pip install '
+        '"mmpose_simcc[onnx-cpu]", or [onnx-gpu] for onnxruntime-gpu'
     )
 
 # ruff: noqa: E402

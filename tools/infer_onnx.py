@@ -11,7 +11,10 @@ if spec is None:
 # The client by itself: importing mmpose_simcc imports torch and MMPose.
 sys.path.insert(0, str(Path(spec.origin).parent / 'deploy'))
 
-from client.cli import main  # noqa: E402
+try:
+    from client.cli import main
+except ImportError as error:  # OpenCV is missing; the message says what to install
+    sys.exit(f'infer_onnx: {error}')
 
 if __name__ == '__main__':
     main()

@@ -2,22 +2,35 @@
 """Runs exported models with onnxruntime, numpy and OpenCV alone.
 
 Nothing here imports torch, MMPose or the rest of this project, so that
-``pip install ./mmpose_simcc/deploy/client`` installs it alone, as
+``pip install "./mmpose_simcc/deploy/client[cpu,opencv]"`` installs it alone, as
 ``mmpose_simcc_client``.
 """
 
-from .detector import PersonDetector
+__version__ = '0.1.0'  # as in mmpose_simcc/version.py
+
+try:
+    import cv2  # noqa: F401
+except ImportError:
+    raise ImportError(
+        'OpenCV is not installed: pip install opencv-python-headless, or opencv-python for windows'
+    ) from None
+
+from .detector import DetectorInput, PersonDetector
 from .draw import draw_skeleton
 from .errors import ClientError
 from .pose import RTMLIB_MEAN, RTMLIB_STD, PoseSession
 from .run import infer
+from .smooth import OneEuroFilter, Smoother
 
 __all__ = [
     'RTMLIB_MEAN',
     'RTMLIB_STD',
     'ClientError',
+    'DetectorInput',
+    'OneEuroFilter',
     'PersonDetector',
     'PoseSession',
+    'Smoother',
     'draw_skeleton',
     'infer',
 ]

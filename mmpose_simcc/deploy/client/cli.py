@@ -6,8 +6,13 @@ import math
 import sys
 from pathlib import Path
 
+from . import __version__
+from .detector import DETECTOR_INPUTS, PersonDetector
 from .errors import ClientError
+from .pose import PoseSession
 from .run import infer
+from .session import make_options
+from .smooth import Smoother
 
 
 def bbox(text):
@@ -20,6 +25,13 @@ def bbox(text):
     return box
 
 
+def setting(text):
+    key, equals, value = text.partition('=')
+    if not (key and equals):
+        raise argparse.ArgumentTypeError(f'{text!r} is not KEY=VALUE')
+    return key, value
+
+
 def make_parser():
     parser = argparse.ArgumentParser(
         description='Find the keypoints of people with a model that '
@@ -27,9 +39,13 @@ def make_parser():
         "skeletons, and predictions.json in COCO's format.",
         epilog='example: %(prog)s model.onnx photo.jpg --bbox 40,20,180,400',
     )
+    parser.add_argument('--version', action='version', version=__version__)
     parser.add_argument('model', metavar='MODEL', help='the ONNX file')
     parser.add_argument(
-        'source', metavar='IMAGE|FOLDER|VIDEO', help='a picture, a folder of pictures, or a video'
+        'source',
+        metavar='IMAGE|FOLDER|VIDEO|URL|CAMERA',
+        help="a picture, a folder of pictures, a video, a stream's URL, or a camera's number; "
+        'Ctrl-C ends the last two',
     )
     people = parser.add_mutually_exclusive_group()
     people.add_argument(
@@ -43,7 +59,56 @@ def make_parser():
         '--det',
         metavar='MODEL',
         help='ONNX file of a person detector with outputs dets (and labels), '
-        'as MMDeploy writes it for YOLOX',
+        'as MMDeploy writes it for YOLOX and RTMDet',
+    )
+    parser.add_argument(
+        '--det-input',
+        choices=DETECTOR_INPUTS,
+        help="how the detector's input is normalised (default: as MMDeploy's pipeline.json "
+        'beside it says)',
+    )
+    parser.add_argument(
+        '--det-score-thr',
+        type=float,
+        default=0.3,
+        metavar='SCORE',
+        help='boxes below it are left out (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--score-thr',
+        type=float,
+        default=0.3,
+        metavar='SCORE',
+        help='keypoints below it are not drawn (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--smooth',
+        action='store_true',
+        help='less jitter in a video: follow people by their boxes and filter their keypoints',
+    )
+    parser.add_argument(
+        '--batch-size',
+        type=int,
+        default=32,
+        metavar='N',
+        help='people that the network sees at once, at most (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--providers',
+        nargs='+',
+        metavar='NAME',
+        help="onnxruntime's execution providers (default: CUDA where it is available, else CPU)",
+    )
+    parser.add_argument(
+        '--threads', type=int, metavar='N', help='threads of one operator (default: all cores)'
+    )
+    parser.add_argument(
+        '--session-option',
+        nargs='+',
+        type=setting,
+        default=[],
+        metavar='KEY=VALUE',
+        help="entries of onnxruntime's session configuration",
     )
     parser.add_argument(
         '--out',
@@ -54,12 +119,27 @@ def make_parser():
     return parser
 
 
+def run(args):
+    """Do what the arguments say; the pictures that could not be read."""
+    runtime = dict(
+        providers=args.providers,
+        threads=args.threads,
+        session_options=make_options(dict(args.session_option)),
+    )
+    session = PoseSession(args.model, args.batch_size, **runtime)
+    detect = None
+    if args.det:
+        detect = PersonDetector(args.det, args.det_score_thr, args.det_input, **runtime)
+    smoother = Smoother() if args.smooth else None
+    return infer(session, args.source, args.out, args.bbox, detect, args.score_thr, smoother)
+
+
 def main():
     parser = make_parser()
     args = parser.parse_args()
     name = Path(parser.prog).stem
     try:
-        unreadable = infer(args.model, args.source, args.out, args.bbox, args.det)
+        unreadable = run(args)
     except KeyboardInterrupt:
         sys.exit(f'{name}: interrupted')
     except (ClientError, OSError) as error:

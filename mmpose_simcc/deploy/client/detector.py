@@ -1,36 +1,103 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Boxes around people, from a detector's ONNX file."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import cv2
 import numpy as np
 
 from .errors import ClientError
+from .inputs import as_bgr
 from .session import open_session
 
 PERSON = 0  # COCO's first class
-PADDING_VALUE = 114  # MMDetection's
+PIPELINE = 'pipeline.json'  # MMDeploy's, beside the model
+
+
+@dataclass
+class DetectorInput:
+    """What a detector's input needs.
+
+    Attributes:
+        mean (tuple): Subtracted from the channels, in the network's order.
+        std (tuple): What they are divided by then.
+        to_rgb (bool): Whether the network's order is RGB, not BGR.
+        pad_value (tuple): Of the canvas around the picture, B, G and R in [0, 255].
+    """
+
+    mean: Tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: Tuple[float, ...] = (1.0, 1.0, 1.0)
+    to_rgb: bool = False
+    pad_value: Tuple[float, ...] = (114.0, 114.0, 114.0)
+
+
+# by MMDetection's configs of these models
+DETECTOR_INPUTS = dict(
+    yolox=DetectorInput(),
+    rtmdet=DetectorInput(mean=(103.53, 116.28, 123.675), std=(57.375, 57.12, 58.395)),
+)
+
+
+def read_pipeline(path: Path) -> DetectorInput:
+    """What MMDeploy's ``pipeline.json`` says of a detector's input.
+
+    Raises:
+        ClientError: It is no such file.
+    """
+    try:
+        tasks = json.loads(path.read_text())['pipeline']['tasks']
+        steps = next(task['transforms'] for task in tasks if task['module'] == 'Transform')
+        by_name = {step['type']: step for step in reversed(steps)}  # the first of each
+        normalize = by_name.get('Normalize', {})
+        pad = by_name.get('Pad', {}).get('pad_val', 0)
+        pad = pad.get('img', 0) if isinstance(pad, dict) else pad
+        found = DetectorInput(
+            mean=tuple(map(float, normalize.get('mean', (0, 0, 0)))),
+            std=tuple(map(float, normalize.get('std', (1, 1, 1)))),
+            to_rgb=bool(normalize.get('to_rgb', False)),
+            pad_value=tuple(map(float, pad if isinstance(pad, list) else [pad] * 3)),
+        )
+        if not {3} == set(map(len, (found.mean, found.std, found.pad_value))) or 0 in found.std:
+            raise ValueError
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        raise ClientError(f"{path} is not MMDeploy's description of a detector's input") from None
 
 
 class PersonDetector:
-    """A detector as MMDeploy exports it, such as the YOLOX files of RTMPose.
+    """A detector as MMDeploy exports it, such as the YOLOX and RTMDet files of RTMPose.
 
-    Its input is one image of a fixed size, (1, 3, H, W), raw BGR pixels. Its
-    output ``dets`` has boxes (x1, y1, x2, y2, score) after non-maximum
-    suppression, (1, N, 5); ``labels``, (1, N), is optional.
+    Its input is one image of a fixed size, (1, 3, H, W). Its output ``dets`` has boxes (x1, y1,
+    x2, y2, score) after non-maximum suppression, (1, N, 5); ``labels``, (1, N), is optional.
+
+    The file does not say how its input is normalised. MMDeploy's ``pipeline.json`` beside it
+    does; without that it has to be named.
 
     Args:
         path (str | Path): The ONNX file.
         score_thr (float): Least score of a box. Defaults to 0.3.
+        input (str | DetectorInput, optional): ``'yolox'`` (raw pixels), ``'rtmdet'``, or another.
+        providers (sequence[str], optional): See :func:`open_session`.
+        threads (int, optional): See :func:`open_session`.
+        session_options (onnxruntime.SessionOptions, optional): See :func:`open_session`.
 
     Raises:
-        ClientError: The file is not such a model.
+        ClientError: The file is not such a model, or it is not known what its input needs.
     """
 
-    def __init__(self, path: Union[str, Path], score_thr: float = 0.3) -> None:
-        self.session = open_session(path)
+    def __init__(
+        self,
+        path: Union[str, Path],
+        score_thr: float = 0.3,
+        input: Union[str, DetectorInput, None] = None,
+        providers: Optional[Sequence[str]] = None,
+        threads: Optional[int] = None,
+        session_options=None,
+    ) -> None:
+        self.session = open_session(path, providers, threads, session_options)
         self.score_thr = score_thr
         self.outputs = [
             output.name
@@ -48,30 +115,52 @@ class PersonDetector:
                 'input (1, 3, H, W) of a fixed size and an output "dets"'
             )
         self.size = (shape[3], shape[2])
+        pipeline = Path(path).with_name(PIPELINE)
+        if input is None and not pipeline.is_file():
+            raise ClientError(
+                f"{path} does not say how its input is normalised: put MMDeploy's {PIPELINE} "
+                f'beside it, or name the model ({" or ".join(DETECTOR_INPUTS)})'
+            )
+        if input is None:
+            input = read_pipeline(pipeline)
+        elif input in tuple(DETECTOR_INPUTS):
+            input = DETECTOR_INPUTS[input]
+        elif not isinstance(input, DetectorInput):
+            raise ClientError(f'`input` must be {" or ".join(DETECTOR_INPUTS)}, not {input!r}')
+        self.input = input
+
+    def feed(self, image: np.ndarray) -> Tuple[np.ndarray, float]:
+        """What the model takes for a picture (uint8, BGR), and by how much that is reduced."""
+        height, width = image.shape[:2]
+        ratio = min(self.size[0] / width, self.size[1] / height)
+        scaled = cv2.resize(image, (max(1, int(width * ratio)), max(1, int(height * ratio))))
+        canvas = np.empty((*self.size[::-1], 3), np.float32)
+        canvas[:] = self.input.pad_value
+        canvas[: scaled.shape[0], : scaled.shape[1]] = scaled
+        if self.input.to_rgb:
+            canvas = canvas[..., ::-1]
+        canvas = (canvas - np.float32(self.input.mean)) / np.float32(self.input.std)
+        return np.ascontiguousarray(canvas.transpose(2, 0, 1)[None]), ratio
 
     def __call__(self, image: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """Detect people.
 
         Args:
-            image (np.ndarray): uint8, BGR, shape (H, W, 3).
+            image (np.ndarray): A picture as OpenCV reads one, see :func:`as_bgr`.
 
         Returns:
             tuple:
             - bboxes (np.ndarray): Boxes (x, y, w, h) in pixels, shape (N, 4).
             - scores (np.ndarray): Shape (N,).
+
+        Raises:
+            ClientError: The picture cannot be used.
         """
+        image = as_bgr(image)
         height, width = image.shape[:2]
-        ratio = min(self.size[0] / width, self.size[1] / height)
-        scaled = cv2.resize(image, (max(1, int(width * ratio)), max(1, int(height * ratio))))
-        canvas = np.full((*self.size[::-1], 3), PADDING_VALUE, np.float32)
-        canvas[: scaled.shape[0], : scaled.shape[1]] = scaled
+        feed, ratio = self.feed(image)
         name = self.session.get_inputs()[0].name
-        found = dict(
-            zip(
-                self.outputs,
-                self.session.run(self.outputs, {name: canvas.transpose(2, 0, 1)[None]}),
-            )
-        )
+        found = dict(zip(self.outputs, self.session.run(self.outputs, {name: feed})))
         dets = found['dets'][0]
         keep = dets[:, 4] >= self.score_thr
         if 'labels' in found:

@@ -1,11 +1,12 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Finds keypoints in pictures and videos and writes what it finds."""
 
-import json
+import contextlib
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Iterator, List, Optional, Sequence, Union
 
 import cv2
 import numpy as np
@@ -13,12 +14,34 @@ import numpy as np
 from .detector import PersonDetector
 from .draw import draw_skeleton
 from .errors import ClientError
-from .files import unfinished_path, whole_file
+from .files import whole_file
 from .pose import PoseSession
+from .predictions import predictions_file
+from .smooth import Smoother
+from .video import VideoReader, VideoWriter
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
-Frame = Tuple[str, Optional[np.ndarray]]
+
+def print_on_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+@dataclass
+class Frame:
+    """A picture, or one of a video.
+
+    Attributes:
+        name (str): In the predictions.
+        image (np.ndarray, optional): uint8, BGR, shape (H, W, 3); None where it cannot be read.
+        number (int, optional): In a video, from 1.
+        time (float, optional): Seconds since the video's start.
+    """
+
+    name: str
+    image: Optional[np.ndarray]
+    number: Optional[int] = None
+    time: Optional[float] = None
 
 
 def read_image(path: Path) -> Optional[np.ndarray]:
@@ -38,23 +61,29 @@ class Images:
         out (Path): Folder for the drawn ones.
     """
 
+    is_video = False
+
     def __init__(self, paths: Sequence[Path], out: Path) -> None:
         self.paths, self.out = paths, out
+        self.unreadable: List[str] = []
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[Frame]:
         for path in self.paths:
-            yield path.name, read_image(path)
+            frame = Frame(path.name, read_image(path))
+            if frame.image is None:
+                self.unreadable.append(frame.name)
+            yield frame
 
-    def write(self, name: str, image: np.ndarray) -> None:
-        path = self.out / name
-        _, data = cv2.imencode(path.suffix, image)
+    def write(self, frame: Frame) -> None:
+        path = self.out / frame.name
+        _, data = cv2.imencode(path.suffix, frame.image)
         with whole_file(path) as unfinished:
             unfinished.write_bytes(data.tobytes())
 
-    def __enter__(self):
+    def __enter__(self) -> 'Images':
         return self
 
     def __exit__(self, *error) -> None:
@@ -62,83 +91,74 @@ class Images:
 
 
 class Video:
-    """The frames of a video, drawn into an MP4 of the same stem, which is
+    """The frames of a video, a stream or a camera, drawn into an MP4 of the same stem, which is
     there only once it is whole.
 
     Args:
-        path (Path): The video.
+        source (str): See :class:`VideoReader`.
         out (Path): Folder for the drawn one.
+        report (callable): Gets lines about what is missing or different.
 
     Raises:
-        ClientError: OpenCV cannot read it.
+        ClientError: It cannot be read.
     """
 
-    def __init__(self, path: Path, out: Path) -> None:
-        self.path = path
-        self.capture = cv2.VideoCapture(str(path))
-        if not self.capture.isOpened():
-            raise ClientError(
-                f'{path} is no picture ({", ".join(IMAGE_SUFFIXES)}) and no '
-                'video that OpenCV can read'
-            )
-        self.target = out / f'{path.stem}.mp4'
-        self.unfinished = unfinished_path(self.target)
-        self.writer = None
-        self.written = 0
+    is_video = True
+    unreadable = ()
+
+    def __init__(self, source: str, out: Path, report: Callable[[str], None]) -> None:
+        self.reader = VideoReader(source)
+        self.report = report
+        self.name = Path(source).name if '://' not in source else source
+        self.writer = VideoWriter(out / f'{self.reader.stem}.mp4', self.reader.rate, report)
+        self.number = 0
 
     def __len__(self) -> int:
-        return max(0, int(self.capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        return self.reader.announced
 
     def __iter__(self) -> Iterator[Frame]:
-        number = 0
-        while True:
-            read, image = self.capture.read()
-            if not read:
-                break
-            number += 1
-            yield f'{self.path.name}#{number}', image
-
-    def write(self, name: str, image: np.ndarray) -> None:
-        if self.writer is None:
-            fps = self.capture.get(cv2.CAP_PROP_FPS) or 25.0
-            self.writer = cv2.VideoWriter(
-                str(self.unfinished), cv2.VideoWriter_fourcc(*'mp4v'), fps, image.shape[1::-1]
+        try:
+            for seconds, image in self.reader:
+                self.number += 1
+                yield Frame(f'{self.name}#{self.number}', image, self.number, seconds)
+        except KeyboardInterrupt:
+            if not self.reader.is_live:  # that ends in no other way
+                raise
+        announced = self.reader.announced
+        if not self.number:
+            raise ClientError(
+                f'no frame of {self.reader.source} can be read, {announced} are announced: '
+                'OpenCV may lack its codec, or the file is damaged'
             )
-            if not self.writer.isOpened():
-                raise ClientError(f'cannot write {self.target}')
-        self.writer.write(image)
-        self.written += 1
+        if self.number < announced:
+            self.report(
+                f'warning: {self.reader.source} announces {announced} frames, '
+                f'{self.number} could be read'
+            )
 
-    def __enter__(self):
+    def write(self, frame: Frame) -> None:
+        self.writer.write(frame.time, frame.image)
+
+    def __enter__(self) -> 'Video':
         return self
 
     def __exit__(self, error_type, *error) -> None:
-        self.capture.release()
-        try:
-            if self.writer is not None:
-                self.writer.release()
-                if error_type is None:
-                    self._keep()
-        finally:
-            self.unfinished.unlink(missing_ok=True)
-
-    def _keep(self) -> None:
-        # OpenCV does not say when it cannot write
-        found = cv2.VideoCapture(str(self.unfinished))
-        frames = int(found.get(cv2.CAP_PROP_FRAME_COUNT))
-        found.release()
-        if frames != self.written:
-            raise ClientError(f'cannot write {self.target}: {frames} of {self.written} frames fit')
-        self.unfinished.replace(self.target)
+        self.reader.close()
+        self.writer.close(keep=error_type is None)
 
 
-def open_source(path: Path, out: Path) -> Union[Images, Video]:
-    """What to read and where to draw: one picture, the pictures of a folder,
-    or a video.
+def open_source(
+    source: str, out: Path, report: Callable[[str], None] = print_on_stderr
+) -> Union[Images, Video]:
+    """What to read and where to draw: one picture, the pictures of a folder, a video, a stream's
+    URL, or the number of a camera.
 
     Raises:
         ClientError: There is nothing to read, or ``out`` would overwrite it.
     """
+    path = Path(source)
+    if '://' in source or (source.isdigit() and not path.exists()):
+        return Video(source, out, report)
     if not path.exists():
         raise ClientError(f'there is no {path}')
     folder = path if path.is_dir() else path.parent
@@ -151,7 +171,12 @@ def open_source(path: Path, out: Path) -> Union[Images, Video]:
         return Images(paths, out)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return Images([path], out)
-    return Video(path, out)
+    try:
+        return Video(str(path), out, report)
+    except ClientError:
+        raise ClientError(
+            f'{path} is no picture ({", ".join(IMAGE_SUFFIXES)}) and no video that OpenCV can read'
+        ) from None
 
 
 def _with_progress(frames: Union[Images, Video]) -> Iterator[Frame]:
@@ -172,89 +197,72 @@ def _with_progress(frames: Union[Images, Video]) -> Iterator[Frame]:
         print(file=sys.stderr)
 
 
-def _annotations(
-    keypoints: np.ndarray, scores: np.ndarray, bboxes: np.ndarray, bbox_scores: np.ndarray
-) -> List[dict]:
-    """COCO's result format: keypoints (x, y, score), one score a person."""
-    triples = np.concatenate([keypoints, scores[..., None]], axis=-1)
-    return [
-        dict(
-            category_id=1,
-            keypoints=[round(float(value), 3) for value in triple.ravel()],
-            num_keypoints=len(triple),
-            bbox=[round(float(value), 3) for value in bbox],
-            area=float(bbox[2] * bbox[3]),
-            iscrowd=0,
-            score=float(triple[:, 2].mean() * bbox_score),
-        )
-        for triple, bbox, bbox_score in zip(triples, bboxes, bbox_scores)
-    ]
-
-
 def infer(
-    model: str,
+    session: PoseSession,
     source: str,
     out: str,
     bboxes: Optional[Sequence[Sequence[float]]] = None,
-    detector: Optional[str] = None,
+    detect: Optional[PersonDetector] = None,
+    score_thr: float = 0.3,
+    smoother: Optional[Smoother] = None,
+    report: Callable[[str], None] = print_on_stderr,
 ) -> List[str]:
     """Find keypoints, and write pictures or a video with skeletons and
     ``predictions.json``.
 
-    The latter is in COCO's format (``images``, ``annotations``,
-    ``categories``); its annotations, with a score each, are COCO results as
-    well.
+    The latter is in COCO's format (``images``, ``annotations``, ``categories``); its annotations,
+    with a score each, are COCO results as well. Images of a video have ``frame``, from 1, and
+    ``time`` in seconds.
 
     Args:
-        model (str): A model that ``tools/export_onnx.py`` has written.
-        source (str): A picture, a folder of pictures, or a video.
+        session (PoseSession): The model.
+        source (str): A picture, a folder of pictures, a video, a URL, or a camera's number.
         out (str): Folder to write to.
         bboxes (sequence, optional): Boxes (x, y, w, h) around the people, the
             same in every picture. The whole picture by default.
-        detector (str, optional): See :class:`PersonDetector`.
+        detect (PersonDetector, optional): Finds the boxes.
+        score_thr (float): Keypoints below it are not drawn. Defaults to 0.3.
+        smoother (Smoother, optional): Smooths keypoints of a video. People then have a
+            ``track_id``.
+        report (callable): Gets warnings, each a line. Prints them on stderr by default.
 
     Returns:
         list[str]: The pictures that could not be read.
 
     Raises:
-        ClientError: A model or the source is not what it should be.
+        ClientError: The source or a box is not what it should be, or nothing can be read.
         OSError: ``out`` cannot be written.
     """
-    session = PoseSession(model)
-    detect = PersonDetector(detector) if detector else None
     out = Path(out)
-    frames = open_source(Path(source), out)
+    frames = open_source(str(source), out, report)
+    if smoother and not frames.is_video:
+        raise ClientError('pictures cannot be smoothed, only a video')
     out.mkdir(parents=True, exist_ok=True)
-    images, annotations, unreadable = [], [], []
-    with frames:
-        for name, image in _with_progress(frames):
-            if image is None:
-                unreadable.append(name)
+    with contextlib.ExitStack() as stack:
+        # ends after the frames: it is not there without them
+        predictions = stack.enter_context(predictions_file(out / 'predictions.json', session))
+        stack.enter_context(frames)
+        for frame in _with_progress(frames):
+            if frame.image is None:
                 continue
-            height, width = image.shape[:2]
+            height, width = frame.image.shape[:2]
+            people = np.array(bboxes or [[0, 0, width, height]], np.float32)
+            people_scores = np.ones(len(people), np.float32)
             if detect:
-                people, people_scores = detect(image)
-            else:
-                people = np.array(bboxes or [[0, 0, width, height]], np.float32)
-                people_scores = np.ones(len(people), np.float32)
-            keypoints, scores = session.predict(image, people)
-            images.append(dict(id=len(images) + 1, file_name=name, width=width, height=height))
-            for annotation in _annotations(keypoints, scores, people, people_scores):
-                annotations.append(
-                    dict(id=len(annotations) + 1, image_id=len(images), **annotation)
-                )
-            for person in zip(keypoints, scores):
-                draw_skeleton(image, *person, session)
-            frames.write(name, image)
-    category = dict(
-        id=1,
-        name='person',
-        supercategory='person',
-        keypoints=session.keypoint_names,
-        skeleton=[[start + 1, end + 1] for start, end in session.skeleton],
-    )
-    with whole_file(out / 'predictions.json') as unfinished:
-        unfinished.write_text(
-            json.dumps(dict(images=images, annotations=annotations, categories=[category]))
-        )
-    return unreadable
+                people, people_scores = detect(frame.image)
+            try:
+                keypoints, scores = session.predict(frame.image, people)
+            except ClientError as error:
+                raise ClientError(f'{frame.name}: {error}') from error
+            track_ids: Sequence[Optional[int]] = [None] * len(people)
+            if smoother:
+                keypoints, track_ids = smoother(keypoints, people, frame.time)
+            about = dict(file_name=frame.name, width=width, height=height)
+            if frames.is_video:
+                about.update(frame=frame.number, time=round(frame.time, 6))
+            predictions.add_image(**about)
+            for person in zip(keypoints, scores, people, people_scores, track_ids):
+                predictions.add_person(*person)
+                draw_skeleton(frame.image, *person[:2], session, score_thr)
+            frames.write(frame)
+    return list(frames.unreadable)

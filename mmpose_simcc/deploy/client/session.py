@@ -2,11 +2,42 @@
 """Opens ONNX files with onnxruntime."""
 
 from pathlib import Path
-from typing import Optional, Sequence, Union
+from typing import Dict, Optional, Sequence, Union
 
 from .errors import ClientError
 
 DEFAULT_PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')
+
+
+def import_onnxruntime():
+    """onnxruntime, which comes by several names and is no dependency.
+
+    Raises:
+        ClientError: It is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ClientError(
+            'onnxruntime is not installed: pip install onnxruntime, or onnxruntime-gpu for CUDA'
+        ) from None
+    return onnxruntime
+
+
+def make_options(entries: Optional[Dict[str, str]] = None):
+    """Session options that log errors alone.
+
+    Args:
+        entries (dict, optional): Entries of onnxruntime's session configuration.
+
+    Returns:
+        onnxruntime.SessionOptions: The options.
+    """
+    options = import_onnxruntime().SessionOptions()
+    options.log_severity_level = 3
+    for key, value in (entries or {}).items():
+        options.add_session_config_entry(key, value)
+    return options
 
 
 def open_session(
@@ -32,12 +63,7 @@ def open_session(
         ClientError: onnxruntime is not installed, has not these providers or cannot start the
             first of them, or the file is missing or no ONNX model.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ClientError(
-            'onnxruntime is not installed: pip install onnxruntime, or onnxruntime-gpu for CUDA'
-        ) from None
+    onnxruntime = import_onnxruntime()
     if not Path(path).is_file():
         raise ClientError(f'there is no model {path}')
     available = onnxruntime.get_available_providers()
@@ -46,9 +72,7 @@ def open_session(
         raise ClientError(
             f'this onnxruntime has no {", ".join(missing)}; it has {", ".join(available)}'
         )
-    options = session_options or onnxruntime.SessionOptions()
-    if session_options is None:
-        options.log_severity_level = 3
+    options = session_options or make_options()
     if threads is not None:
         if threads < 1:
             raise ClientError(f'`threads` must be at least 1, not {threads}')
