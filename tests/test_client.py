@@ -388,7 +388,8 @@ class TestVideo:
         found = read_predictions(tmp_path)
         np.testing.assert_allclose([image['time'] for image in found['images']], times, atol=1e-3)
         drawn = [seconds for seconds, _ in VideoReader(str(tmp_path / 'out/a.mp4'))]
-        assert drawn[-1] == pytest.approx(2.0, abs=1e-3)
+        # at a constant rate, within a frame of it
+        assert drawn[-1] == pytest.approx(2.0, abs=1e-3 if encoder == 'av' else 0.25)
         if encoder == 'av':
             np.testing.assert_allclose(drawn, times, atol=1e-3)
 

@@ -28,7 +28,7 @@ ALLOWED = {
     'mmpose_simcc': {'codecs', 'engine', 'models', 'utils', 'version'},
 }
 # The client runs where neither torch nor MMPose is installed.
-CLIENT_NEEDS = {'numpy', 'cv2', 'onnxruntime'}
+CLIENT_NEEDS = {'numpy', 'cv2', 'onnxruntime', 'av'}
 
 
 class Import(NamedTuple):
