@@ -68,6 +68,7 @@ setup(
         'mmengine>=0.8.0,<1.0.0',
         'mmpose>=1.2.0,<1.4.0',
         'numpy',
+        'pandas',
         'rich',
         'scipy>=1.12',  # isotonic regression
         'tabulate',

@@ -39,6 +39,7 @@ from mmpose_simcc.workbench.compare import (
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.launch import say_outdated, training_dir
 from mmpose_simcc.workbench.compare.report import remarks
+from mmpose_simcc.workbench.compare.report.tables import flat_table, write_tables
 from mmpose_simcc.workbench.compare.runs import (
     check_data,
     forward_identity,
@@ -46,7 +47,6 @@ from mmpose_simcc.workbench.compare.runs import (
     training_identity,
     use_data,
 )
-from mmpose_simcc.workbench.compare.tables import flat_table, write_tables
 from mmpose_simcc.workbench.identity import Content, picture_names
 from mmpose_simcc.workbench.toy import make_toy_coco
 
@@ -178,8 +178,8 @@ class TestCompare:
     def test_tables_hold_the_rows(self, compared, tmp_path):
         _, rows = compared
         markdown, comma, whole = write_tables(rows, tmp_path)
-        header, cells = flat_table(rows)
-        assert header[10:] == [
+        cells = flat_table(rows).cells
+        assert cells.columns.tolist()[10:] == [
             'AP',
             'AP50',
             'AP75',
@@ -191,7 +191,7 @@ class TestCompare:
             'AUROC',
         ]
         lines = markdown.read_text().splitlines()
-        assert [c.strip() for c in lines[2].split('|')[1:-1]] == cells[0]
+        assert [c.strip() for c in lines[2].split('|')[1:-1]] == cells.iloc[0].tolist()
         assert len(lines) == 2 + len(rows)
         assert len(comma.read_text().splitlines()) == 1 + len(rows)
         loaded = json.loads(whole.read_text())

@@ -33,18 +33,11 @@ from test_compare import HEATMAP, load_run, with_random_weights
 from mmpose_simcc.utils.inference import build_model
 from mmpose_simcc.workbench.compare import CompareError, Run, Study, compare, run_study
 from mmpose_simcc.workbench.compare.bootstrap import find_source, match_predictions, resampled
-from mmpose_simcc.workbench.compare.report import Difference, remarks, write_report
+from mmpose_simcc.workbench.compare.report import print_table, remarks, write_report
+from mmpose_simcc.workbench.compare.report.differences import Difference
+from mmpose_simcc.workbench.compare.report.tables import flat_table, study_table
+from mmpose_simcc.workbench.compare.rows import Row, Training, best_row, main_metric, metric_key
 from mmpose_simcc.workbench.compare.study import check_metric_names
-from mmpose_simcc.workbench.compare.tables import (
-    Row,
-    Training,
-    best_row,
-    flat_table,
-    main_metric,
-    metric_key,
-    print_table,
-    study_table,
-)
 from mmpose_simcc.workbench.metrics import value_names, write_compactly
 from mmpose_simcc.workbench.scoring import result_key
 from mmpose_simcc.workbench.statistics import average_precision, resample
@@ -165,12 +158,13 @@ class TestErrors:
         ]
         assert main_metric(rows) == 'NME'
         assert best_row(rows, 'NME') is rows[0] and best_row(rows, 'EPE') is rows[1]
-        header, cells = study_table(Study([], rows=['model']), rows)
-        assert header == ['Model', 'NME (%)', 'EPE (px)']
-        assert cells == [['a', '**4.00**', '3.00'], ['b', '5.00', '**2.00**']]
-        header, cells = flat_table(rows)
-        assert header[-2:] == ['NME (%)', 'EPE (px)']
-        assert cells[0][-2:] == ['4.000', '3.000']
+        cells, best = study_table(Study([], rows=['model']), rows)
+        assert cells.columns.tolist() == ['Model', 'NME (%)', 'EPE (px)']
+        assert cells.to_numpy().tolist() == [['a', '4.00', '3.00'], ['b', '5.00', '2.00']]
+        assert best.to_numpy().tolist() == [[False, True, False], [False, False, True]]
+        cells, _ = flat_table(rows)
+        assert cells.columns.tolist()[-2:] == ['NME (%)', 'EPE (px)']
+        assert cells.iloc[0].tolist()[-2:] == ['4.000', '3.000']
         for value, p, verdict in (
             (-1.5, 0.01, 'better'),
             (1.5, 0.01, 'worse'),
@@ -212,6 +206,7 @@ class TestErrors:
             'table.json',
             'study.md',
             'differences.md',
+            'keypoints.csv',
             'plot.png',
             'samples.png',
             'scores.png',

@@ -14,10 +14,12 @@ from test_compare import HEATMAP, SIMCC, with_random_weights
 from mmpose_simcc.utils.inference import build_model
 from mmpose_simcc.workbench.compare import CompareError, Study, load_study, study_runs
 from mmpose_simcc.workbench.compare.decoders import decoders_of
-from mmpose_simcc.workbench.compare.report import differences, write_report
+from mmpose_simcc.workbench.compare.report import write_report
+from mmpose_simcc.workbench.compare.report.differences import differences
+from mmpose_simcc.workbench.compare.report.tables import study_table
+from mmpose_simcc.workbench.compare.rows import Row, Training
 from mmpose_simcc.workbench.compare.runs import network_identity, training_identity
 from mmpose_simcc.workbench.compare.study import VARIANTS, expand_decoders, run_study
-from mmpose_simcc.workbench.compare.tables import Row, Training, study_table
 from mmpose_simcc.workbench.statistics import Measured
 from mmpose_simcc.workbench.toy import make_toy_coco
 
@@ -183,15 +185,20 @@ class TestTables:
 
     def test_factor_in_columns(self):
         study = Study([], rows=['unbiased'], columns='model', labels=self.labels)
-        header, cells = study_table(study, self.rows)
-        assert header == ['Encode', 'a', 'b']
-        assert cells == [['Biased', '61.00', '**72.00**'], ['Unbiased', '**64.00**', '70.00']]
+        cells, best = study_table(study, self.rows)
+        assert cells.columns.tolist() == ['Encode', 'a', 'b']
+        assert cells.to_numpy().tolist() == [
+            ['Biased', '61.00', '72.00'],
+            ['Unbiased', '64.00', '70.00'],
+        ]
+        assert best.to_numpy().tolist() == [[False, False, True], [False, True, False]]
 
     def test_metrics_and_costs_in_columns(self):
         study = Study([], rows=['model', 'unbiased'], columns=['#Params', 'AP'], labels=self.labels)
-        header, cells = study_table(study, self.rows)
-        assert header == ['Model', 'Encode', '#Params', 'AP']
-        assert cells[2] == ['b', 'Biased', '1.0M', '**72.00**']
+        cells, best = study_table(study, self.rows)
+        assert cells.columns.tolist() == ['Model', 'Encode', '#Params', 'AP']
+        assert cells.iloc[2].tolist() == ['b', 'Biased', '1.0M', '72.00']
+        assert best.iloc[2].tolist() == [False, False, False, True]
 
     def test_differences_to_a_baseline(self):
         study = Study([], rows=['model', 'unbiased'], baseline=dict(unbiased=False))
@@ -242,6 +249,7 @@ class TestReport:
             'table.json',
             'study.md',
             'differences.md',
+            'keypoints.csv',
             'plot.png',
             'plot.svg',
             'samples.png',
@@ -296,4 +304,4 @@ class TestReport:
         ).stdout
         widths, lines = re.search(r'drawn:([\d,]+);(\d+)', dom).groups()
         assert all(int(width) > 100 for width in widths.split(','))
-        assert int(lines) == 3 * 4  # three tables of four rows
+        assert int(lines) == 3 * 4 + 3 * 18  # three tables of four rows, three of each keypoint

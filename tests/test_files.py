@@ -16,8 +16,9 @@ from matplotlib import pyplot as plt
 from mmpose_simcc.utils.files import whole_file
 from mmpose_simcc.weights.checkpoint import save_checkpoint
 from mmpose_simcc.weights.official import OfficialModel
-from mmpose_simcc.workbench.compare.plots import save
-from mmpose_simcc.workbench.compare.tables import Row, Training, write_tables
+from mmpose_simcc.workbench.compare.report.plots import save
+from mmpose_simcc.workbench.compare.report.tables import write_tables
+from mmpose_simcc.workbench.compare.rows import Row, Training
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 

@@ -26,8 +26,11 @@ from mmpose_simcc.workbench.compare import (  # noqa: E402
     study_runs,
 )
 from mmpose_simcc.workbench.compare.decoders import decoder_names  # noqa: E402
-from mmpose_simcc.workbench.compare.report import remarks, write_report  # noqa: E402
-from mmpose_simcc.workbench.compare.tables import print_table  # noqa: E402
+from mmpose_simcc.workbench.compare.report import (  # noqa: E402
+    print_table,
+    remarks,
+    write_report,
+)
 from mmpose_simcc.workbench.toy import make_toy_coco  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'

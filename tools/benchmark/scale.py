@@ -38,8 +38,8 @@ from mmpose_simcc.workbench.calibration.search import candidate_deltas
 from mmpose_simcc.workbench.compare.bootstrap import resampled
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.evaluation import evaluate
+from mmpose_simcc.workbench.compare.rows import Training
 from mmpose_simcc.workbench.compare.runs import Run, read_config
-from mmpose_simcc.workbench.compare.tables import Training
 from mmpose_simcc.workbench.scoring import People, Predictions, Scorer
 
 from .coco_size import (

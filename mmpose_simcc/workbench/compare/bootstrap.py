@@ -25,8 +25,8 @@ from ..statistics import (
     weighted_pck,
 )
 from .evaluation import build_metrics
+from .rows import Row, Training
 from .runs import Run
-from .tables import Row, Training
 
 # pelvis and thorax are not in MPII's mean
 MPII_LEFT_OUT = (6, 7)

@@ -20,8 +20,8 @@ from ..launcher import Launcher
 from .decoders import Decoder, decoders_of
 from .evaluation import RESULTS, build_metrics, evaluate, load_model, result_file
 from .launch import call, find_training, train
+from .rows import Row, Training
 from .runs import Run, check_data, forward_identity, network_identity, training_identity
-from .tables import Row, Training
 from .timing import save_times
 
 

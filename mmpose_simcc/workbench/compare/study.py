@@ -22,6 +22,7 @@ from .comparison import compare
 from .decoders import Decoder
 from .errors import CompareError
 from .evaluation import build_metrics
+from .rows import COSTS, Row, find_key
 from .runs import (
     Run,
     read_config,
@@ -31,7 +32,6 @@ from .runs import (
     use_hold_out,
     use_split,
 )
-from .tables import COSTS, Row, find_key
 
 
 @dataclass

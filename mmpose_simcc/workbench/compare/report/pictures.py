@@ -1,7 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Pictures of predicted and true skeletons."""
 
-from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -13,13 +12,15 @@ from mmcv import imread
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 
-from ...utils.console import quiet
-from .plots import save
-from .runs import Run
-from .tables import Row, best_row
+from ....utils.console import quiet
+from ..rows import Row, Training, best_row
+from ..runs import Run
 
 TRUTH = '#39FF14'
 PREDICTIONS = ('#FF2D55', '#00C2FF')
+NUMBER = 6  # people
+# no space between pictures
+TIGHT = dict(wspace=0.03, hspace=0.03, left=0, right=1, bottom=0, top=0.98)
 
 
 class Person(NamedTuple):
@@ -46,6 +47,11 @@ class Person(NamedTuple):
         """The longer side of the box in pixels."""
         return float((self.bbox[2:] - self.bbox[:2]).max())
 
+    @property
+    def center(self) -> np.ndarray:
+        """The box's, shape (2,)."""
+        return (self.bbox[:2] + self.bbox[2:]) / 2
+
 
 class People(NamedTuple):
     """The annotated people of a data set.
@@ -70,32 +76,27 @@ def load_people(run: Run) -> People:
     init_default_scope(run.cfg.get('default_scope', 'mmpose'))
     with quiet():
         dataset = DATASETS.build(cfg)
-    infos = (dataset.get_data_info(i) for i in range(len(dataset)))
-    people = [
-        Person(
-            info['id'],
-            info['img_id'],
-            info['img_path'],
-            info['bbox'][0],
-            info['keypoints'][0],
-            info['keypoints_visible'][0] > 0,
-        )
-        for info in infos
-    ]
+    people = []
+    for i in range(len(dataset)):
+        info = dataset.get_data_info(i)
+        keypoints = info['keypoints'][0]
+        visible = info['keypoints_visible'][0].reshape(len(keypoints), -1)[:, 0]
+        whose = info['id'], info['img_id'], info['img_path'], info['bbox'][0]
+        people.append(Person(*whose, keypoints, visible > 0))
     meta = dataset.metainfo
     return People(people, meta['skeleton_links'], meta['keypoint_id2name'])
 
 
 class Predictions:
-    """Stored predictions of a row, of its first training.
+    """Stored predictions of a training.
 
     Args:
-        row (Row): The row.
+        training (Training): The training.
         run (Run): Its run.
     """
 
-    def __init__(self, row: Row, run: Run) -> None:
-        with np.load(f'{row.trainings[0].predictions}.npz') as stored:
+    def __init__(self, training: Training, run: Run) -> None:
+        with np.load(f'{training.predictions}.npz') as stored:
             self.keypoints = stored['keypoints']
             ids, img_ids = stored['ids'].tolist(), stored['img_ids'].tolist()
         self._detected = bool(run.box_files)
@@ -105,8 +106,8 @@ class Predictions:
             self._by_image.setdefault(img_id, []).append(i)
 
     def of(self, person: Person) -> Optional[np.ndarray]:
-        """Keypoints (K, 2) in image pixels of an annotated person: by its
-        id, or, where boxes were detected, the nearest in the image."""
+        """Keypoints (K, 2) in image pixels of an annotated person: by its id, or, where boxes were
+        detected, the nearest in the image."""
         if not self._detected:
             return self.keypoints[self._by_id[person.id]]
         found = self.keypoints[self._by_image.get(person.img_id, [])]
@@ -116,26 +117,12 @@ class Predictions:
         return found[far[:, person.labelled].mean(-1).argmin()]
 
 
-def _choose(people: List[Person], number: int) -> List[Person]:
-    """The most completely labelled people, spread over the data set."""
-    full = sorted(people, key=lambda person: -int(person.labelled.sum()))
-    full = full[: max(number, len(full) // 5)]
-    full.sort(key=lambda person: person.id)
-    places = np.linspace(0, len(full) - 1, min(number, len(full)))
-    return [full[round(place)] for place in places]
-
-
 def _show(axes: Axes, person: Person, center: np.ndarray, radius: float) -> None:
     """A square part of a person's image."""
     axes.imshow(imread(person.path, channel_order='rgb'))
     x, y = center
-    axes.set(
-        xlim=(x - radius, x + radius),
-        ylim=(y + radius, y - radius),
-        xticks=[],
-        yticks=[],
-        facecolor='#eeeeee',
-    )
+    axes.set(xlim=(x - radius, x + radius), ylim=(y + radius, y - radius), xticks=[], yticks=[])
+    axes.set_facecolor('#eeeeee')
     axes.spines[:].set_visible(False)
 
 
@@ -156,14 +143,10 @@ def _draw(
     )
 
 
-def _center(person: Person) -> np.ndarray:
-    return (person.bbox[:2] + person.bbox[2:]) / 2
-
-
-def _legend(figure, names: Sequence[str]) -> None:
-    colors = (TRUTH, *PREDICTIONS)[: len(names)]
+def _legend(figure: Figure, names: Sequence[str]) -> None:
+    handles = [Line2D([], [], color=color, linewidth=3) for color in (TRUTH, *PREDICTIONS)]
     figure.legend(
-        [Line2D([], [], color=c, linewidth=3) for c in colors],
+        handles[: len(names)],
         names,
         loc='lower center',
         bbox_to_anchor=(0.5, 0.98),
@@ -172,97 +155,101 @@ def _legend(figure, names: Sequence[str]) -> None:
     )
 
 
-def plot_samples(
-    rows: List[Row], runs: Sequence[Run], key: str, path: Path, number: int = 6
-) -> Path:
-    """Sample people: a row for each model with its best decoder, predicted
-    over true skeletons.
+def _choose(people: List[Person]) -> List[Person]:
+    """The most completely labelled people, spread over the data set."""
+    full = sorted(people, key=lambda person: -int(person.labelled.sum()))
+    full = sorted(full[: max(NUMBER, len(full) // 5)], key=lambda person: person.id)
+    places = np.linspace(0, len(full) - 1, min(NUMBER, len(full)))
+    return [full[round(place)] for place in places]
+
+
+def plot_samples(rows: Sequence[Row], runs: Sequence[Run], key: str) -> Figure:
+    """Sample people: a line for each model with its best decoder, predicted over true skeletons.
 
     Args:
         rows (list[Row]): The rows.
         runs (list[Run]): Their runs.
         key (str): The metric that tells the best.
-        path (Path): The image.
-        number (int): People.
     """
-    best = {run.name: best_row([r for r in rows if r.config == run.name], key) for run in runs}
-    people = {row.test_data: load_people(run) for run, row in zip(runs, best.values())}
-    chosen = {name: _choose(data.people, number) for name, data in people.items()}
+    best = [best_row([row for row in rows if row.config == run.name], key) for run in runs]
+    data = {row.test_data: load_people(run) for run, row in zip(runs, best)}
+    chosen = {name: _choose(found.people) for name, found in data.items()}
     columns = max(map(len, chosen.values()))
     figure = Figure(figsize=(2 * columns, 2 * len(runs)))
-    grid = figure.subplots(
-        len(runs),
-        columns,
-        squeeze=False,
-        gridspec_kw=dict(wspace=0.03, hspace=0.03, left=0, right=1, bottom=0, top=0.98),
-    )
-    for axes_row, run in zip(grid, runs):
-        row = best[run.name]
-        predictions, links = Predictions(row, run), people[row.test_data].links
-        for axes in axes_row[len(chosen[row.test_data]) :]:
+    grid = figure.subplots(len(runs), columns, squeeze=False, gridspec_kw=TIGHT)
+    for line, run, row in zip(grid, runs, best):
+        predictions, links = Predictions(row.trainings[0], run), data[row.test_data].links
+        for axes in line[len(chosen[row.test_data]) :]:
             axes.axis('off')
-        for axes, person in zip(axes_row, chosen[row.test_data]):
-            _show(axes, person, _center(person), 0.65 * person.size)
+        for axes, person in zip(line, chosen[row.test_data]):
+            _show(axes, person, person.center, 0.65 * person.size)
             _draw(axes, person.keypoints, person.labelled, links, TRUTH, 2.4)
             keypoints = predictions.of(person)
             if keypoints is not None:
                 _draw(axes, keypoints, person.labelled, links, PREDICTIONS[0], 1.1)
-        axes_row[0].set_ylabel(f'{row.scheme}\n{row.size_text}, {row.decoder}', fontsize=8)
+        line[0].set_ylabel(f'{row.scheme}\n{row.size_text}, {row.decoder}', fontsize=8)
     _legend(figure, ['annotated', 'predicted'])
-    return save(figure, path)
+    return figure
 
 
-def plot_disagreement(
-    rows: Sequence[Row], runs: Sequence[Run], names: Sequence[str], path: Path, number: int = 6
-) -> Path:
-    """The people on whom two decoders disagree most, and the keypoint in
-    question enlarged.
+class Disagreement(NamedTuple):
+    """A person on whom two rows disagree.
+
+    Attributes:
+        distance (float): Between the two, relative to the person's size.
+        keypoint (int): The one that they place farthest apart.
+        person (Person): The person.
+        pair (list): Both predictions, shape (K, 2) each.
+    """
+
+    distance: float
+    keypoint: int
+    person: Person
+    pair: List[np.ndarray]
+
+
+def disagreements(
+    people: Sequence[Person], rows: Sequence[Row], runs: Sequence[Run]
+) -> List[Disagreement]:
+    """The people on whom two rows disagree, by falling distance."""
+    stored = [Predictions(row.trainings[0], run) for row, run in zip(rows, runs)]
+    found = []
+    for person in people:
+        pair = [predictions.of(person) for predictions in stored]
+        if person.labelled.any() and all(p is not None for p in pair):
+            apart = np.linalg.norm(pair[0] - pair[1], axis=-1)
+            keypoint = int(np.where(person.labelled, apart, -1).argmax())
+            found.append(Disagreement(apart[keypoint] / person.size, keypoint, person, pair))
+    return sorted(found, key=lambda case: -case.distance)
+
+
+def plot_disagreement(rows: Sequence[Row], runs: Sequence[Run], names: Sequence[str]) -> Figure:
+    """The people on whom two rows disagree most, and the keypoint in question enlarged.
 
     Args:
         rows (sequence[Row]): Two rows.
         runs (sequence[Run]): Their runs.
         names (sequence[str]): What to call them.
-        path (Path): The image.
-        number (int): People.
     """
     data = load_people(runs[0])
-    stored = [Predictions(row, run) for row, run in zip(rows, runs)]
-    cases = []
-    for person in data.people:
-        pair = [predictions.of(person) for predictions in stored]
-        if person.labelled.any() and all(p is not None for p in pair):
-            apart = np.linalg.norm(pair[0] - pair[1], axis=-1)
-            apart = np.where(person.labelled, apart, -1)
-            keypoint = int(apart.argmax())
-            cases.append((apart[keypoint] / person.size, keypoint, person, pair))
-    cases.sort(key=lambda case: -case[0])
-    cases = cases[:number]
-    figure = Figure(figsize=(2 * len(cases), 4.2))
-    grid = figure.subplots(
-        2,
-        len(cases),
-        squeeze=False,
-        gridspec_kw=dict(wspace=0.03, hspace=0.03, left=0, right=1, bottom=0, top=0.98),
-    )
+    cases = disagreements(data.people, rows, runs)[:NUMBER]
+    figure = Figure(figsize=(2 * max(len(cases), 1), 4.2))
+    grid = figure.subplots(2, max(len(cases), 1), squeeze=False, gridspec_kw=TIGHT)
     for (whole, part), (_, keypoint, person, pair) in zip(grid.T, cases):
-        _show(whole, person, _center(person), 0.65 * person.size)
+        _show(whole, person, person.center, 0.65 * person.size)
         _draw(whole, person.keypoints, person.labelled, data.links, TRUTH, 2)
-        points = np.stack(
-            [person.keypoints[keypoint], *(keypoints[keypoint] for keypoints in pair)]
-        )
+        points = np.stack([k[keypoint] for k in (person.keypoints, *pair)])
         center = (points.min(0) + points.max(0)) / 2
         radius = max(0.06 * person.size, 0.7 * np.ptp(points, axis=0).max())
-        whole.add_patch(
-            Rectangle(center - radius, 2 * radius, 2 * radius, fill=False, color='white')
-        )
+        corner = center - radius
+        whole.add_patch(Rectangle(corner, 2 * radius, 2 * radius, fill=False, color='white'))
         _show(part, person, center, radius)
         for keypoints, color in zip(pair, PREDICTIONS):
             _draw(whole, keypoints, person.labelled, data.links, color, 0.9)
         for point, color, marker in zip(points, (TRUTH, *PREDICTIONS), 'Xos'):
             part.plot(*point, marker, color=color, markersize=9, markeredgecolor='black')
         apart = np.linalg.norm(points[1] - points[2])
-        part.set_xlabel(
-            f'{data.names[keypoint].replace("_", " ")}\n{apart:.1f} px apart', fontsize=8
-        )
+        name = data.names[keypoint].replace('_', ' ')
+        part.set_xlabel(f'{name}\n{apart:.1f} px apart', fontsize=8)
     _legend(figure, ['annotated', *names])
-    return save(figure, path)
+    return figure

@@ -1,0 +1,251 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Tables as pandas frames of text, and the three ways to draw one."""
+
+import json
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+from typing import List, NamedTuple, Optional, Sequence
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ....utils.files import whole_file
+from ...metrics import UNITS, goodness, lower_is_better, title
+from ..rows import COSTS, Row, main_metric, metric_key, shown_metrics, unit_factor
+from ..study import Study
+from .differences import Difference, name_of
+
+
+class Table(NamedTuple):
+    """A table.
+
+    Attributes:
+        cells (pd.DataFrame): Text.
+        best (pd.DataFrame): Which cells are the best of their column or line, of the same shape.
+    """
+
+    cells: pd.DataFrame
+    best: pd.DataFrame
+
+    @classmethod
+    def of(cls, columns: Sequence[str], lines: List[list], best: Optional[list] = None) -> 'Table':
+        """Of lists of lines."""
+        cells = pd.DataFrame(lines, columns=columns)
+        return cls(cells, pd.DataFrame(best or [[False] * len(columns)] * len(lines)))
+
+    def markdown(self) -> str:
+        """As GitHub draws it, the best in bold."""
+        cells = self.cells.apply(lambda column: column.str.replace('|', '\\|', regex=False))
+        cells = cells.where(~self.best.to_numpy(), '**' + cells + '**')
+        columns = [name.replace('|', '\\|') for name in cells]
+        return cells.to_markdown(
+            index=False,
+            headers=columns,
+            tablefmt='github',
+            disable_numparse=True,
+            colalign=['left'] * len(columns),
+        )
+
+    def write(self, path: Path) -> Path:
+        """As Markdown or CSV, by the suffix."""
+        text = self.cells.to_csv(index=False) if path.suffix == '.csv' else self.markdown() + '\n'
+        with whole_file(path) as unfinished:
+            unfinished.write_text(text, encoding='utf-8')
+        return path
+
+    def lines(self) -> List[list]:
+        """Pairs of text and whether it is the best, line by line, for the page."""
+        return [
+            list(zip(cells, best))
+            for cells, best in zip(self.cells.to_numpy(), self.best.to_numpy())
+        ]
+
+
+def metric_text(row: Optional[Row], key: str, factor: float, digits: int) -> str:
+    """A metric with its spread between several trainings; a dash where there is none, which COCO
+    says by -1."""
+    value = row and row.metrics.get(key)
+    if value in (None, -1):
+        return '-'
+    spread = row.spread(key)
+    text = f'{factor * value:.{digits}f}'
+    return text if spread is None else f'{text} ± {factor * spread:.{digits}f}'
+
+
+def flat_table(rows: Sequence[Row]) -> Table:
+    """The model zoo's: a line for each row with all metrics, as MMPose prints them, errors in
+    their unit."""
+    columns = {
+        'Config': [row.config for row in rows],
+        'Scheme': [row.scheme for row in rows],
+        'Decoder': [row.decoder for row in rows],
+        'Input size': [row.size_text for row in rows],
+        'Boxes': [row.boxes for row in rows],
+        'Params (M)': [f'{row.params:.2f}' for row in rows],
+        'GFLOPs (paper)': [f'{row.paper_gflops:.2f}' for row in rows],
+        'GFLOPs (true)': [f'{row.gflops:.2f}' for row in rows],
+        'Forward (ms)': [f'{row.forward_ms:.2f}' for row in rows],
+        'Decode (ms)': [f'{row.decode_ms:.3f}' for row in rows],
+    }
+    for key, name in shown_metrics(rows).items():
+        columns[_heading(key, name)] = [_flat_text(row, key) for row in rows]
+    return Table.of([*columns], list(zip(*columns.values())))
+
+
+def write_tables(rows: Sequence[Row], folder: Path) -> List[Path]:
+    """Write :func:`flat_table` as ``table.md`` and ``table.csv``, and the rows as ``table.json``.
+
+    Returns:
+        list[Path]: The files.
+    """
+    table = flat_table(rows)
+    paths = [table.write(folder / f'table.{suffix}') for suffix in ('md', 'csv')]
+    paths.append(folder / 'table.json')
+    with whole_file(paths[-1]) as unfinished:
+        unfinished.write_text(json.dumps([asdict(row) for row in rows], indent=1) + '\n')
+    return paths
+
+
+def _heading(key: str, name: str) -> str:
+    return title(key) if lower_is_better(key) else name
+
+
+def _flat_text(row: Row, key: str) -> str:
+    return metric_text(row, key, unit_factor(row, key) if lower_is_better(key) else 1.0, 3)
+
+
+def study_table(study: Study, rows: Sequence[Row]) -> Table:
+    """The paper's form: metrics in percent or pixels, the best of each column bold where all rows
+    have the same test data.
+
+    Args:
+        study (Study): Its ``rows`` and ``columns``.
+        rows (list[Row]): The rows.
+    """
+
+    def labels(row: Row) -> tuple:
+        return tuple(study.label(factor, row.factors.get(factor)) for factor in study.rows)
+
+    if isinstance(study.columns, str):  # a line for all values of a factor
+
+        def column(row: Row) -> str:
+            return study.label(study.columns, row.factors.get(study.columns))
+
+        names = list(dict.fromkeys(map(column, rows)))
+        found = {(labels(row), column(row)): row for row in rows}
+        heads = list(dict.fromkeys(map(labels, rows)))
+        grid = {name: [found.get((head, name)) for head in heads] for name in names}
+        shown = dict.fromkeys(names, study.value or main_metric(rows))
+    else:
+        names = study.columns or list(shown_metrics(rows).values())
+        heads = list(map(labels, rows))
+        grid, shown = dict.fromkeys(names, rows), {name: name for name in names}
+    comparable = len({row.test_data for row in rows}) == 1
+    lines, best = [list(head) for head in heads], [[False] * len(head) for head in heads]
+    for name in names:
+        texts, marks = _study_column(grid[name], rows, shown[name], comparable)
+        for line, marked, text, mark in zip(lines, best, texts, marks):
+            line.append(text)
+            marked.append(mark)
+    titles = [title(name) if name in UNITS else name for name in names]
+    return Table.of([*map(study.title_of, study.rows), *titles], lines, best)
+
+
+def _study_column(
+    column: Sequence[Optional[Row]], rows: Sequence[Row], name: str, comparable: bool
+) -> tuple:
+    """Texts of a metric or cost, and which of them is the best."""
+    if name in COSTS:
+        return ['-' if row is None else COSTS[name](row) for row in column], [False] * len(column)
+    key = metric_key(rows, name)
+    texts = [metric_text(row, key, unit_factor(row, key) if row else 1.0, 2) for row in column]
+    return texts, _best_of(column, key, comparable)
+
+
+def _best_of(column: Sequence[Optional[Row]], key: str, comparable: bool) -> List[bool]:
+    """Which rows are the best, none of different test data."""
+    values = [row and row.metrics.get(key) for row in column]
+    if not comparable:
+        return [False] * len(column)
+    return mark_best([None if v in (None, -1) else goodness(v, key) for v in values])
+
+
+def mark_best(values: Sequence[Optional[float]]) -> List[bool]:
+    """Which are the highest, where they differ."""
+    there = {value for value in values if value is not None}
+    best = max(there) if len(there) > 1 else None
+    return [value is not None and value == best for value in values]
+
+
+def difference_table(study: Study, found: Sequence[Difference]) -> Table:
+    """Every row with its interval, and against its baseline."""
+    columns = (
+        'Row',
+        f'{title(study.value)} [95%]',
+        'Compared with',
+        'Difference [95%]',
+        'p (Holm)',
+        'Verdict',
+    )
+    rows, lines = [item.row for item in found], []
+    for item in found:
+        low, high = item.range
+        line = [name_of(study, item.row, rows), f'{item.value:.2f} [{low:.2f}, {high:.2f}]']
+        if item.baseline is None:
+            line += ['-'] * 4
+        else:
+            low, high = item.difference_range
+            line += [
+                name_of(study, item.baseline, rows),
+                f'{item.difference:+.2f} [{low:+.2f}, {high:+.2f}]',
+                '< 0.001' if item.p_value < 0.001 else f'{item.p_value:.3f}',
+                item.verdict,
+            ]
+        lines.append(line)
+    return Table.of(columns, lines)
+
+
+def print_table(rows: Sequence[Row], console: Console, value: Optional[str] = None) -> None:
+    """Print the rows, those of COCO in 80 columns: a line for each decoder, under two for its
+    model. The best value of each metric is green where all rows have the same test data. Of
+    several trainings the metric ``value`` (by default the main one) alone has room."""
+    metrics = shown_metrics(rows)
+    if any(len(row.trainings) > 1 for row in rows):
+        name = value or main_metric(rows)
+        metrics = {metric_key(rows, name): name}
+    comparable = len({row.test_data for row in rows}) == 1
+    columns = {
+        'decoder': [f'  {row.decoder}' for row in rows],
+        'decode ms': [f'{row.decode_ms:.3f}' for row in rows],
+    }
+    best = [[False] * len(rows)] * 2
+    for key, name in metrics.items():
+        columns[_heading(key, name)] = [_flat_text(row, key) for row in rows]
+        best.append(_best_of(rows, key, comparable))
+    widths = [max(map(len, [name, *texts])) for name, texts in columns.items()]
+    lines = list(zip(zip(*columns.values()), zip(*best)))
+
+    def show(lines: Sequence[tuple], header: bool = False) -> None:
+        table = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=header)
+        for name, width in zip(columns, widths):
+            justify = 'left' if name == 'decoder' else 'right'
+            table.add_column(name, justify=justify, no_wrap=True, min_width=width)
+        for texts, marks in lines:
+            # no markup: names may hold brackets
+            table.add_row(*(Text(t, 'bold green' if m else '') for t, m in zip(texts, marks)))
+        console.print(table, soft_wrap=True)
+
+    show([], header=True)
+    for _, group in groupby(zip(rows, lines), key=lambda item: item[0].config):
+        group = list(group)
+        row = group[0][0]
+        console.print(Text(f'\n{row.config}', 'bold cyan'), soft_wrap=True)
+        about = (
+            f'{row.scheme}; {row.size_text}; {row.params:.2f} M; GFLOPs {row.paper_gflops:.2f} '
+            f'(paper) {row.gflops:.2f} (true); forward {row.forward_ms:.1f} ms; boxes: {row.boxes}'
+        )
+        console.print(Text(about, 'dim'), soft_wrap=True)
+        show([line for _, line in group])

@@ -1,0 +1,156 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""The rows of a comparison, and the names and units of their metrics."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..metrics import RELIABILITY, goodness, short_name
+from .errors import CompareError
+
+# MMPose's names of COCO's metrics, those that are shown, and the papers'
+COCO_METRICS = {
+    'coco/AP': 'AP',
+    'coco/AP .5': 'AP50',
+    'coco/AP .75': 'AP75',
+    'coco/AP (M)': 'AP(M)',
+    'coco/AP (L)': 'AP(L)',
+    'coco/AR': 'AR',
+}
+# the first of these that there is tells the best row
+MAIN_METRICS = ('AP', 'PCK', 'PCKh', 'tPCK', 'NME', 'EPE', 'AUC')
+COSTS = {
+    '#Params': lambda row: f'{row.params:.1f}M',
+    'GFLOPs': lambda row: f'{row.paper_gflops:.2f}',
+}
+
+
+@dataclass
+class Training:
+    """What one training of a run gives with one decoder.
+
+    Attributes:
+        checkpoint (str): The weights.
+        predictions (str): Path of the predictions without suffix.
+        metrics (dict): Values by MMPose's names.
+        calibrated_on (str, optional): The pictures on which the decoder's scores were calibrated.
+    """
+
+    checkpoint: str
+    predictions: str
+    metrics: Dict[str, float]
+    calibrated_on: Optional[str] = None
+
+
+@dataclass
+class Row:
+    """One decoder of one run.
+
+    Attributes:
+        config (str): Name of the run.
+        scheme (str): Representation in words.
+        decoder (str): Name of the decoder.
+        input_size (tuple): Width and height in pixels.
+        params (float): Millions of parameters.
+        paper_gflops (float): GFLOPs as the papers count them.
+        gflops (float): 10**9 multiply-adds that are really done.
+        forward_ms (float): Median time of one image through the network.
+        decode_ms (float): Median time of decoding one image.
+        trainings (list[Training]): One for each seed.
+        boxes (str): By which people are cut out.
+        test_data (str): Equal for rows that are tested on the same data.
+        factors (dict): What a study varies.
+        metrics (dict): Means over the trainings by MMPose's names; what not all of them have is
+            left out.
+    """
+
+    config: str
+    scheme: str
+    decoder: str
+    input_size: Tuple[int, int]
+    params: float
+    paper_gflops: float
+    gflops: float
+    forward_ms: float
+    decode_ms: float
+    trainings: List[Training]
+    boxes: str = 'annotated'
+    test_data: str = ''
+    factors: Dict[str, Any] = field(default_factory=dict)
+    metrics: Dict[str, float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.metrics = {
+            key: float(np.mean([training.metrics[key] for training in self.trainings]))
+            for key in self.trainings[0].metrics
+            if all(key in training.metrics for training in self.trainings)
+        }
+
+    def spread(self, key: str) -> Optional[float]:
+        """Standard deviation of a metric between trainings; None of one."""
+        if len(self.trainings) == 1:
+            return None
+        return float(np.std([training.metrics[key] for training in self.trainings], ddof=1))
+
+    @property
+    def size_text(self) -> str:
+        """Height x width, as in the names of configs."""
+        return '{1}x{0}'.format(*self.input_size)
+
+
+def shown_metrics(rows: Sequence[Row]) -> Dict[str, str]:
+    """The metrics that tables show, by MMPose's names, and what they are called there."""
+    return _names(key for row in rows for key in row.metrics)
+
+
+def _names(keys: Iterable[str]) -> Dict[str, str]:
+    """Short names; whole ones of metrics that would share a name."""
+    found = dict.fromkeys(keys)
+    names = {key: name for key, name in COCO_METRICS.items() if key in found}
+    names.update({key: short_name(key) for key in found if not key.startswith('coco/')})
+    count = Counter(names.values())
+    return {key: name if count[name] == 1 else key for key, name in names.items()}
+
+
+def find_key(name: str, keys: Iterable[str]) -> str:
+    """MMPose's name of the metric that tables call so.
+
+    Raises:
+        CompareError: There is no such metric among the keys.
+    """
+    names = {shown: key for key, shown in _names(keys).items()}
+    if name not in names:
+        raise CompareError(f'there is no metric {name}; there are {", ".join(names)}')
+    return names[name]
+
+
+def main_metric(rows: Sequence[Row]) -> str:
+    """The metric that tells the best, as tables call it."""
+    shown = shown_metrics(rows)
+    found = (
+        name for main in MAIN_METRICS for key, name in shown.items() if short_name(key) == main
+    )
+    return next(found, next(iter(shown.values())))
+
+
+def metric_key(rows: Sequence[Row], name: Optional[str] = None) -> str:
+    """MMPose's name of a metric, by default of the main one.
+
+    Raises:
+        CompareError: The rows have no such metric.
+    """
+    return find_key(name or main_metric(rows), (key for row in rows for key in row.metrics))
+
+
+def unit_factor(row: Row, key: str) -> float:
+    """What turns a metric into percent, as papers give it, or pixels."""
+    prefix = key[: len(key) - len(short_name(key))]
+    in_percent = f'{prefix}PCK@0.1' in row.metrics and key not in RELIABILITY  # MPII's
+    return 1.0 if in_percent or short_name(key) == 'EPE' else 100.0
+
+
+def best_row(rows: Sequence[Row], key: str) -> Row:
+    """The best of rows that have a metric."""
+    return max(rows, key=lambda row: goodness(row.metrics[key], key))
