@@ -20,7 +20,7 @@ from .codecs import (  # noqa: E402
     HeatmapCodec,
     SimCCCodec,
 )
-from .engine import EpochSeedHook  # noqa: E402
+from .engine import ConfigCheckHook, EpochSeedHook  # noqa: E402
 from .models import (  # noqa: E402
     CalibratedPoseEstimator,
     ExactFlipPoseEstimator,
@@ -34,6 +34,7 @@ from .models import (  # noqa: E402
 from .version import __version__  # noqa: E402
 
 __all__ = [
+    'ConfigCheckHook',
     'CoordinateCodec',
     'DAECCodec',
     'DARKCodec',

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 
 from mmpose_simcc.config import check_config, checks, set_representation
-from mmpose_simcc.config.parts import dicts_of_type
+from mmpose_simcc.utils.configs import dicts_of_type
 
 COCO = 'mmpose::body_2d_keypoint/{}/coco/{}.py'
 RES50 = COCO.format('topdown_heatmap', 'td-hm_res50_8xb64-210e_coco-256x192')

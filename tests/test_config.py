@@ -12,8 +12,8 @@ from mmpose.utils import register_all_modules
 
 from mmpose_simcc import DARKCodec, SimCCClassifierHead, SimCCCodec, SimCCKLLoss
 from mmpose_simcc.config import check_config, check_frames, set_representation
-from mmpose_simcc.config.parts import dicts_of_type
 from mmpose_simcc.config.sizes import STRIDE_32
+from mmpose_simcc.utils.configs import dicts_of_type
 from mmpose_simcc.utils.inference import load_config
 from mmpose_simcc.workbench.calibration import calibrate
 from mmpose_simcc.workbench.compare import CompareError

@@ -20,7 +20,7 @@ ALLOWED = {
     'functional': {'utils'},
     'codecs': {'functional', 'utils', 'version'},
     'models': {'functional', 'utils', 'version'},
-    'engine': {'functional', 'utils', 'version'},
+    'engine': {'config', 'functional', 'utils', 'version'},
     'config': {'codecs', 'models', 'functional', 'utils'},
     'weights': {'models', 'codecs', 'functional', 'utils', 'version'},
     'workbench': {'config', 'codecs', 'models', 'engine', 'functional', 'utils', 'version'},

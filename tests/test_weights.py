@@ -3,6 +3,7 @@
 
 import json
 import re
+import types
 import zlib
 
 import numpy as np
@@ -10,10 +11,25 @@ import pytest
 import torch
 from conftest import ROOT, run_tool
 from mmengine.config import Config
+from mmengine.hub import get_config
+from mmengine.logging import HistoryBuffer
 from mmengine.registry import init_default_scope
-from mmpose.registry import MODELS
+from mmpose.registry import KEYPOINT_CODECS, MODELS, TRANSFORMS
 
-from mmpose_simcc.weights import convert_official, identify, load_weights
+from mmpose_simcc import ConfigCheckHook
+from mmpose_simcc.config import check_frames, set_representation
+from mmpose_simcc.utils.configs import check_published_frame
+from mmpose_simcc.utils.inference import build_model
+from mmpose_simcc.utils.inference import load_weights as load_into
+from mmpose_simcc.weights import (
+    check_model,
+    convert_official,
+    identify,
+    load_weights,
+    save_checkpoint,
+)
+
+RES50 = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py'
 
 # figures of the published code, and the config of the same model
 GOLDEN = dict(
@@ -359,6 +375,209 @@ def test_simcc_layers_beside_the_tokens():
     check_round_trip(tokenpose('S', (192, 256), (3, 4), 17, 'simcc'), rules)
 
 
+# ---- SimCC without deconvolutions: keypoints and channels are stored as one number ----
+
+
+@pytest.mark.parametrize('size, k, per_keypoint', SIZES[:3])
+@pytest.mark.parametrize('num_keypoints', [1, 5, 14, 16, 21, 26, 68, 98, 133])
+def test_any_number_of_keypoints(resnet_names, num_keypoints, size, k, per_keypoint):
+    weights = {**resnet_names, **upfree_head(num_keypoints, size, k, per_keypoint)}
+    head = identify(weights).model['head']
+    assert head['out_channels'] == num_keypoints
+    assert (head['input_size'], head['simcc_split_ratio']) == (size, k)
+    assert head['channels_per_keypoint'] == per_keypoint
+
+
+class TestSeveralReadings:
+    """12 keypoints of 8 channels at 128x128, or 3 of 32 at 64x64: both have the same shapes."""
+
+    @pytest.fixture
+    def weights(self, resnet_names):
+        return {**resnet_names, **upfree_head(12, (128, 128), 1.5, 8)}
+
+    def test_the_published_channels_are_taken_and_the_other_is_said(self, weights):
+        official = identify(weights)
+        assert official.model['head']['out_channels'] == 3
+        assert '12 keypoints on (128, 128) pixels with split ratio 1.5' in official.notes[0]
+
+    def test_given(self, weights):
+        assert identify(weights, num_keypoints=12).model['head']['input_size'] == (128, 128)
+        with pytest.raises(ValueError, match='fit 7 keypoints; they fit .*12 keypoints on'):
+            identify(weights, num_keypoints=7)
+
+    def test_none_is_like_published_ones(self, resnet_names):
+        weights = {**resnet_names, **upfree_head(20, (128, 128), 2, 12)}
+        with pytest.raises(ValueError, match='`num_keypoints` must be given: .* 20 keypoints on'):
+            identify(weights)
+        assert identify(weights, num_keypoints=20).model['head']['channels_per_keypoint'] == 12
+
+
+@pytest.fixture(scope='module')
+def resnet_names():
+    """A published ResNet-18 without its head, by names and shapes."""
+    with torch.device('meta'):
+        backbone = MODELS.build(dict(type='ResNet', depth=18)).state_dict()
+    return dict(backbone)
+
+
+def upfree_head(num_keypoints, size, k, per_keypoint):
+    cells = size[0] * size[1] // 1024
+    shapes = {
+        'final_layer.weight': (num_keypoints * per_keypoint, 512, 1, 1),
+        'mlp_head_x.weight': (int(size[0] * k), per_keypoint * cells),
+        'mlp_head_y.weight': (int(size[1] * k), per_keypoint * cells),
+    }
+    return {name: torch.empty(shape, device='meta') for name, shape in shapes.items()}
+
+
+# ---- how the published code cuts pictures out ----
+
+
+class TestFrame:
+    @pytest.mark.parametrize(
+        'model, source, use_udp',
+        [
+            ('resnet', None, None),
+            ('resnet', 'simplebaseline', False),
+            ('resnet', 'hrnet', False),
+            ('resnet', 'dark', True),
+            ('simcc', None, False),
+            ('simcc', 'simcc', False),
+            ('tokenpose', None, True),
+            ('tokenpose', 'tokenpose', True),
+        ],
+    )
+    def test_of_each_family(self, published_models, model, source, use_udp):
+        official = identify(published_models[model], source)
+        assert official.use_udp is use_udp
+        assert any('1/8 of a heatmap cell' in note for note in official.notes) == bool(use_udp)
+
+    @pytest.mark.parametrize(
+        'model, source, message',
+        [
+            ('simcc', 'tokenpose', '`source` must be that of ResNet-18, SimCC'),
+            ('tokenpose', 'hrnet', '`source` must be that of TokenPose-S'),
+            ('resnet', 'openpose', '`source` must be one of'),
+        ],
+    )
+    def test_of_another_family(self, published_models, model, source, message):
+        with pytest.raises(ValueError, match=message):
+            identify(published_models[model], source)
+
+    def test_is_asked_for(self, published_models, tmp_path):
+        weights = published_models['resnet']
+        with pytest.raises(ValueError, match='`source` must be given: weights of ResNet-18, heat'):
+            save_checkpoint(tmp_path / 'a.pth', weights, identify(weights))
+        assert not (tmp_path / 'a.pth').exists()
+
+    @pytest.mark.parametrize('use_udp', [True, False])
+    def test_a_config_in_another_frame_is_refused(self, tmp_path, use_udp):
+        """By every tool that loads such a checkpoint, and when a runner loads it."""
+        weights = small_weights()
+        official = identify(weights, 'dark')
+        save_checkpoint(tmp_path / 'a.pth', convert_official(weights), official)
+        cfg = get_config(RES50)
+        cfg.model.backbone.update(depth=18, init_cfg=None)
+        cfg.model.head.in_channels = 512
+        set_representation(cfg, dict(type='DARKCodec', use_udp=use_udp))
+        cfg.dump(tmp_path / 'cfg.py')
+        model = build_model(cfg)
+        runner = types.SimpleNamespace(cfg=cfg)
+        content = torch.load(tmp_path / 'a.pth', weights_only=True)
+        ways = (
+            lambda: load_into(model, str(tmp_path / 'a.pth')),
+            lambda: check_model(tmp_path / 'cfg.py', convert_official(weights), official),
+            lambda: ConfigCheckHook().after_load_checkpoint(runner, content),
+        )
+        for way in ways:
+            if use_udp:
+                way()
+            else:
+                with pytest.raises(ValueError, match='cut out with UDP need .*use_udp=True'):
+                    way()
+
+    def test_other_checkpoints_load(self):
+        for meta in (None, {}, dict(use_udp=True), dict(converted_from='ResNet-18', use_udp=None)):
+            check_published_frame(get_config(RES50), meta)
+
+
+@pytest.fixture(scope='module')
+def published_models(resnet_names):
+    with torch.device('meta'):
+        tokens = MODELS.build(tokenpose('S', (64, 64), (1, 1), 17)['backbone']).state_dict()
+        head = MODELS.build(tokenpose('S', (64, 64), (1, 1), 17)['head']).state_dict()
+    tokens = {f'backbone.{name}': value for name, value in tokens.items()}
+    tokens.update((f'head.{name}', value) for name, value in head.items())
+    heatmap = {
+        'final_layer.weight': torch.empty((17, 256, 1, 1), device='meta'),
+        **{
+            f'deconv_layers.{i}.weight': torch.empty((channels, 256, 4, 4), device='meta')
+            for i, channels in ((0, 512), (3, 256), (6, 256))
+        },
+    }
+    return dict(
+        resnet={**resnet_names, **heatmap},
+        simcc={**resnet_names, **upfree_head(17, (64, 64), 3, 32)},
+        tokenpose=publish(tokens, S_NAMES),
+    )
+
+
+class TestPublishedCrop:
+    """A network that answers exactly as the published training taught it, in our pipeline.
+
+    The published code maps the box's centre to ((w-1)/2, (h-1)/2) of the picture, and the picture's
+    pixels to cells by (W-1)/(w-1) along both axes.
+    """
+
+    @staticmethod
+    def errors(codec, use_udp):
+        """In input pixels, of keypoints all over a box, along x and y: shape (N, 2)."""
+        (w, h), (W, H) = codec.input_size, codec.heatmap_size
+        x, y = np.meshgrid(np.linspace(0.15, 0.85, 8), np.linspace(0.15, 0.85, 19))
+        center, scale = np.array([130.0, 170.0]), np.array([210.0, 280.0])
+        keypoints = center + (np.stack([x.ravel(), y.ravel()], -1) - 0.5) * scale
+        results = dict(
+            img=np.zeros((400, 300, 3), np.uint8),
+            bbox_center=center[None],
+            bbox_scale=scale[None],
+            bbox_rotation=np.zeros(1),
+            keypoints=keypoints[None],
+        )
+        cut = TRANSFORMS.build(
+            dict(type='TopdownAffine', input_size=codec.input_size, use_udp=use_udp)
+        )(results)
+        pixels = cut['transformed_keypoints'][0]
+        half = (np.array([w, h]) - 1) / 2
+        cells = (pixels - half) * (W - 1) / (w - 1) + (np.array([W, H]) - 1) / 2
+        columns, rows = np.arange(W), np.arange(H)[:, None]
+        maps = np.exp(
+            -((columns - cells[:, 0, None, None]) ** 2 + (rows - cells[:, 1, None, None]) ** 2) / 8
+        )
+        decoded, _ = codec.decode(maps.astype(np.float32))
+        found = decoded[0] / (w, h) * cut['input_scale'] + cut['input_center']
+        found = found - 0.5 * cut['input_scale']
+        return (found - keypoints) / scale * (w, h)
+
+    @pytest.mark.parametrize('name', ['tokenpose/coco/td-hm_tokenpose-s_8xb64-300e_coco-256x192'])
+    def test_ready_config(self, name):
+        cfg = Config.fromfile(ROOT / 'configs' / 'body_2d_keypoint' / f'{name}.py')
+        frame = check_frames(cfg)
+        errors = self.errors(KEYPOINT_CODECS.build(cfg.model.head.decoder), frame)
+        assert frame is True
+        # DARK's own error is below 0.03 pixels; 1/8 cell at the ends is 0.35 pixels here
+        assert np.abs(errors[:, 0]).max() < 0.03
+        assert 0.32 < np.abs(errors[:, 1]).max() < 0.38
+        assert cfg.model.test_cfg.flip_test and not cfg.model.test_cfg.get('shift_heatmap')
+
+    def test_plain_frame(self):
+        """What such weights lose without UDP."""
+        codec = KEYPOINT_CODECS.build(
+            dict(type='DARKCodec', input_size=(192, 256), heatmap_size=(48, 64), sigma=2)
+        )
+        errors = self.errors(codec, False)
+        assert np.linalg.norm(errors, axis=1).mean() > 1.2
+
+
 # ---- the weights of every config, as if published ----
 
 
@@ -466,6 +685,19 @@ class TestErrors:
         with pytest.raises(ValueError, match='must be a dict'):
             convert_official(value)
 
+    @pytest.mark.parametrize('value', [float('nan'), float('inf')])
+    def test_not_finite(self, value):
+        weights = small_weights()
+        weights['layer1.0.conv1.weight'] = torch.full((64, 64, 3, 3), value)
+        with pytest.raises(ValueError, match='not a finite number in layer1.0.conv1.weight'):
+            convert_official(weights)
+
+    @pytest.mark.parametrize('prefix', ['module.', 'module.module.'])
+    def test_prefixes(self, prefix):
+        weights = small_weights()
+        prefixed = {prefix + name: value for name, value in weights.items()}
+        assert convert_official(prefixed).keys() == convert_official(weights).keys()
+
     def test_left_over(self):
         weights = dict(small_weights(), extra=torch.zeros(1))
         with pytest.raises(ValueError, match='no match for extra'):
@@ -514,7 +746,7 @@ class TestTool:
             '    head=dict(type="HeatmapHead", in_channels=512,\n'
             '        out_channels=17))\n'
         )
-        done = run_tool('convert_official.py', src, dst, '--config', cfg)
+        done = run_tool('convert_official.py', src, dst, '--config', cfg, '--source', 'hrnet')
         assert done.returncode == 0
         out = done.stdout
         assert 'ResNet-18, heatmap' in out
@@ -523,15 +755,24 @@ class TestTool:
         assert 'bgr_to_rgb is True, the published training had False' in out
         checkpoint = torch.load(dst, weights_only=True)
         assert checkpoint['meta']['data_preprocessor']['bgr_to_rgb'] is False
+        assert checkpoint['meta']['use_udp'] is False
         for name, value in convert_official(weights).items():
             assert torch.equal(checkpoint['state_dict'][name], value)
 
         cfg.write_text(cfg.read_text().replace('17', '16'))
-        done = run_tool('convert_official.py', src, tmp_path / 'd.pth', '--config', cfg)
+        done = run_tool(
+            'convert_official.py', src, tmp_path / 'd.pth', '--config', cfg, '--source', 'hrnet'
+        )
         assert done.returncode == 1
         message = r'convert_official: .*no match for head.final_layer.weight.*\n'
         assert re.fullmatch(message, done.stderr)
         assert not (tmp_path / 'd.pth').exists()
+
+    def test_source_is_asked_for(self, tmp_path):
+        torch.save(small_weights(), tmp_path / 'a.pth')
+        done = run_tool('convert_official.py', tmp_path / 'a.pth', tmp_path / 'b.pth')
+        assert done.returncode == 1
+        assert re.fullmatch(r'convert_official: `source` must be given: .*\n', done.stderr)
 
     def test_no_such_file(self, tmp_path):
         done = run_tool('convert_official.py', tmp_path / 'none.pth', tmp_path / 'b.pth')
@@ -568,6 +809,24 @@ class TestLoadWeights:
         path.write_bytes(b'<html>not found</html>')
         with pytest.raises(ValueError, match='a.pth is damaged'):
             load_weights(path)
+
+    @pytest.mark.parametrize('name', ['state_dict', 'model_state_dict', 'model', 'net'])
+    def test_inside_of_a_checkpoint(self, tmp_path, name):
+        averages = dict(a=torch.ones(1))
+        torch.save({'ema': averages, name: dict(a=torch.zeros(1)), 'epoch': 3}, tmp_path / 'a.pth')
+        assert load_weights(tmp_path / 'a.pth')['a'] == 0
+
+    @pytest.mark.parametrize('name', ['state_dict_ema', 'generator'])
+    def test_unusual_names_are_said(self, tmp_path, name):
+        torch.save({name: dict(a=torch.zeros(1)), 'epoch': 3}, tmp_path / 'a.pth')
+        with pytest.raises(ValueError, match=f"holds weights as .'{name}'.*save the ones"):
+            load_weights(tmp_path / 'a.pth')
+
+    def test_types_of_mmengine(self, tmp_path):
+        """As the loader of checkpoints has it, with every torch."""
+        history = HistoryBuffer([1.0], [1])
+        torch.save(dict(state_dict=dict(a=torch.zeros(1)), message_hub=history), tmp_path / 'a.pth')
+        assert load_weights(tmp_path / 'a.pth')['a'] == 0
 
     @pytest.mark.parametrize(
         'content', [[torch.zeros(1)], dict(epoch=1), dict(state_dict=dict(a=torch.zeros(1), b=2))]

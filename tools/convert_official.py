@@ -5,7 +5,8 @@ import argparse
 import sys
 
 from mmpose_simcc.weights import (
-    check_config,
+    SOURCES,
+    check_model,
     convert_official,
     identify,
     load_weights,
@@ -18,10 +19,23 @@ def parse_args():
         description='Convert weights published by the repositories of '
         'SimpleBaseline, HRNet, DARK, DAEC, SimCC and TokenPose to an MMPose '
         'checkpoint. The architecture is recognised from the weights.',
-        epilog='example: python tools/convert_official.py pose_hrnet_w48_256x192.pth hrnet.pth',
+        epilog='example: python tools/convert_official.py pose_hrnet_w48_256x192.pth hrnet.pth '
+        '--source hrnet',
     )
     parser.add_argument('src', metavar='SRC.pth', help='published weights')
     parser.add_argument('dst', metavar='DST.pth', help='file to write')
+    parser.add_argument(
+        '--source',
+        choices=SOURCES,
+        help='the repository that published the weights, needed for heatmap models on ResNet and '
+        "HRNet: DARK's code cuts pictures out otherwise than SimpleBaseline's and HRNet's",
+    )
+    parser.add_argument(
+        '--keypoints',
+        type=int,
+        metavar='K',
+        help='number of keypoints of SimCC without deconvolutions, where the shapes fit several',
+    )
     parser.add_argument(
         '--config',
         metavar='CFG',
@@ -31,16 +45,17 @@ def parse_args():
     return parser.parse_args()
 
 
-def convert(src, dst, config):
+def convert(src, dst, source, keypoints, config):
     weights = load_weights(src)
-    official = identify(weights)
-    converted = convert_official(weights)
+    official = identify(weights, source, keypoints)
+    converted = convert_official(weights, keypoints)
     print(f'{src}: {official.name}, {len(weights)} entries')
     for note in official.notes:
         print(f'note: {note}')
     print(f'images: {official.data_preprocessor}')
+    print(f'crops: TopdownAffine(use_udp={official.use_udp})')
     if config:
-        differences = check_config(config, converted, official)
+        differences = check_model(config, converted, official)
         print(f'{config}: all weights fit')
         for difference in differences:
             print(f'warning: {config}: {difference}')

@@ -13,18 +13,19 @@ from mmpose.registry import DATASETS
 
 from ..models import TokenPose
 from ..utils.checks import invalid
-from ..utils.inference import build_model, describe, pose_head_cfg
-from .frames import check_frames
-from .heads import SHARED, check_head_fits
-from .parts import (
+from ..utils.configs import (
     class_of,
     dicts_of_type,
     is_simcc_codec,
     num_keypoints,
     parts_in_use,
+    pose_head_cfg,
     same,
     type_name,
 )
+from ..utils.inference import build_model, describe
+from .frames import check_frames
+from .heads import SHARED, check_head_fits
 
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 

@@ -5,8 +5,7 @@ from typing import Optional
 
 from mmengine.config import Config
 
-from ..utils.inference import pose_head_cfg
-from .parts import dicts_of_type, is_simcc_codec, parts_in_use, type_name
+from ..utils.configs import dicts_of_type, is_simcc_codec, parts_in_use, pose_head_cfg, type_name
 
 # Whether a stock codec is for pictures that are cut out with UDP
 STOCK_CODECS = dict(

@@ -15,7 +15,7 @@ from mmpose.registry import MODELS
 
 from ..models import Heatmap1DHead, SimCCClassifierHead, TokenHeatmapHead
 from ..utils.checks import invalid
-from .parts import class_of, is_simcc_codec, same, type_name
+from ..utils.configs import class_of, is_simcc_codec, same, type_name
 
 SIMCC_HEADS = (SimCCHead, RTMCCHead, RTMWHead, SimCCClassifierHead, Heatmap1DHead)
 HEATMAP_HEADS = (HeatmapHead, CPMHead, MSPNHead, TokenHeatmapHead)

@@ -33,18 +33,18 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 from ..codecs import SimCCCodec
 from ..codecs.base import TensorCodec
 from ..utils.checks import check_choice, invalid
-from ..utils.inference import pose_head_cfg
-from .frames import codec_frame, frame_conflict, pipeline_frame
-from .heads import check_head_fits
-from .parts import (
+from ..utils.configs import (
     class_of,
     dicts_of_type,
     has_offset_maps,
     is_simcc_codec,
     num_keypoints,
+    pose_head_cfg,
     type_name,
     with_type_names,
 )
+from .frames import codec_frame, frame_conflict, pipeline_frame
+from .heads import check_head_fits
 from .sizes import DECONVS, featuremap_size, heatmap_size, is_pooling, num_deconvs
 
 LOSS_SETTINGS = ('beta', 'label_softmax', 'label_beta')  # and SimCCCodec's
@@ -133,6 +133,7 @@ def set_representation(
     _set_flip_test(model, codec)
     if not cfg.get('default_scope'):  # pure-Python configs, which hold classes, have none
         cfg['default_scope'] = 'mmpose'
+    _child(cfg, 'default_hooks')['config_check'] = dict(type='ConfigCheckHook')
     if 'mmpose_simcc' not in imports:
         cfg['custom_imports'] = dict(imports=imports + ['mmpose_simcc'], allow_failed_imports=False)
 

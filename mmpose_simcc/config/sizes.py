@@ -8,7 +8,7 @@ from typing import Optional, Sequence, Tuple
 from mmpose.registry import MODELS
 
 from ..utils.checks import invalid
-from .parts import type_name
+from ..utils.configs import type_name
 
 # Deconvolutions, each of stride 2, that these heads have by default
 DECONVS = dict(

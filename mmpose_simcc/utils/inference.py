@@ -20,6 +20,7 @@ from mmpose.structures import PoseDataSample
 from torch import Tensor, nn
 
 from .compat import load_checkpoint, why_refused
+from .configs import check_published_frame, pose_head_cfg
 
 
 def describe(error: Exception) -> str:
@@ -105,20 +106,6 @@ def build_model(cfg: Config) -> TopdownPoseEstimator:
     return model
 
 
-def pose_head_cfg(cfg: dict) -> dict:
-    """The config of the head that predicts keypoints, whose ``decoder`` is
-    their codec: the model's head, or the one inside a ``VisPredictHead``.
-
-    Args:
-        cfg (Config | dict): Config of a model and all that is around it.
-
-    Returns:
-        dict: A part of the config; empty where there is no head.
-    """
-    head = cfg.get('model', {}).get('head') or {}
-    return head.get('pose_cfg', head)
-
-
 def pose_head(model: TopdownPoseEstimator) -> nn.Module:
     """The head that predicts keypoints, as :func:`pose_head_cfg`."""
     return getattr(model.head, 'pose_head', model.head)
@@ -167,18 +154,24 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
     0.x) when they load.
 
     Args:
-        model (nn.Module): The model. Where an error is raised, it may have
-            some of the weights already.
+        model (nn.Module): The model, with its config as ``cfg``. Where an
+            error is raised, it may have some of the weights already.
         checkpoint (str): Path of the checkpoint.
 
     Raises:
-        ValueError: It cannot be read, or is that of another model; the
-            message names the first entry that differs.
+        ValueError: It cannot be read, is that of another model (the message
+            names the first entry that differs), or was converted from
+            published weights for pictures that are cut out otherwise.
     """
     try:
         loaded = load_checkpoint(os.path.expanduser(checkpoint))
     except Exception as error:  # unpickling raises nearly anything
         raise ValueError(f'checkpoint {checkpoint} cannot be read: {why_refused(error)}') from error
+    if isinstance(loaded, dict):
+        try:
+            check_published_frame(model.cfg, loaded.get('meta'))
+        except ValueError as error:
+            raise ValueError(f'checkpoint {checkpoint}: {error}') from error
     loaded = loaded.get('state_dict', loaded) if isinstance(loaded, dict) else {}
     state = OrderedDict(
         (name[len('module.') :] if name.startswith('module.') else name, value)

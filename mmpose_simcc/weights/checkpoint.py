@@ -11,40 +11,56 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import MODELS
 from torch import Tensor
 
+from ..utils.compat import load_checkpoint, why_refused
+from ..utils.configs import check_published_frame
 from ..utils.files import whole_file
 from ..version import __version__
 from .model import OfficialModel, check_match, is_weights, shapes_of
 
+# Where checkpoints of common training code have the weights, the most usual first
+WEIGHTS_OF_CHECKPOINTS = ('state_dict', 'model_state_dict', 'model', 'net')
+
 
 def load_weights(path: Union[str, os.PathLike]) -> Dict[str, Tensor]:
-    """Read published weights, alone or as ``state_dict`` of a checkpoint.
+    """Read published weights, alone or inside a checkpoint.
 
-    Nothing but tensors and plain containers is unpickled.
+    Nothing but tensors, plain values and the types of MMEngine's checkpoints
+    is unpickled.
 
     Args:
-        path (str): The file.
+        path (str): The file. Of a checkpoint its ``state_dict``,
+            ``model_state_dict``, ``model`` or ``net`` is read.
 
     Returns:
         dict[str, Tensor]: The weights.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is damaged or holds something else.
+        ValueError: It is damaged, holds something else, or holds several
+            weights, of which none is the usual one.
     """
-    with open(path, 'rb') as file:
-        try:
-            content = torch.load(file, map_location='cpu', weights_only=True)
-        # a damaged file can raise almost anything
-        except Exception as error:
-            raise ValueError(
-                f'{path} is damaged, or holds more than weights and plain '
-                f'values: {type(error).__name__}'
-            ) from None
+    with open(path, 'rb'):  # an error of reading is one of the file, not of its content
+        pass
+    try:
+        content = load_checkpoint(str(path))
+    except Exception as error:  # a damaged file can raise almost anything
+        raise ValueError(
+            f'{path} is damaged, or holds more than weights and plain values: {why_refused(error)}'
+        ) from error
+    if is_weights(content):
+        return content
+    inside = {}
     if isinstance(content, dict):
-        content = content.get('state_dict', content)
-    if not is_weights(content):
-        raise ValueError(f'{path} holds no state_dict')
-    return content
+        inside = {name: value for name, value in content.items() if is_weights(value)}
+    for name in WEIGHTS_OF_CHECKPOINTS:
+        if name in inside:
+            return inside[name]
+    if inside:
+        raise ValueError(
+            f'{path} holds weights as {sorted(map(str, inside))}, which may be averages or parts '
+            'of a model: save the ones that you want alone'
+        )
+    raise ValueError(f'{path} holds no state_dict')
 
 
 def save_checkpoint(
@@ -59,10 +75,18 @@ def save_checkpoint(
 
     Raises:
         OSError: The file cannot be written.
+        ValueError: It is not known how the published code cuts pictures out.
     """
+    if official.use_udp is None:
+        raise ValueError(
+            f'`source` must be given: weights of {official.name} are published by several '
+            "repositories, and DARK's and TokenPose's cut pictures out otherwise than "
+            "SimpleBaseline's, HRNet's and SimCC's"
+        )
     meta = dict(
         mmpose_simcc_version=__version__,
         converted_from=official.name,
+        use_udp=official.use_udp,
         model=official.model,
         data_preprocessor=official.data_preprocessor,
         notes=official.notes,
@@ -73,7 +97,7 @@ def save_checkpoint(
         unfinished.write_bytes(content.getvalue())
 
 
-def check_config(
+def check_model(
     config: Union[str, os.PathLike], state_dict: Dict[str, Tensor], official: OfficialModel
 ) -> List[str]:
     """Load converted weights into the model of a config, strictly.
@@ -88,7 +112,8 @@ def check_config(
         published training did, and what changes that.
 
     Raises:
-        ValueError: The weights do not fit the config's model.
+        ValueError: The weights do not fit the config's model, or the config
+            cuts pictures out in another way than the published code.
     """
     cfg = Config.fromfile(config)
     init_default_scope(cfg.get('default_scope', 'mmpose'))
@@ -97,6 +122,10 @@ def check_config(
         f'{official.name} does not fit {config}', shapes_of(model.state_dict()), state_dict, {}
     )
     model.load_state_dict(state_dict)
+    try:
+        check_published_frame(cfg, dict(converted_from=official.name, use_udp=official.use_udp))
+    except ValueError as error:
+        raise ValueError(f'{config}: {error}') from error
     configured = cfg.model.get('data_preprocessor') or {}
     return [
         f'{name} is {configured.get(name)!r}, the published training had '

@@ -6,17 +6,15 @@ Hourglass is recognised, but nothing in MMPose computes the same."""
 import math
 import re
 from functools import partial
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 from mmpose.models import ResNet
 from mmpose.models.backbones.resnet import BasicBlock
 from torch import Tensor
 
-from .model import OfficialModel, Shapes, count, shape_of
+from .model import INPUT_SIZES, OfficialModel, Shapes, count, shape_of
 
-# A head without deconvolution stores out_channels * channels_per_keypoint
-# together. Keypoints of COCO, MPII and CrowdPose, the most usual first.
-_NUM_KEYPOINTS = (17, 16, 14)
+SPLIT_RATIOS = (1, 1.5, 2, 3, 4)  # bins a pixel
 
 
 def is_hrnet(shapes: Shapes) -> bool:
@@ -43,7 +41,7 @@ def refuse_hourglass(shapes: Shapes) -> None:
     )
 
 
-def identify_resnet(shapes: Shapes) -> OfficialModel:
+def identify_resnet(shapes: Shapes, num_keypoints: Optional[int] = None) -> OfficialModel:
     """ResNet-18 to 152 with or without deconvolutions."""
     blocks = tuple(count(shapes, f'layer{i}.') for i in range(1, 5))
     is_basic = 'layer1.0.conv3.weight' not in shapes
@@ -57,13 +55,15 @@ def identify_resnet(shapes: Shapes) -> OfficialModel:
     )
     if depth is None:
         raise ValueError(f'a ResNet with {blocks} blocks is not published')
-    scheme, head = _head(shapes, 512 if is_basic else 2048, stride=32)
+    scheme, head, notes = _head(shapes, 512 if is_basic else 2048, 32, num_keypoints)
     return OfficialModel(
         name=f'ResNet-{depth}, {scheme}',
         model=dict(backbone=dict(type='ResNet', depth=depth), head=head),
         bgr_to_rgb=False,
         convert=partial(_convert, head=head),
-        notes=[
+        use_udp=False if scheme == 'SimCC' else None,  # DARK's heatmap models have the same names
+        notes=notes
+        + [
             'SimpleBaseline, and the ResNet configs (COLOR_RGB: false) of '
             'HRNet, DARK and SimCC, feed BGR images with mean and std in RGB '
             'order; the weights do not tell whether these were trained '
@@ -75,7 +75,7 @@ def identify_resnet(shapes: Shapes) -> OfficialModel:
     )
 
 
-def identify_hrnet(shapes: Shapes) -> OfficialModel:
+def identify_hrnet(shapes: Shapes, num_keypoints: Optional[int] = None) -> OfficialModel:
     """HRNet of any width."""
     width = shape_of(shapes, 'transition1.0.0.weight', 4)[0]
     widths = tuple(width * 2**i for i in range(4))
@@ -92,13 +92,15 @@ def identify_hrnet(shapes: Shapes) -> OfficialModel:
             num_blocks=(4,) * stage,
             num_channels=widths[:stage],
         )
-    scheme, head = _head(shapes, width, stride=4)
+    scheme, head, notes = _head(shapes, width, 4, num_keypoints)
     return OfficialModel(
         name=f'HRNet-W{width}, {scheme}',
         model=dict(backbone=dict(type='HRNet', extra=extra), head=head),
         bgr_to_rgb=True,
         convert=partial(_convert, head=head),
-        notes=[
+        use_udp=False if scheme == 'SimCC' else None,  # DARK's heatmap models have the same names
+        notes=notes
+        + [
             'The HRNet configs (COLOR_RGB: true) of HRNet, DARK and SimCC '
             'feed RGB images; the weights do not tell whether these were '
             'trained otherwise.'
@@ -106,8 +108,11 @@ def identify_hrnet(shapes: Shapes) -> OfficialModel:
     )
 
 
-def _head(shapes: Shapes, in_channels: int, stride: int) -> Tuple[str, dict]:
-    """The scheme and the head's config; ``stride`` is the feature map's."""
+def _head(
+    shapes: Shapes, in_channels: int, stride: int, num_keypoints: Optional[int]
+) -> Tuple[str, dict, List[str]]:
+    """The scheme, the head's config, and notes; ``stride`` is the feature map's, and the number of
+    keypoints is only asked for where the shapes leave it open."""
     deconvs = [
         shapes[name]
         for name in sorted(
@@ -125,32 +130,95 @@ def _head(shapes: Shapes, in_channels: int, stride: int) -> Tuple[str, dict]:
         final_layer=dict(kernel_size=kernel_size, padding=kernel_size // 2),
     )
     if 'mlp_head_x.weight' not in shapes:
-        return 'heatmap', dict(type='HeatmapHead', **head)
+        return 'heatmap', dict(type='HeatmapHead', **head), []
 
-    upsampling = 2 ** len(deconvs)
     num_bins, features = zip(*(shape_of(shapes, f'mlp_head_{axis}.weight', 2) for axis in 'xy'))
-    for num_keypoints in (*_NUM_KEYPOINTS, channels):
-        per_keypoint, rest = divmod(channels, num_keypoints)
-        size = None
-        if not rest:
-            size = _map_size(features[0] / per_keypoint, num_bins)
-        if size is not None and not any(n % upsampling for n in size):
-            break
-    else:
+    readings = _simcc_readings(num_bins, features[0], channels, stride, 2 ** len(deconvs))
+    published_channels = (28, 32) if stride == 32 and not deconvs else (1,)
+    chosen = _choose(readings, published_channels, num_keypoints)
+    if chosen is None:
+        wanted = f'{num_keypoints} keypoints' if num_keypoints else 'no input size'
         raise ValueError(
             f'`mlp_head_x.weight` {shapes["mlp_head_x.weight"]} and '
-            f'`final_layer.weight` {shapes["final_layer.weight"]} fit no '
-            'input size'
+            f'`final_layer.weight` {shapes["final_layer.weight"]} fit {wanted}; '
+            f'they fit {_list_readings(readings) or "nothing else"}'
         )
-    input_size = tuple(n * stride // upsampling for n in size)
-    head.update(
-        out_channels=num_keypoints,
-        input_size=input_size,
-        in_featuremap_size=tuple(n // upsampling for n in size),
-        simcc_split_ratio=num_bins[0] / input_size[0],
-        channels_per_keypoint=per_keypoint,
+    head.update(chosen, in_featuremap_size=tuple(n // stride for n in chosen['input_size']))
+    others = [each for each in _usual(readings) if each != chosen]
+    notes = [f'The shapes also fit {_list_readings(others)}.'] if others else []
+    return 'SimCC', dict(type='SimCCClassifierHead', **head), notes
+
+
+def _simcc_readings(
+    num_bins: Tuple[int, int], features: int, channels: int, stride: int, upsampling: int
+) -> List[dict]:
+    """What shapes of a SimCC head can mean. It stores keypoints times channels a keypoint as one
+    number, so that more keypoints with fewer channels may have the same shapes, on larger
+    pictures with a smaller split ratio.
+
+    Args:
+        num_bins (tuple): Bins along x and y.
+        features (int): Inputs of a linear layer: channels a keypoint times cells.
+        channels (int): Channels of all keypoints.
+        stride (int): Pixels for a cell of the backbone's map.
+        upsampling (int): Cells of the head's map for one of the backbone's.
+    """
+    readings = []
+    for num_keypoints in range(1, channels + 1):
+        per_keypoint, rest = divmod(channels, num_keypoints)
+        size = None if rest else _map_size(features / per_keypoint, num_bins)
+        if size is not None and not any(n % upsampling for n in size):
+            input_size = tuple(n * stride // upsampling for n in size)
+            readings.append(
+                dict(
+                    out_channels=num_keypoints,
+                    input_size=input_size,
+                    simcc_split_ratio=num_bins[0] / input_size[0],
+                    channels_per_keypoint=per_keypoint,
+                )
+            )
+    return readings
+
+
+def _choose(
+    readings: List[dict], published_channels: Tuple[int, ...], num_keypoints: Optional[int]
+) -> Optional[dict]:
+    """The reading with so many keypoints, or else the only one that is like published models;
+    None where there is none.
+
+    Raises:
+        ValueError: Several are equally likely.
+    """
+    if num_keypoints is not None:
+        return next((each for each in readings if each['out_channels'] == num_keypoints), None)
+    usual = _usual(readings) or readings
+    for channels in (published_channels, (1,)):
+        likely = [each for each in usual if each['channels_per_keypoint'] in channels]
+        if likely:
+            usual = likely
+            break
+    if len(usual) > 1:
+        raise ValueError(
+            f'`num_keypoints` must be given: the shapes of the head fit {_list_readings(usual)}'
+        )
+    return usual[0] if usual else None
+
+
+def _usual(readings: List[dict]) -> List[dict]:
+    """Those with an input size and a split ratio that somebody published."""
+    return [
+        each
+        for each in readings
+        if each['input_size'] in INPUT_SIZES and each['simcc_split_ratio'] in SPLIT_RATIOS
+    ]
+
+
+def _list_readings(readings: List[dict]) -> str:
+    return ', or '.join(
+        '{out_channels} keypoints on {input_size} pixels with split ratio '
+        '{simcc_split_ratio:g}'.format(**each)
+        for each in readings
     )
-    return 'SimCC', dict(type='SimCCClassifierHead', **head)
 
 
 def _map_size(cells: float, num_bins: Tuple[int, int]) -> Optional[Tuple[int, int]]:

@@ -2,11 +2,13 @@
 """What is known of a published model, whatever its architecture."""
 
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from torch import Tensor
 
 Shapes = Dict[str, Tuple[int, ...]]
+# (w, h) of the papers' input images, which shapes do not tell from others of the same area
+INPUT_SIZES = ((64, 64), (128, 128), (96, 128), (192, 256), (256, 256), (288, 384))
 
 
 @dataclass
@@ -19,6 +21,10 @@ class OfficialModel:
             ``head``, without codec.
         bgr_to_rgb (bool): Whether training turned OpenCV's BGR images to RGB.
         convert (callable): Name and value of an entry to MMPose's.
+        use_udp (bool, optional): Whether the published code cuts pictures and
+            maps out from the centre of the first cell to that of the last, as
+            ``TopdownAffine(use_udp=True)`` does. None: several repositories
+            publish such weights, which differ in it.
         discarded (dict): Entries that have no counterpart, and why.
         notes (list[str]): What weights alone do not tell.
     """
@@ -27,6 +33,7 @@ class OfficialModel:
     model: dict
     bgr_to_rgb: bool
     convert: Callable[[str, Tensor], Tuple[str, Tensor]]
+    use_udp: Optional[bool] = None
     discarded: Dict[str, str] = field(default_factory=dict)
     notes: List[str] = field(default_factory=list)
 
@@ -53,7 +60,7 @@ def shape_of(shapes: Shapes, name: str, ndim: int) -> Tuple[int, ...]:
     """The shape of an entry that the model is recognised by."""
     if name not in shapes:
         raise ValueError(
-            f'the weights are a part of a model: there is no {name}, but {first(shapes)}'
+            f'the weights are a part of a model: there is no {name}, but {list_first(shapes)}'
         )
     if len(shapes[name]) != ndim or 0 in shapes[name]:
         raise ValueError(f'{name} has shape {shapes[name]}, but {ndim} dimensions are expected')
@@ -74,7 +81,7 @@ def is_weights(value: Any) -> bool:
     )
 
 
-def first(names: Sequence[str], limit: int = 5) -> str:
+def list_first(names: Sequence[str], limit: int = 5) -> str:
     """The first names, for a message."""
     names = list(names)
     rest = len(names) - limit
@@ -104,8 +111,8 @@ def check_match(
     missing = [name for name in expected if name not in weights]
     problems = []
     if unmatched:
-        problems.append(f'no match for {first(unmatched)}')
+        problems.append(f'no match for {list_first(unmatched)}')
     if missing:
-        problems.append(f'no weights for {first(missing)} of the model')
+        problems.append(f'no weights for {list_first(missing)} of the model')
     if problems:
         raise ValueError(f'{what}: {"; ".join(problems)}')

@@ -1,56 +1,92 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""The single entry point to all families of published models."""
+"""Recognises and converts the weights of every family of published models."""
 
 import logging
-from typing import Dict
+from typing import Dict, Optional
 
 import torch
 from mmpose.registry import MODELS
 from torch import Tensor
 
+from ..utils.checks import check_choice, invalid
 from . import cnn, tokenpose
-from .model import OfficialModel, Shapes, check_match, first, is_weights, shapes_of
+from .model import OfficialModel, Shapes, check_match, is_weights, list_first, shapes_of
 
 logger = logging.getLogger('mmpose_simcc')
 
 _COUNTER = 'num_batches_tracked'
+# Whether the code of a repository puts the box's centre at ((w-1)/2, (h-1)/2) of a picture and of
+# a heatmap, as UDP does, or at (w/2, h/2)
+SOURCES = dict(simplebaseline=False, hrnet=False, simcc=False, dark=True, tokenpose=True)
+_UDP_NOTE = (
+    "The published crops have one scale for x and y, (w-1) pixels for the box's width, where UDP "
+    'has (h-1) for its height: towards the upper and the lower end keypoints differ by up to 1/8 '
+    'of a heatmap cell (256x192).'
+)
 
 
-def identify(state_dict: Dict[str, Tensor]) -> OfficialModel:
-    """Recognise a published model from its names and shapes alone.
+def identify(
+    state_dict: Dict[str, Tensor],
+    source: Optional[str] = None,
+    num_keypoints: Optional[int] = None,
+) -> OfficialModel:
+    """Recognise a published model from its names and shapes.
 
     Args:
         state_dict (dict[str, Tensor]): Weights as published by the
-            repositories of SimpleBaseline, HRNet, DARK, DAEC, SimCC and
-            TokenPose; a ``module.`` prefix may be there. SimCC on TokenPose
-            was never published: its linear layers are expected as
-            ``mlp_head_x`` and ``mlp_head_y``, alone or beside ``mlp_head``.
+            repositories of SimpleBaseline, HRNet, DARK, SimCC and TokenPose;
+            ``module.`` prefixes may be there. SimCC on TokenPose was never
+            published: its linear layers are expected as ``mlp_head_x`` and
+            ``mlp_head_y``, alone or beside ``mlp_head``.
+        source (str, optional): The repository that published them, one of
+            ``'simplebaseline'``, ``'hrnet'``, ``'dark'``, ``'simcc'`` and
+            ``'tokenpose'``. It is needed to know how pictures are cut out
+            where the weights do not tell: heatmap models on ResNet and HRNet
+            have the same names in the first three. DAEC decodes models of
+            HRNet and DARK.
+        num_keypoints (int, optional): Of SimCC without deconvolutions, whose
+            shapes may fit several numbers; by default the one that is like
+            published models.
 
     Returns:
         OfficialModel: The model.
 
     Raises:
-        ValueError: The weights are of no such model, of a part of one, or of
-            DARK's Hourglass, which MMPose has not.
+        ValueError: The weights are of no such model, of a part of one, of
+            DARK's Hourglass, which MMPose has not, or not of this repository.
     """
-    state_dict = _without_prefix(state_dict)
+    if source is not None:
+        check_choice('source', source, list(SOURCES))
+    official = _identify_model(_without_prefix(state_dict), num_keypoints)
+    if official.use_udp is None and source is not None:
+        official.use_udp = SOURCES[source]
+    elif source is not None and SOURCES[source] != official.use_udp:
+        raise invalid('source', source, f'that of {official.name}')
+    if official.use_udp:
+        official.notes.append(_UDP_NOTE)
+    return official
+
+
+def _identify_model(state_dict: Dict[str, Tensor], num_keypoints: Optional[int]) -> OfficialModel:
     shapes = shapes_of(state_dict)
     if tokenpose.is_tokenpose(shapes):
         return tokenpose.identify(state_dict)
     if cnn.is_hourglass(shapes):
         cnn.refuse_hourglass(shapes)
     if cnn.is_hrnet(shapes):
-        return cnn.identify_hrnet(shapes)
+        return cnn.identify_hrnet(shapes, num_keypoints)
     if cnn.is_resnet(shapes):
-        return cnn.identify_resnet(shapes)
+        return cnn.identify_resnet(shapes, num_keypoints)
     raise ValueError(
         'the weights are of no model that is known here '
         '(SimpleBaseline, HRNet, TokenPose): no match for '
-        f'{first(shapes)}'
+        f'{list_first(shapes)}'
     )
 
 
-def convert_official(state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
+def convert_official(
+    state_dict: Dict[str, Tensor], num_keypoints: Optional[int] = None
+) -> Dict[str, Tensor]:
     """Convert published weights to those of an MMPose model.
 
     The result is checked against the names and shapes of the model itself.
@@ -58,6 +94,7 @@ def convert_official(state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
 
     Args:
         state_dict (dict[str, Tensor]): See :func:`identify`.
+        num_keypoints (int, optional): See :func:`identify`.
 
     Returns:
         dict[str, Tensor]: Weights of a ``TopdownPoseEstimator`` with the
@@ -65,10 +102,18 @@ def convert_official(state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
         and ``head.*``.
 
     Raises:
-        ValueError: The weights are of no published model, or some are
-            missing or do not belong there; the first names are listed.
+        ValueError: The weights are of no published model, some are missing or
+            do not belong there, or some are not finite numbers; the first
+            names are listed.
     """
-    official = identify(state_dict)
+    official = identify(state_dict, num_keypoints=num_keypoints)
+    damaged = [
+        name
+        for name, value in state_dict.items()
+        if value.device.type != 'meta' and not torch.isfinite(value).all()
+    ]
+    if damaged:
+        raise ValueError(f'not a finite number in {list_first(damaged)}')
     converted, sources = {}, {}
     for name, value in _without_prefix(state_dict).items():
         if name in official.discarded:
@@ -93,10 +138,10 @@ def _model_shapes(official: OfficialModel) -> Shapes:
 
 
 def _without_prefix(state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """Remove what DataParallel puts before every name."""
+    """Remove what DataParallel puts before every name, once for each time it was saved so."""
     if not is_weights(state_dict):
         raise ValueError('`state_dict` must be a dict of names and tensors, and not empty')
     prefix = 'module.'
-    if not all(name.startswith(prefix) for name in state_dict):
-        return state_dict
-    return {name[len(prefix) :]: v for name, v in state_dict.items()}
+    while all(name.startswith(prefix) for name in state_dict):
+        state_dict = {name[len(prefix) :]: value for name, value in state_dict.items()}
+    return state_dict

@@ -10,11 +10,7 @@ import torch
 from torch import Tensor
 
 from ..models.backbones.tokenpose import TokenPose, sine_position_embedding
-from .model import OfficialModel, Shapes, count, shape_of, shapes_of
-
-# A heatmap's cells do not tell its width and height: (w, h) in pixels of the
-# papers' input images.
-_INPUT_SIZES = ((64, 64), (128, 128), (96, 128), (192, 256), (256, 256), (288, 384))
+from .model import INPUT_SIZES, OfficialModel, Shapes, count, shape_of, shapes_of
 
 _PREFIX = r'(?:features|transformer)\.'
 _RENAMED = [
@@ -101,6 +97,7 @@ def identify(state_dict: Dict[str, Tensor]) -> OfficialModel:
         model=dict(backbone=backbone, head=head),
         bgr_to_rgb=True,
         convert=partial(_convert, patch_size=patch_size),
+        use_udp=True if scheme == 'heatmap' else None,  # SimCC was not published
         notes=[
             'The published TokenPose configs (COLOR_RGB: true) feed RGB '
             'images; the weights do not tell whether these were trained '
@@ -171,11 +168,11 @@ def _simcc_input_size(num_bins: Sequence[int], areas: Sequence[int]) -> Tuple[in
 
 def _heatmap_input_size(cells: int) -> Tuple[int, int]:
     """Size (w, h) of the image of a heatmap with so many cells."""
-    for width, height in _INPUT_SIZES:
+    for width, height in INPUT_SIZES:
         if width * height == 16 * cells:
             return width, height
     raise ValueError(
-        f'heatmaps of {cells} cells are of none of the input sizes (w, h) {_INPUT_SIZES}'
+        f'heatmaps of {cells} cells are of none of the input sizes (w, h) {INPUT_SIZES}'
     )
 
 

@@ -44,7 +44,7 @@ SCHEDULE = (
     'load_from',
 )
 # the default hooks that only look on
-ONLOOKERS = ('timer', 'logger', 'checkpoint', 'visualization', 'badcase')
+ONLOOKERS = ('timer', 'logger', 'checkpoint', 'visualization', 'badcase', 'config_check')
 
 
 @dataclass

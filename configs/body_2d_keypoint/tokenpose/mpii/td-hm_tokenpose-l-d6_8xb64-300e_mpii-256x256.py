@@ -7,7 +7,8 @@ from mmpose_simcc.config import set_representation
 
 set_representation(
     _base_,
-    codec=dict(type='DARKCodec'),
+    # as published: pictures and maps are cut out from the first cell's centre to the last's
+    codec=dict(type='DARKCodec', use_udp=True),
     head=dict(type='TokenHeatmapHead', in_channels=3 * 192, heatmap_size=(64, 64)),
 )
 

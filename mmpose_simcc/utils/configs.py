@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""The parts of a config that several functions look up."""
+"""Looks up parts of a top-down config."""
 
 from typing import Any, Iterator, Optional, Sequence
 
@@ -87,3 +87,42 @@ def same(value: Any, other: Any) -> bool:
     if isinstance(value, Sequence) and isinstance(other, Sequence):
         return tuple(value) == tuple(other)
     return value == other
+
+
+def pose_head_cfg(cfg: dict) -> dict:
+    """The config of the head that predicts keypoints, whose ``decoder`` is
+    their codec: the model's head, or the one inside a ``VisPredictHead``.
+
+    Args:
+        cfg (Config | dict): Config of a model and all that is around it.
+
+    Returns:
+        dict: A part of the config; empty where there is no head.
+    """
+    head = cfg.get('model', {}).get('head') or {}
+    return head.get('pose_cfg', head)
+
+
+def check_published_frame(cfg: dict, meta: Optional[dict]) -> None:
+    """Check that a config cuts pictures out as the code did that published the weights.
+
+    Args:
+        cfg (Config | dict): A top-down config.
+        meta (dict, optional): ``meta`` of a checkpoint. Only those that ``convert_official.py``
+            wrote say how their pictures were cut out; others agree with every config.
+
+    Raises:
+        ValueError: They differ.
+    """
+    if not isinstance(meta, dict) or 'converted_from' not in meta or meta.get('use_udp') is None:
+        return
+    cfg = getattr(cfg, '_cfg_dict', cfg)
+    for affine in dicts_of_type(parts_in_use(cfg), 'TopdownAffine'):
+        use_udp = bool(affine.get('use_udp', False))
+        if use_udp != meta['use_udp']:
+            raise ValueError(
+                f'published weights ({meta["converted_from"]}) of pictures that were cut out '
+                f'{"with" if meta["use_udp"] else "without"} UDP need TopdownAffine(use_udp='
+                f'{meta["use_udp"]}), but the config has use_udp={use_udp}, by which keypoints '
+                'would lie up to 3 pixels off: see docs/weights.md'
+            )
