@@ -225,6 +225,7 @@ class TestArguments:
             (DAECCodec, dict(corner='tl')),
             (DAECCodec, dict(smooth='yes')),
             (DAECCodec, dict(border='mirror')),
+            (DARKCodec, dict(border='mirror')),
         ],
     )
     def test_own_errors(self, codec, kwargs):
@@ -249,6 +250,7 @@ class TestArguments:
             dict(blur_kernel_size=4),
             dict(delta='empirical'),
             dict(score='raw'),
+            dict(border='mirror'),
         ],
     )
     def test_simcc_errors(self, kwargs):
@@ -318,6 +320,27 @@ class TestSimCC:
         keypoints = rng.uniform(20, 170, (1, 40, 2)).astype(np.float32)
         decoded, _ = codec.decode(*perfect_logits(codec, keypoints))
         assert np.abs(decoded - keypoints).max() < 0.02
+
+    @pytest.mark.parametrize('refine, bias', [('dark', 0.3), ('daec', 0.6)])
+    def test_refine_near_the_ends_of_an_axis(self, refine, bias):
+        """A perfect output, at every distance d to d + 1 from either end: with the symmetric
+        border there is no bias, with the clipped one there is."""
+        arguments = dict(input_size=(64, 64), sigma=6.0, refine=refine)
+        clipped, symmetric = (
+            SimCCCodec(**arguments, border=border) for border in ('clip', 'symmetric')
+        )
+        assert SimCCCodec(**arguments).border == 'clip'
+        x = np.random.default_rng(0).uniform(size=500)
+        for d in (0, 1, 2, 3, 5, 8, 20):
+            near = np.stack([d + x, 63 - d - x], -1)[None].astype(np.float32)
+            for sign, axis in ((1, 0), (-1, 1)):
+                error = [
+                    sign * (c.decode(*perfect_logits(c, near))[0] - near)[..., axis].mean()
+                    for c in (clipped, symmetric)
+                ]
+                assert abs(error[1]) < 0.1
+                if d in (1, 2):
+                    assert error[0] > bias
 
     @pytest.mark.parametrize(
         'point',

@@ -138,6 +138,17 @@ class TestShapes:
         assert F.refine_dark(maps, locs, 17).isfinite().all()
         assert F.shift_quarter(maps, locs).isfinite().all()
 
+    @pytest.mark.parametrize('border', ['clip', 'symmetric'])
+    def test_gradients_of_vectors(self, border):
+        vectors = as_tensor(random_maps(3, (2, 6, 30)))[:, 0].double()
+        locs, _ = F.vector_argmax(vectors)
+        vectors.requires_grad_()
+        for decode in (
+            lambda v: F.decode_daec_1d(v.abs() + 1e-3, locs, 1, 1.5, border=border),
+            lambda v: F.refine_dark_1d(v.abs() + 1e-3, locs, 5, 2.0, border),
+        ):
+            assert torch.autograd.gradcheck(decode, vectors)
+
     def test_values_flow_back(self):
         """Gradients of the sub-cell decoders, against finite differences."""
         maps = as_tensor(random_maps(3, (2, 12, 12))).double()
@@ -180,6 +191,56 @@ class TestDark:
         kernel = F.blur_kernel_size_of(sigma)
         refined = F.refine_dark(maps, locs, kernel)
         assert (refined - keypoint).abs().max() < 0.01
+
+    @settings(deadline=None, max_examples=30)
+    @given(seed=st.integers(0, 1000), max_step=st.sampled_from([0.5, 2.0, 3.0]))
+    def test_bounded_on_maps_of_noise(self, seed, max_step):
+        """Where the unlimited step leaves the map."""
+        maps = as_tensor(np.random.default_rng(seed).random((200, 16, 12)).astype(np.float32))
+        locs, _ = F.heatmap_argmax(maps)
+        bounded, unlimited = (F.refine_dark(maps, locs, 1, step) for step in (max_step, np.inf))
+        step = (bounded - locs).abs().amax(-1)
+        assert step.max() <= max_step + 1e-5
+        assert (bounded >= 0).all() and (bounded <= torch.tensor([11, 15])).all()
+        taken = step > 0
+        assert taken.any() and torch.equal(bounded[taken], unlimited[taken])
+
+    def test_no_step_towards_a_saddle(self):
+        """Where the log curves upwards, Newton's step leads away from a maximum."""
+        y, x = np.mgrid[:9, :9] - 4.0
+        heatmap = np.exp(-(x**2) / 2 + 0.1 * y**2 + 0.05 * y)[None].astype(np.float32)
+        locs = np.array([[4, 4]])
+        np.testing.assert_array_equal(F.refine_dark(heatmap, locs, 1), locs)
+        np.testing.assert_array_equal(F.refine_dark_1d(heatmap[:, :, 4], locs[:, 0], 1), [4])
+
+    @pytest.mark.parametrize('size', range(1, 60, 2))
+    def test_kernel_is_opencvs(self, size):
+        import cv2
+
+        from mmpose_simcc.functional.decode import _gaussian_kernel
+
+        error = 2.1e-3 if size == 9 else 1e-12  # older versions have no table for 9
+        np.testing.assert_allclose(
+            _gaussian_kernel(size), cv2.getGaussianKernel(size, -1)[:, 0], atol=error
+        )
+
+    def test_symmetric_border_of_heatmaps(self):
+        """Near the border no bias is left, elsewhere nothing changes."""
+        rng = np.random.default_rng(0)
+        keypoints = rng.uniform((2, 8), (4, 55), (2000, 2)).astype(np.float32)
+        keypoints[1000:, 0] = 47 - keypoints[1000:, 0]
+        maps, _ = F.gaussian_heatmaps(keypoints, (48, 64), 2.0)
+        locs, _ = F.heatmap_argmax(maps)
+        error = F.refine_dark(maps, locs, 11, 2.0, 'symmetric') - keypoints
+        clipped = F.refine_dark(maps, locs, 11, 2.0, 'clip') - keypoints
+        assert np.abs([error[:1000].mean(0), error[1000:].mean(0)]).max() < 0.02
+        assert clipped[:1000, 0].mean() > 0.05 and clipped[1000:, 0].mean() < -0.05
+        middle, _ = F.gaussian_heatmaps(keypoints + np.float32([20, 0]), (48, 64), 2.0)
+        middle, locs = middle[:1000], F.heatmap_argmax(middle[:1000])[0]
+        np.testing.assert_allclose(
+            *(F.refine_dark(middle, locs, 11, 2.0, border) for border in ('clip', 'symmetric')),
+            atol=1e-5,
+        )
 
     @pytest.mark.parametrize('sigma,size', [(2, 11), (3, 17), (1, 3), (0.3, 3), (1.5, 7), (6, 37)])
     def test_kernel_follows_sigma(self, sigma, size):

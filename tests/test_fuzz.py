@@ -126,8 +126,9 @@ def plain_second_max(values, x, y):
     return [x + 0.25 * (x2 - x) / distance, y + 0.25 * (y2 - y) / distance]
 
 
-def plain_dark(values, x, y, kernel_size):
-    """Eq. 9 and 10. Also whether the Hessian is far from singular."""
+def plain_dark(values, x, y, kernel_size, sigma):
+    """Eq. 9 and 10, and the maximum where the map is not like a Gaussian. Also whether float32
+    can tell."""
     H, W = values.shape
     if not (1 < x < W - 2 and 1 < y < H - 2):
         return [x, y], True
@@ -148,7 +149,10 @@ def plain_dark(values, x, y, kernel_size):
     if abs(np.linalg.det(hessian)) < 1e-3:
         return [x, y], False
     step = -np.linalg.solve(hessian, gradient)
-    return [x + step[0], y + step[1]], True
+    sure = abs(abs(step).max() - sigma) > 1e-3 and abs(dxx) > 1e-4
+    if np.linalg.eigvalsh(hessian).max() > 0 or abs(step).max() > sigma:
+        return [x, y], sure
+    return np.clip([x + step[0], y + step[1]], 0, [W - 1, H - 1]), sure
 
 
 def plain_daec(values, x, y, sigma, delta, border):
@@ -228,7 +232,7 @@ class TestHeatmapDecoders:
             elif refine == 'second_max':
                 exact = plain_second_max(values, x, y)
             elif refine == 'dark':
-                exact, usable = plain_dark(values, x, y, kernel)
+                exact, usable = plain_dark(values, x, y, kernel, sigma)
                 # next to 1e-10 float32 has few digits; -inf has no blur
                 usable &= values[y, x] > 1e-9 and np.isfinite(values).all()
             elif refine == 'daec':
@@ -429,8 +433,7 @@ class TestSimCCDecoder:
             for axis in range(2):
                 if bins[axis] is None:
                     continue
-                # the reach of a window; DARK's step has none
-                reach = dict(none=1e-3, daec=3 * sigma + 1, dark=math.inf)[refine]
+                reach = dict(none=1e-3, daec=3 * sigma + 1, dark=sigma + 1e-4)[refine]
                 assert abs(points[0, i, axis] * k - bins[axis]) <= reach
 
     @fuzz

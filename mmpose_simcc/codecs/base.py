@@ -1,7 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-import functools
 from abc import abstractmethod
-from typing import Callable, Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
@@ -16,22 +15,6 @@ from .score_calibration import ScoreCalibration, load_score_calibration
 # Of a label, in cells or bins. Below, a label between four cells has no response left (at 0.25
 # it has 0.02 of the peak); far above, it is flat on any map.
 SIGMA_RANGE = dict(low=0.25, high=1e3)
-
-
-def in_full_precision(decode_tensors: Callable) -> Callable:
-    """Decoding is not touched by autocast, under which half-precision products would move a
-    keypoint by half a pixel; maps that are not finite get a score of 0, not a warning."""
-
-    @functools.wraps(decode_tensors)
-    def wrapper(self, *encoded: Array) -> Tuple[Array, Array]:
-        if isinstance(encoded[0], Tensor):
-            context = torch.autocast(encoded[0].device.type, enabled=False)
-        else:
-            context = np.errstate(all='ignore')
-        with context:
-            return decode_tensors(self, *encoded)
-
-    return wrapper
 
 
 class TensorCodec(BaseKeypointCodec):
@@ -70,9 +53,11 @@ class TensorCodec(BaseKeypointCodec):
     def _decode(self, *encoded: Array) -> Tuple[Array, Array]:
         """:meth:`decode_tensors` without a calibration."""
 
-    @in_full_precision
     def decode_tensors(self, *encoded: Array) -> Tuple[Array, Array]:
         """Decode a batch and stay on its device, as the calibration says where there is one.
+
+        Tensors may be of any device; gradients flow through them, and ``torch.compile`` and
+        ``torch.export`` take the whole of it. Autocast changes nothing here.
 
         Args:
             encoded (Array): Network outputs: heatmaps, shape (B, K, H, W), or logits along x
@@ -136,7 +121,11 @@ class TensorCodec(BaseKeypointCodec):
             - keypoints (np.ndarray): Input-image pixels, shape (1, K, 2).
             - scores (np.ndarray): Shape (1, K).
         """
-        return self.decode_tensors(*[np.asarray(item)[None] for item in encoded])
+        return self._decode_arrays([np.asarray(item)[None] for item in encoded])
+
+    @np.errstate(all='ignore')  # maps that are not finite get a score of 0, not a warning
+    def _decode_arrays(self, encoded: List[np.ndarray]) -> Tuple[np.ndarray, np.ndarray]:
+        return self.decode_tensors(*encoded)
 
     @torch.compiler.disable  # it ends in arrays on the host; compile `decode_tensors`
     def batch_decode(self, *batch_encoded: Tensor) -> Tuple[List[np.ndarray], List]:
@@ -155,8 +144,8 @@ class TensorCodec(BaseKeypointCodec):
                 raise invalid('batch_encoded', item, 'a tensor (`decode` takes arrays)')
         if batch_encoded[0].device.type == 'cpu':
             # numpy has no bfloat16
-            keypoints, scores = self.decode_tensors(
-                *[
+            keypoints, scores = self._decode_arrays(
+                [
                     (item.float() if item.dtype == torch.bfloat16 else item).numpy(force=True)
                     for item in batch_encoded
                 ]

@@ -111,6 +111,7 @@ class DAECCodec(BaseHeatmapCodec):
         elif isinstance(delta, str) and delta.endswith('.json'):
             delta = self._load_delta(delta)
         self.delta = parse_delta(delta)
+        self._delta_numbers = self.delta.tolist()  # which compiled code can read
         self._calibrate(calibration, score_calibration)
 
     def _load_delta(self, path: str):
@@ -133,7 +134,7 @@ class DAECCodec(BaseHeatmapCodec):
             heatmaps,
             locs,
             self.sigma,
-            self.delta,
+            self._delta_numbers,
             corner=self.corner,
             blur_kernel_size=self.blur_kernel_size if self.smooth else 1,
             border=self.border,

@@ -5,6 +5,7 @@ from mmpose.registry import KEYPOINT_CODECS
 
 from ..functional import refine_dark
 from ..functional.arrays import Array
+from ..utils.checks import check_choice
 from .calibration import PathLike
 from .heatmap import BaseHeatmapCodec
 
@@ -13,6 +14,10 @@ from .heatmap import BaseHeatmapCodec
 class DARKCodec(BaseHeatmapCodec):
     """Distribution-aware coordinate representation of keypoints: unbiased
     labels (DARK, Section 3.2) and Taylor-expansion decoding (Section 3.1).
+
+    A step longer than sigma along x or y is not taken: so far from its centre
+    a label is below 0.61 of its peak, where its largest response hardly lies.
+    The published code has no such bound, and on unsure maps leaves the map.
 
     Args:
         input_size (tuple): Input image size (w, h) in pixels.
@@ -23,7 +28,12 @@ class DARKCodec(BaseHeatmapCodec):
         blur_kernel_size (int, optional): Odd size of the modulation kernel
             (DARK, Eq. 10); 1 does not modulate. Follows sigma by default: 11
             for 2, 17 for 3. There are zeros around the map, which bend what
-            a large kernel leaves of a small map: of 16 cells 5 is better.
+            a large kernel leaves of a small map: of 16 cells 5 is better, or
+            ``border='symmetric'``.
+        border (str): ``'clip'`` (the method) smooths with zeros around the
+            map; ``'symmetric'`` ends the kernel on both sides where it would
+            leave the map, which keeps peaks near the border where they are.
+            Defaults to ``'clip'``.
         use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
             cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
             ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
@@ -43,12 +53,14 @@ class DARKCodec(BaseHeatmapCodec):
         sigma: float,
         unbiased: bool = True,
         blur_kernel_size: Optional[int] = None,
+        border: str = 'clip',
         use_udp: bool = False,
         calibration: Optional[PathLike] = None,
         score_calibration: Optional[str] = None,
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
+        self.border = check_choice('border', border, ('clip', 'symmetric'))
         self._calibrate(calibration, score_calibration)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
-        return refine_dark(heatmaps, locs, self.blur_kernel_size)
+        return refine_dark(heatmaps, locs, self.blur_kernel_size, self.sigma, self.border)

@@ -62,6 +62,8 @@ class BaseHeatmapCodec(TensorCodec):
         self.decoded_scale_factor = F.decoded_cell_pitch(
             self.input_size, self.heatmap_size, use_udp
         )
+        # as numbers: torch.export(strict=True) would put a FakeTensor in the place of an array
+        self._decoded_pitch = self.decoded_scale_factor.tolist()
 
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
         """Labels of a batch by their names, on its device.
@@ -105,7 +107,7 @@ class BaseHeatmapCodec(TensorCodec):
         usable = (scores > 0) & is_finite(scores)
         cells = self._refine(heatmaps, locs)
         cells = xp.where(usable[..., None], cells, as_array(locs, like=heatmaps))
-        keypoints = F.cells_to_pixels(cells, self.decoded_scale_factor)
+        keypoints = F.cells_to_pixels(cells, self._decoded_pitch)
         return keypoints, xp.where(usable, scores, 0.0)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
 from .. import functional as F
-from ..functional.arrays import Array, as_array, full, is_finite, namespace, softmax, take
+from ..functional.arrays import Array, as_array, is_finite, namespace, softmax
 from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
 from .base import SIGMA_RANGE, TensorCodec, check_maps
 from .calibration import PathLike
@@ -71,7 +71,8 @@ class SimCCCodec(TensorCodec):
         smoothing (float): What ``'equal'`` takes from the right bin, in
             [0, 1). Defaults to 0.1.
         refine (str): Sub-bin decoding along each axis: ``'none'``,
-            ``'dark'`` or ``'daec'``. Defaults to ``'none'``.
+            ``'dark'`` or ``'daec'``. Defaults to ``'none'``. A step of
+            ``'dark'`` that is longer than sigma is not taken.
         blur_kernel_size (int, optional): Odd size of the kernel of
             ``refine='dark'`` in bins; 1 does not smooth. Follows sigma by
             default.
@@ -79,6 +80,13 @@ class SimCCCodec(TensorCodec):
             ``refine='daec'`` in bins, one or a pair (x, y), or a path ending
             in ``.json``, to read what ``tools/calibrate_daec.py`` learned.
             Defaults to 0, a symmetric window.
+        border (str): What ``refine`` does near the ends of an axis:
+            ``'clip'`` reads what is left of its window there, which moves
+            keypoints inwards; ``'symmetric'`` reads as far on one side of the
+            maximum as on the other, which does not, see
+            :func:`~mmpose_simcc.functional.decode_daec` and
+            :func:`~mmpose_simcc.functional.refine_dark`. Defaults to
+            ``'clip'``.
         score (str): ``'softmax'`` gives scores in [0, 1] that mean the same
             for every smoothing and k: the probability within a pixel of the
             peak, relative to a perfect prediction's, the smaller of the two
@@ -129,6 +137,7 @@ class SimCCCodec(TensorCodec):
         refine: str = 'none',
         blur_kernel_size: Optional[int] = None,
         delta: Union[float, Tuple[float, float], str] = 0.0,
+        border: str = 'clip',
         score: str = 'softmax',
         dense_labels: bool = True,
         normalize: bool = True,
@@ -163,9 +172,11 @@ class SimCCCodec(TensorCodec):
                     sigma=self.sigma,
                     simcc_split_ratio=self.simcc_split_ratio,
                     input_size=self.input_size,
+                    border=border,
                 ),
             )
         self.delta = _check_pair('delta', delta)
+        self.border = check_choice('border', border, ('clip', 'symmetric'))
         self.score = check_choice('score', score, ('softmax', 'maximum'))
         self.dense_labels = check_bool('dense_labels', dense_labels)
         if not dense_labels and label_smoothing not in ('none', 'equal'):
@@ -189,6 +200,7 @@ class SimCCCodec(TensorCodec):
         if use_udp and min(self.input_size) < 2:
             raise invalid('input_size', input_size, 'at least 2 pixels wide and high for UDP')
         self.bins_per_pixel = F.decoded_bins_per_pixel(self.input_size, simcc_split_ratio, use_udp)
+        self._bins_per_pixel = self.bins_per_pixel.tolist()  # as numbers, see BaseHeatmapCodec
         self.num_bins = tuple(round(size * simcc_split_ratio) for size in self.input_size)
         if min(self.num_bins) < 2:
             raise invalid('input_size', input_size, 'at least 2 bins wide and high')
@@ -196,7 +208,7 @@ class SimCCCodec(TensorCodec):
         perfect = self.perfect_prediction()
         self.perfect_peak = tuple(float(p.max()) for p in perfect)
         self.perfect_mass = tuple(
-            float(p[abs(np.arange(len(p)) - p.argmax()) <= self.peak_radius].sum()) for p in perfect
+            float(F.peak_mass(p, p.argmax(-1), self.peak_radius)) for p in perfect
         )
         self._calibrate(calibration, score_calibration)
 
@@ -272,41 +284,6 @@ class SimCCCodec(TensorCodec):
 
     def _decode(self, simcc_x: Array, simcc_y: Array) -> Tuple[Array, Array]:
         """Scores are 0 where the largest logit is not finite or all logits are equal."""
-        logits = self._both_axes(simcc_x, simcc_y)
-        xp = namespace(logits)
-        margin = self.peak_radius
-        locs = logits.argmax(-1).clip(margin)  # a vector of -inf peaks in the margin
-        probabilities = None
-        if self.score == 'softmax' or self.refine != 'none':
-            probabilities = softmax(logits if self.beta == 1 else logits * self.beta)
-        bins = locs - margin
-        if self.refine == 'none':
-            bins = as_array(bins, like=logits)
-        else:
-            bins = xp.stack(
-                [
-                    self._refine(
-                        probabilities[..., axis, margin : margin + number], bins[..., axis], axis
-                    )
-                    for axis, number in enumerate(self.num_bins)
-                ],
-                -1,
-            )
-        if self.score == 'softmax':
-            perfect_mass, num_bins = as_array([self.perfect_mass, self.num_bins], like=logits)
-            scores = F.simcc_score(probabilities, locs, margin, perfect_mass, num_bins)
-            scores = xp.minimum(scores[..., 0], scores[..., 1])
-        else:
-            peaks = take(logits, locs[..., None])
-            scores = xp.minimum(peaks[..., 0, 0], peaks[..., 1, 0])
-            scores = xp.where(is_finite(scores), scores, 0.0)
-        keypoints = F.bins_to_pixels(bins, self.bins_per_pixel)
-        return keypoints, scores
-
-    def _both_axes(self, simcc_x: Array, simcc_y: Array) -> Array:
-        """The vectors of both axes in one array (B, K, 2, L), so that each step of decoding is
-        one operation. Bins begin at ``peak_radius``; around them is -inf, which no softmax sees.
-        """
         simcc_x = check_maps('simcc_x', simcc_x, self.num_bins[:1])
         simcc_y = check_maps('simcc_y', simcc_y, self.num_bins[1:])
         if simcc_x.shape[:2] != simcc_y.shape[:2]:
@@ -315,16 +292,27 @@ class SimCCCodec(TensorCodec):
                 tuple(simcc_y.shape),
                 f'of the B and K of `simcc_x`, {tuple(simcc_x.shape[:2])}',
             )
-        margin = self.peak_radius
-        length = max(self.num_bins) + 2 * margin
-        both = full((*simcc_x.shape[:2], 2, length), -math.inf, like=simcc_x)
-        for axis, vectors in enumerate((simcc_x, simcc_y)):
-            both[..., axis, margin : margin + self.num_bins[axis]] = vectors
-        return both
+        xp = namespace(simcc_x)
+        x, x_scores = self._decode_axis(simcc_x, 0)
+        y, y_scores = self._decode_axis(simcc_y, 1)
+        keypoints = F.bins_to_pixels(xp.stack([x, y], -1), self._bins_per_pixel)
+        return keypoints, xp.minimum(x_scores, y_scores)
 
-    def _refine(self, probabilities: Array, locs: Array, axis: int) -> Array:
+    def _decode_axis(self, logits: Array, axis: int) -> Tuple[Array, Array]:
+        """Coordinates in bins and scores along one axis, of logits (B, K, bins)."""
+        xp = namespace(logits)
+        locs, peaks = F.vector_argmax(logits)
+        bins = as_array(locs, like=logits)
+        if self.refine != 'none' or self.score == 'softmax':
+            probabilities = softmax(logits if self.beta == 1 else logits * self.beta)
         sigma = self.sigma[axis]
-        if self.refine == 'daec':
-            return F.decode_daec_1d(probabilities, locs, sigma, self.delta[axis])
-        size = self.blur_kernel_size or F.blur_kernel_size_of(sigma)
-        return F.refine_dark_1d(probabilities, locs, size)
+        if self.refine == 'dark':
+            kernel_size = self.blur_kernel_size or F.blur_kernel_size_of(sigma)
+            bins = F.refine_dark_1d(probabilities, locs, kernel_size, sigma, self.border)
+        elif self.refine == 'daec':
+            delta = self.delta[axis]
+            bins = F.decode_daec_1d(probabilities, locs, sigma, delta, border=self.border)
+        if self.score == 'maximum':
+            return bins, xp.where(is_finite(peaks), peaks, 0.0)
+        mass = self.perfect_mass[axis]
+        return bins, F.simcc_score(probabilities, locs, self.peak_radius, mass)

@@ -8,9 +8,8 @@ speed, and an operation on the few numbers of one sample costs it a third of tor
 """
 
 import math
-from functools import lru_cache
 from types import ModuleType
-from typing import Any, Sequence, Tuple, Union
+from typing import Any, Union
 
 import numpy as np
 import torch
@@ -30,19 +29,7 @@ def as_array(values: Any, like: Array) -> Array:
         return np.asarray(values, dtype=like.dtype)
     if isinstance(values, Tensor):
         return values.to(like)
-    if like.device.type == 'cpu' or torch.compiler.is_compiling():
-        return torch.as_tensor(values, dtype=like.dtype).to(like.device)
-    values = np.asarray(values)
-    return _upload(tuple(values.ravel().tolist()), values.shape, like.dtype, like.device)
-
-
-@lru_cache(maxsize=64)
-@torch.inference_mode(False)  # what is kept serves gradients too
-def _upload(
-    values: Tuple[float, ...], shape: Tuple[int, ...], dtype: torch.dtype, device: torch.device
-) -> Tensor:
-    """Numbers on a device, which gets the same ones once: a copy from the host waits for it."""
-    return torch.tensor(values, dtype=dtype, device=device).reshape(shape)
+    return torch.as_tensor(values, dtype=like.dtype).to(like.device, non_blocking=True)
 
 
 def as_float(array: Array) -> Array:
@@ -70,13 +57,6 @@ def arange(stop: int, like: Array) -> Array:
     return np.arange(stop, dtype=like.dtype)
 
 
-def full(shape: Sequence[int], value: float, like: Array) -> Array:
-    """One value everywhere, with kind, dtype and device of ``like``."""
-    if isinstance(like, Tensor):
-        return like.new_full(shape, value)
-    return np.full(shape, value, like.dtype)
-
-
 def softmax(logits: Array) -> Array:
     """Softmax along the last axis."""
     if isinstance(logits, Tensor):
@@ -101,40 +81,6 @@ def take(vectors: Array, index: Array) -> Array:
     """
     if isinstance(vectors, Tensor):
         return vectors.gather(-1, index)
-    M = math.prod(vectors.shape[:-1])
-    rows = np.arange(M).reshape(*index.shape[:-1], 1)
-    return vectors.reshape(M, vectors.shape[-1])[rows, index]
-
-
-def crop(maps: Array, left: Array, top: Array, size: Tuple[int, int]) -> Array:
-    """A rectangle of every map.
-
-    Args:
-        maps (Array): Shape (M, H, W).
-        left (Array): First column of each rectangle, int64, shape (M,).
-        top (Array): First row of each, int64, shape (M,).
-        size (tuple): Its width and height (w, h); it lies on the map.
-
-    Returns:
-        Array: Shape (M, h, w).
-
-    Example:
-        >>> crop(np.arange(12).reshape(1, 3, 4), np.array([2]), np.array([1]), (2, 2))
-        array([[[ 6,  7],
-                [10, 11]]])
-    """
-    width, height = size
-    if isinstance(maps, Tensor):
-        M, _, W = maps.shape
-        rows = (top[:, None] + arange(height, top)) * W
-        cells = rows[:, :, None] + (left[:, None] + arange(width, left))[:, None, :]
-        return maps.flatten(1).gather(1, cells.flatten(1)).view(M, height, width)
-    # numpy copies whole rows of a view in which every cell begins a rectangle
-    M, H, W = maps.shape
-    view = np.lib.stride_tricks.as_strided(
-        maps,
-        (M, H - height + 1, W - width + 1, height, width),
-        maps.strides + maps.strides[1:],
-        writeable=False,
-    )
-    return view[np.arange(M), top, left]
+    L = vectors.shape[-1]
+    first = L * np.arange(math.prod(vectors.shape[:-1]))
+    return vectors.reshape(-1).take(index + first.reshape(*vectors.shape[:-1], 1))

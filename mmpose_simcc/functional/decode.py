@@ -4,21 +4,19 @@
 Pure functions, batched over every leading dimension, of torch tensors on their own device or of
 numpy arrays; what goes in comes out. Coordinates are in heatmap cells, or in bins for vectors;
 :mod:`.frames` has their pixels. All decoders start from the integer argmax and read only a window
-around it: a map holds ten times as many cells.
+around it, which holds a tenth of the cells.
+
+Windows have the positions first and the maps last, shape (n, M) of vectors and (n, n, M) of
+heatmaps (rows along y, columns along x), so that what is done to a position is done to the
+neighbouring memory of all maps.
 """
 
 import math
-from functools import lru_cache
-from typing import Sequence, Tuple, Union
+from typing import List, Sequence, Tuple, Union
 
-import cv2
-import numpy as np
-import torch
-from torch import Tensor
+from .arrays import Array, arange, as_array, as_float, is_finite, namespace, take
 
-from .arrays import Array, arange, as_array, as_float, crop, is_finite, namespace, take
-
-LOWEST = 1e-10  # below it a response counts as this, as in the published code
+LOWEST = 1e-10  # smaller responses count as this much, as in the published code
 
 Delta = Union[float, Sequence, Array]
 
@@ -64,94 +62,131 @@ def heatmap_argmax(heatmaps: Array) -> Tuple[Array, Array]:
     return namespace(index).stack([index - y * W, y], -1), vals
 
 
-def _flatten(heatmaps: Array, locs: Array) -> Tuple[Array, Array, Array]:
-    """All leading dimensions as one: maps (M, H, W), x (M,) and y (M,)."""
-    *shape, H, W = heatmaps.shape
-    x, y = locs.reshape(-1, 2).T
-    return heatmaps.reshape(math.prod(shape), H, W), x, y
+def _gaussian_kernel(size: int) -> List[float]:
+    """OpenCV's Gaussian of an odd size, whose sigma follows from the size:
+    ``cv2.getGaussianKernel(size, -1)``."""
+    small = {  # which it has in tables
+        1: [1],
+        3: [1, 2, 1],
+        5: [1, 4, 6, 4, 1],
+        7: [4, 14, 28, 36, 28, 14, 4],
+        9: [4, 13, 30, 51, 60, 51, 30, 13, 4],
+    }
+    half = size // 2
+    sigma = 0.3 * (half - 1) + 0.8
+    gaussian = [math.exp(-((i - half) ** 2) / (2 * sigma**2)) for i in range(size)]
+    weights = small.get(size, gaussian)
+    total = sum(weights)
+    return [weight / total for weight in weights]
 
 
-def _window_start(locs: Array, radius: int, size: int) -> Tuple[Array, int]:
-    """The window of ``radius`` cells around each position of an axis, shifted to lie on it: its
-    first cell, and its width, that of the axis where this is shorter."""
-    width = min(2 * radius + 1, size)
-    return (locs - radius).clip(0, size - width), width
+class _Axis:
+    """The positions around each maximum along one axis.
 
+    Args:
+        locs (Array): Positions of the maxima, int64, shape (M,).
+        size (int): Positions of the axis L.
+        radius (int): Positions on each side of the maximum; n = 2 radius + 1.
 
-@lru_cache(maxsize=64)
-def _blur_blocks(
-    cells: int, width: int, kernel_size: int, dtype: str, device: Union[torch.device, None]
-) -> Tuple[Array, Array]:
-    """The banded matrix that blurs ``cells`` cells of an axis, with zeros around them: entry
-    (i, j) is the weight of cell j in the blurred cell i. Of it, what gives ``width`` blurred
-    cells from the first on, from the second on, and so forth. Kept, so that a device gets it
-    once.
-
-    Returns:
-        tuple[Array, Array]: For products from the left, shape (starts, width, cells), and from
-        the right, shape (starts, cells, width).
+    Attributes:
+        offsets (Array): Offsets from the maximum, int64, shape (n, 1).
+        positions (Array): Where they lead to, or the nearer end of the axis where they lead off
+            it, int64, shape (n, M).
+        exists (Array): Which of them stay on the axis, bool, shape (n, M).
+        to_border (Array): From each maximum to the nearer end, int64, shape (M,).
     """
-    # OpenCV's Gaussian, whose sigma follows from the size, as in DARK
-    kernel = cv2.getGaussianKernel(kernel_size, -1)[:, 0]
-    taps = np.arange(cells) - np.arange(cells)[:, None] + kernel_size // 2
-    in_kernel = (taps >= 0) & (taps < kernel_size)
-    matrix = (kernel[taps.clip(0, kernel_size - 1)] * in_kernel).astype(dtype)
-    rows = np.stack([matrix[start : start + width] for start in range(cells - width + 1)])
-    blocks = rows, np.ascontiguousarray(rows.swapaxes(1, 2))
-    if device is None:
-        return blocks
-    return tuple(torch.from_numpy(block).to(device) for block in blocks)
 
-
-def _blur_of(like: Array, cells: int, width: int, kernel_size: int) -> Tuple[Array, Array]:
-    """:func:`_blur_blocks` with kind, dtype and device of ``like``."""
-    device = like.device if isinstance(like, Tensor) else None
-    return _blur_blocks(cells, width, kernel_size, str(like.dtype).replace('torch.', ''), device)
+    def __init__(self, locs: Array, size: int, radius: int) -> None:
+        self.offsets = (arange(2 * radius + 1, locs) - radius)[:, None]
+        positions = locs + self.offsets
+        self.positions = positions.clip(0, size - 1)
+        self.exists = self.positions == positions
+        self.to_border = namespace(locs).minimum(locs, size - 1 - locs)
 
 
 def _window(
-    heatmaps: Array, x: Array, y: Array, radius: int, blur_kernel_size: int = 1
-) -> Tuple[Array, Array, Array]:
-    """The cells around each maximum of the smoothed maps (DARK, Eq. 10; zeros around the map).
-    Only what the window needs is smoothed.
+    maps: Array,
+    locs: Sequence[Array],
+    radius: int,
+    blur_kernel_size: int = 1,
+    border: str = 'clip',
+) -> Array:
+    """What is around each maximum of the smoothed maps (DARK, Eq. 10). Only what the window needs
+    is smoothed.
 
     Args:
-        heatmaps (Array): Shape (M, H, W).
-        x (Array): Column of each maximum, shape (M,).
-        y (Array): Row of each maximum, shape (M,).
-        radius (int): Cells on each side of the maximum; a window that would leave the map is
-            shifted onto it.
+        maps (Array): Vectors (M, L) or heatmaps (M, H, W).
+        locs (sequence[Array]): Positions of the maxima along each axis, in the order of the
+            maps' axes, int64, each of shape (M,).
+        radius (int): Positions on each side of the maximum; n = 2 radius + 1.
         blur_kernel_size (int): Odd size of the Gaussian kernel; 1 does not smooth.
+        border (str): See :func:`refine_dark`.
 
     Returns:
-        tuple[Array, Array, Array]: The windows, shape (M, h, w), and the first column and row
-        of each, shape (M,).
+        Array: float32 or float64, shape (n, M) or (n, n, M). 0 beyond the ends of an axis.
     """
-    H, W = map(int, heatmaps.shape[-2:])
-    left, width = _window_start(x, radius, W)
-    top, height = _window_start(y, radius, H)
+    reach = radius + blur_kernel_size // 2
+    axes = [_Axis(loc, size, reach) for loc, size in zip(locs, maps.shape[1:])]
+    cells = math.prod(maps.shape[1:])
+    index = axes[0].positions * (cells // maps.shape[1]) + cells * arange(maps.shape[0], locs[0])
+    if len(axes) == 2:
+        index = index[:, None] + axes[1].positions
+    window = as_float(maps.reshape(-1).take(index))
     if blur_kernel_size == 1:
-        return as_float(crop(heatmaps, left, top, (width, height))), left, top
-    first_x, columns = _window_start(x, radius + blur_kernel_size // 2, W)
-    first_y, rows = _window_start(y, radius + blur_kernel_size // 2, H)
-    cells = as_float(crop(heatmaps, first_x, first_y, (columns, rows)))
-    blur_y, _ = _blur_of(cells, rows, height, blur_kernel_size)
-    _, blur_x = _blur_of(cells, columns, width, blur_kernel_size)
-    return blur_y[top - first_y] @ cells @ blur_x[left - first_x], left, top
+        return window
+    for number, axis in enumerate(axes):
+        window = _blur(window.swapaxes(0, number), axis, radius, blur_kernel_size, border)
+        window = window.swapaxes(0, number)
+    return window
 
 
-def _window_1d(
-    vectors: Array, x: Array, radius: int, blur_kernel_size: int = 1
-) -> Tuple[Array, Array]:
-    """:func:`_window` along one axis: vectors (M, L) to windows (M, w) and their first bins."""
-    L = int(vectors.shape[-1])
-    left, width = _window_start(x, radius, L)
-    first, cells = _window_start(x, radius + blur_kernel_size // 2, L)
-    window = as_float(take(vectors, first[:, None] + arange(cells, first)))
-    if blur_kernel_size > 1:
-        blur, _ = _blur_of(window, cells, width, blur_kernel_size)
-        window = (blur[left - first] @ window[:, :, None])[:, :, 0]
-    return window, left
+def _blur(window: Array, axis: _Axis, radius: int, kernel_size: int, border: str) -> Array:
+    """Smooth along the first axis of a window, with zeros beyond the ends of the axis.
+
+    Args:
+        window (Array): Shape (n, ..., M).
+        axis (_Axis): Its n positions.
+        radius (int): Positions on each side of the maximum that are left.
+        kernel_size (int): Odd size of the Gaussian kernel.
+        border (str): See :func:`refine_dark`.
+
+    Returns:
+        Array: Shape (2 radius + 1, ..., M).
+    """
+    half, width = kernel_size // 2, 2 * radius + 1
+    exists = as_array(axis.exists, like=window)
+    window = window * (exists if window.ndim == 2 else exists[:, None])
+    blurred = 0.0
+    for distance, weight in enumerate(_gaussian_kernel(kernel_size)[half:]):
+        taps = window[half - distance :][:width]
+        if distance:
+            taps = taps + window[half + distance :][:width]
+        if border == 'symmetric':
+            taps = taps * as_array(radius + distance <= axis.to_border, like=taps)
+        blurred = blurred + weight * taps
+    return blurred
+
+
+def _steps(
+    numerators: Array, denominator: Array, usable: Array, max_step: float = math.inf
+) -> Array:
+    """Steps from the maxima, ``numerators / denominator``: 0 for a whole map where one is not
+    usable, not finite or longer than ``max_step``. Only what is usable is divided, so that
+    gradients are finite.
+
+    Args:
+        numerators (Array): One for each axis, shape (A, M).
+        denominator (Array): Positive where it is usable, shape (M,).
+        usable (Array): Bool, shape (M,).
+        max_step (float): In positions.
+
+    Returns:
+        Array: Shape (A, M).
+    """
+    xp = namespace(numerators)
+    short = is_finite(numerators) & (abs(numerators) <= max_step * denominator)
+    usable = usable & short.all(0)
+    return xp.where(usable, numerators, 0.0) / xp.where(usable, denominator, 1.0)
 
 
 def blur_kernel_size_of(sigma: float) -> int:
@@ -241,40 +276,36 @@ def shift_second_max(heatmaps: Array, locs: Array) -> Array:
     return as_array(locs, heatmaps) + shift
 
 
-def _derivatives(log: Array) -> Tuple[Array, ...]:
-    """First derivatives (spacing 1) and second ones (spacing 2) in the middle of 5 x 5 cells, as
-    in the published code of DARK.
-
-    Args:
-        log (Array): Shape (M, 5, 5), rows along y.
-
-    Returns:
-        tuple[Array]: d/dx, d/dy, d2/dx2, d2/dxdy, d2/dy2, each of shape (M,).
-    """
-    middle = log[:, 2, 2]
-    dx = (log[:, 2, 3] - log[:, 2, 1]) / 2
-    dy = (log[:, 3, 2] - log[:, 1, 2]) / 2
-    dxx = (log[:, 2, 4] - 2 * middle + log[:, 2, 0]) / 4
-    dyy = (log[:, 4, 2] - 2 * middle + log[:, 0, 2]) / 4
-    dxy = (log[:, 3, 3] - log[:, 1, 3] - log[:, 3, 1] + log[:, 1, 1]) / 4
-    return dx, dy, dxx, dxy, dyy
-
-
-def refine_dark(heatmaps: Array, locs: Array, blur_kernel_size: int) -> Array:
+def refine_dark(
+    heatmaps: Array,
+    locs: Array,
+    blur_kernel_size: int,
+    max_step: float = math.inf,
+    border: str = 'clip',
+) -> Array:
     r"""Distribution-aware decoding: one Newton step on the log of the smoothed heatmap (DARK,
     Eq. 9 and 10).
 
     .. math:: \mu = m - \left(D''(m)\right)^{-1} D'(m)
 
-    Only where 1 < x < W - 2 and 1 < y < H - 2; elsewhere, and where the Hessian is singular, the
-    maximum itself. Scaling the smoothed map back (Eq. 11) changes no derivative of its log, so
-    the map is smoothed only around m.
+    with derivatives of spacing 1 (first) and 2 (second), as in the published code. Only where
+    1 < x < W - 2 and 1 < y < H - 2. Scaling the smoothed map back (Eq. 11) changes no derivative
+    of its log, so the map is smoothed only around m.
+
+    The log of a Gaussian has a negative definite Hessian, and its largest response lies near its
+    centre. Where the Hessian is not negative definite, or the step is longer than ``max_step``
+    along x or y, the map is not like a Gaussian and the answer is the maximum itself. An answer
+    beyond the map is moved to its border.
 
     Args:
         heatmaps (Array): Shape (..., H, W).
         locs (Array): Cells (x, y) of the maxima m, int64, shape (..., 2).
-        blur_kernel_size (int): Odd size of the Gaussian kernel with zero padding; 1 does not
-            smooth (DARK, Table 2 without modulation).
+        blur_kernel_size (int): Odd size of the Gaussian kernel; 1 does not smooth (DARK, Table 2
+            without modulation).
+        max_step (float): Longest step in cells. Unlimited by default, as in the published code.
+        border (str): 'clip' (the method) smooths with zeros around the map, which bends what is
+            left of a peak there. 'symmetric' ends the kernel on both sides where it would leave
+            the map.
 
     Returns:
         Array: Coordinates (x, y) in cells, shape (..., 2).
@@ -286,17 +317,22 @@ def refine_dark(heatmaps: Array, locs: Array, blur_kernel_size: int) -> Array:
         tensor([[20.2998, 30.6002]])
     """
     xp = namespace(heatmaps)
-    maps, x, y = _flatten(heatmaps, locs)
-    H, W = maps.shape[1:]
-    if min(H, W) < 5:  # no cell lies inside
-        return as_array(locs, like=as_float(maps[:0]))
-    window, _, _ = _window(maps, x, y, 2, blur_kernel_size)
-    dx, dy, dxx, dxy, dyy = _derivatives(xp.log(window.clip(LOWEST)))
+    H, W = heatmaps.shape[-2:]
+    x, y = locs.reshape(-1, 2).T
+    window = _window(heatmaps.reshape(-1, H, W), (y, x), 2, blur_kernel_size, border)
+    log = xp.log(window.clip(LOWEST))
+    dx = (log[2, 3] - log[2, 1]) / 2
+    dy = (log[3, 2] - log[1, 2]) / 2
+    dxx = (log[2, 4] - 2 * log[2, 2] + log[2, 0]) / 4
+    dyy = (log[4, 2] - 2 * log[2, 2] + log[0, 2]) / 4
+    dxy = (log[3, 3] - log[1, 3] - log[3, 1] + log[1, 1]) / 4
     det = dxx * dyy - dxy * dxy
-    step = xp.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1) / det[:, None]
     inside = (x > 1) & (x < W - 2) & (y > 1) & (y < H - 2)
-    step = xp.where(inside[:, None] & is_finite(step), step, 0.0)
-    return as_array(locs, like=step) + step.reshape(locs.shape)
+    numerators = xp.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy])
+    step_x, step_y = _steps(numerators, det, inside & (dxx < 0) & (det > 0), max_step)
+    refined_x = (as_array(x, like=step_x) + step_x).clip(0, W - 1)
+    refined_y = (as_array(y, like=step_y) + step_y).clip(0, H - 1)
+    return xp.stack([refined_x, refined_y], -1).reshape(locs.shape)
 
 
 def daec_radius(sigma: float) -> int:
@@ -327,50 +363,44 @@ def empirical_delta(sigma: float, smooth: bool) -> float:
     return sigma + 1 if smooth else sigma + 2
 
 
-def _widened_radius(sigma: float, delta: Delta) -> int:
-    """Half width of a window that a negative factor widens."""
-    # numpy where it can: reading a tensor waits for its device
-    lowest = delta.min() if isinstance(delta, Tensor) else np.min(delta)
-    return daec_radius(sigma) + max(0, -math.floor(lowest))
+def _lowest(delta: Delta) -> float:
+    """The smallest factor, read on the host."""
+    if hasattr(delta, 'tolist'):
+        delta = delta.tolist()
+    return min(map(_lowest, delta)) if isinstance(delta, (list, tuple)) else float(delta)
 
 
-_MIRRORED_ONLY = dict(clip=False, symmetric=True)
-_CUTS_UPPER = dict(br=(True, True), ur=(True, False), bl=(False, True), ul=(False, False))
+def _daec_reach(sigma: float, delta: Delta) -> int:
+    """Positions on each side of a maximum that may count; negative factors reach farther."""
+    return daec_radius(sigma) + max(0, -math.floor(_lowest(delta)))
 
 
-def _daec_weights(offsets: Array, sigma: float, delta: Array, cut_upper: bool) -> Array:
-    """Which cells along an axis count in DAEC's sums: 1 from -e to e - delta (mirrored for a cut
-    of the lower bound), and a last one by its part, so that delta may be a fraction.
+def _daec_weights(
+    axis: _Axis, offsets: Array, sigma: float, delta: Array, cut_upper: bool, border: str
+) -> Array:
+    """How much each position along an axis counts in DAEC's sums: 1 from -e to e - delta (for a
+    cut of the lower bound from delta - e to e), and the next one by the fraction of delta.
 
     Args:
-        offsets (Array): Cells from the maximum, shape (M, w).
-        sigma (float): Standard deviation of the label in cells; gives e.
+        axis (_Axis): n positions around each maximum.
+        offsets (Array): Its offsets as floating-point numbers, shape (n, 1).
+        sigma (float): Standard deviation of the label; gives e.
         delta (Array): Error-compensation factors, shape (M,).
         cut_upper (bool): Whether the upper or the lower bound is cut.
+        border (str): See :func:`decode_daec`.
 
     Returns:
-        Array: Shape (M, w).
-
-    Example:
-        >>> offsets = np.array([[-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0]])  # e = 2 for sigma 0.5
-        >>> _daec_weights(offsets, 0.5, np.array([1.5]), True)
-        array([[0. , 1. , 1. , 1. , 0.5, 0. , 0. ]])
+        Array: In [0, 1], shape (n, M).
     """
     e = daec_radius(sigma)
     outwards = offsets if cut_upper else -offsets
-    return (e - delta[:, None] - outwards + 1).clip(0, 1) * (outwards >= -e)
+    counts = axis.exists & (outwards >= -e)
+    if border == 'symmetric':
+        counts = counts & (abs(axis.offsets) <= axis.to_border)
+    return (e + 1 - delta - outwards).clip(0, 1) * counts
 
 
-def _is_mirrored(offsets: Array, locs: Array, size: int) -> Array:
-    """Whether the map has each cell's mirror image about the maximum too, shape (M, w).
-
-    Args:
-        offsets (Array): Cells from the maximum, shape (M, w).
-        locs (Array): Cells of the maxima, int64, shape (M,).
-        size (int): Cells of the axis.
-    """
-    nearest_border = namespace(locs).minimum(locs, size - 1 - locs)
-    return abs(offsets) <= nearest_border[:, None]
+_CUTS_UPPER = dict(br=(True, True), ur=(True, False), bl=(False, True), ul=(False, False))
 
 
 def decode_daec(
@@ -417,7 +447,7 @@ def decode_daec(
         sigma (float): Standard deviation of the label in cells.
         delta (float | sequence | Array): Error-compensation factor in cells; may be fractional
             or negative. Several broadcast to (..., 2): one for x and one for y, and, for example,
-            a row a keypoint. A tensor on a device is waited for, numbers on the host are not.
+            a row a keypoint. In compiled or exported code, numbers and lists of them.
         corner (str): The corner that is cut (DAEC, Section 4.6): 'br' (the method) the upper
             bounds of x and y, 'ul' the lower bounds, 'ur' the upper of x and the lower of y,
             'bl' the lower of x and the upper of y.
@@ -438,37 +468,38 @@ def decode_daec(
         tensor([[ 2.1245, 30.6010]])
     """
     xp = namespace(heatmaps)
-    maps, x, y = _flatten(heatmaps, locs)
-    window, left, top = _window(maps, x, y, _widened_radius(sigma, delta), blur_kernel_size)
-    f = window.clip(LOWEST)
-    height, width = f.shape[1:]
-    deltas = xp.broadcast_to(as_array(delta, like=f), locs.shape).reshape(-1, 2)
-    offsets_x = as_array(left[:, None] + arange(width, left) - x[:, None], like=f)
-    offsets_y = as_array(top[:, None] + arange(height, top) - y[:, None], like=f)
+    H, W = heatmaps.shape[-2:]
+    x, y = locs.reshape(-1, 2).T
+    radius = _daec_reach(sigma, delta)
+    f = _window(heatmaps.reshape(-1, H, W), (y, x), radius, blur_kernel_size).clip(LOWEST)
+    delta_x, delta_y = xp.broadcast_to(as_array(delta, like=f), locs.shape).reshape(-1, 2).T
     upper_x, upper_y = _CUTS_UPPER[corner]
-    weights_x = _daec_weights(offsets_x, sigma, deltas[:, 0], upper_x)
-    weights_y = _daec_weights(offsets_y, sigma, deltas[:, 1], upper_y)
-    if _MIRRORED_ONLY[border]:
-        H, W = map(int, maps.shape[1:])
-        weights_x = weights_x * _is_mirrored(offsets_x, x, W)
-        weights_y = weights_y * _is_mirrored(offsets_y, y, H)
-    columns = weights_x * (weights_y[:, None, :] @ f)[:, 0]  # sums of f along y, in the window
-    rows = weights_y * (f @ weights_x[:, :, None])[:, :, 0]
-    sums = xp.stack([(columns * offsets_x).sum(-1), (rows * offsets_y).sum(-1)], -1)
-    mean = sums / columns.sum(-1)[:, None]
-    mean = xp.where(is_finite(mean), mean, 0.0)
-    return as_array(locs, like=mean) + mean.reshape(locs.shape)
+    axis_x, axis_y = _Axis(x, W, radius), _Axis(y, H, radius)
+    offsets = as_array(axis_x.offsets, like=f)  # those of y as well
+    f = f * _daec_weights(axis_x, offsets, sigma, delta_x, upper_x, border)
+    f = f * _daec_weights(axis_y, offsets, sigma, delta_y, upper_y, border)[:, None]
+    columns, rows = f.sum(0), f.sum(1)
+    sums = xp.stack([(columns * offsets).sum(0), (rows * offsets).sum(0)])
+    total = columns.sum(0)
+    mean = _steps(sums, total, total > 0)
+    return as_array(locs, like=mean) + mean.T.reshape(locs.shape)
 
 
-def refine_dark_1d(vectors: Array, locs: Array, blur_kernel_size: int) -> Array:
+def refine_dark_1d(
+    vectors: Array,
+    locs: Array,
+    blur_kernel_size: int,
+    max_step: float = math.inf,
+    border: str = 'clip',
+) -> Array:
     """:func:`refine_dark` along one axis, for SimCC probabilities.
-
-    A step that would leave the axis is not taken.
 
     Args:
         vectors (Array): Not negative, shape (..., L).
         locs (Array): Bins of the maxima, int64, shape (...).
         blur_kernel_size (int): Odd size of the Gaussian kernel; 1 does not smooth.
+        max_step (float): Longest step in bins. Unlimited by default.
+        border (str): 'clip' or 'symmetric', see :func:`refine_dark`.
 
     Returns:
         Array: Coordinates in bins, shape (...).
@@ -478,19 +509,15 @@ def refine_dark_1d(vectors: Array, locs: Array, blur_kernel_size: int) -> Array:
         >>> refine_dark_1d(label, vector_argmax(label)[0], blur_kernel_size=11)
         tensor([20.2998])
     """
-    xp = namespace(vectors)
-    L = int(vectors.shape[-1])
+    L = vectors.shape[-1]
     x = locs.reshape(-1)
-    if L < 5:  # no bin lies inside
-        return as_array(locs, like=as_float(vectors[:0]))
-    window, _ = _window_1d(vectors.reshape(-1, L), x, 2, blur_kernel_size)
-    log = xp.log(window.clip(LOWEST))
-    first = (log[:, 3] - log[:, 1]) / 2
-    second = (log[:, 4] - 2 * log[:, 2] + log[:, 0]) / 4
-    peak = as_array(x, like=log)
-    refined = peak - first / second
-    usable = (x > 1) & (x < L - 2) & (refined >= 0) & (refined <= L - 1)
-    return xp.where(usable, refined, peak).reshape(locs.shape)
+    window = _window(vectors.reshape(-1, L), [x], 2, blur_kernel_size, border)
+    log = namespace(window).log(window.clip(LOWEST))
+    first = (log[3] - log[1]) / 2
+    second = (log[4] - 2 * log[2] + log[0]) / 4
+    usable = (x > 1) & (x < L - 2) & (second < 0)
+    step = _steps(first[None], -second, usable, max_step)[0]
+    return (as_array(x, like=step) + step).clip(0, L - 1).reshape(locs.shape)
 
 
 def decode_daec_1d(
@@ -499,6 +526,7 @@ def decode_daec_1d(
     sigma: float,
     delta: Delta,
     cut_upper: bool = True,
+    border: str = 'clip',
 ) -> Array:
     """:func:`decode_daec` along one axis, for SimCC probabilities.
 
@@ -509,6 +537,7 @@ def decode_daec_1d(
         delta (float | sequence | Array): Error-compensation factor in bins, several broadcast to
             (...).
         cut_upper (bool): Whether the upper or the lower bound is cut.
+        border (str): 'clip' or 'symmetric', see :func:`decode_daec`.
 
     Returns:
         Array: Coordinates in bins, shape (...).
@@ -518,14 +547,14 @@ def decode_daec_1d(
         >>> decode_daec_1d(label, vector_argmax(label)[0], sigma=2, delta=0)
         tensor([20.2993])
     """
-    xp = namespace(vectors)
-    L = int(vectors.shape[-1])
+    L = vectors.shape[-1]
     x = locs.reshape(-1)
-    window, left = _window_1d(vectors.reshape(-1, L), x, _widened_radius(sigma, delta))
-    p = window.clip(LOWEST)
-    offsets = as_array(left[:, None] + arange(p.shape[-1], left) - x[:, None], like=p)
-    deltas = xp.broadcast_to(as_array(delta, like=p), locs.shape).reshape(-1)
-    weighted = p * _daec_weights(offsets, sigma, deltas, cut_upper)
-    mean = (weighted * offsets).sum(-1) / weighted.sum(-1)
-    mean = xp.where(is_finite(mean), mean, 0.0)
+    radius = _daec_reach(sigma, delta)
+    p = _window(vectors.reshape(-1, L), [x], radius).clip(LOWEST)
+    delta = namespace(p).broadcast_to(as_array(delta, like=p), locs.shape).reshape(-1)
+    axis = _Axis(x, L, radius)
+    offsets = as_array(axis.offsets, like=p)
+    p = p * _daec_weights(axis, offsets, sigma, delta, cut_upper, border)
+    total = p.sum(0)
+    mean = _steps((p * offsets).sum(0)[None], total, total > 0)[0]
     return as_array(locs, like=mean) + mean.reshape(locs.shape)

@@ -4,17 +4,12 @@
 from .arrays import Array, arange, as_array, namespace, take
 
 
-def _around(vectors: Array, locs: Array, radius: int) -> Array:
-    """The ``2 radius + 1`` entries around the peak of every vector, shape (..., 2 radius + 1)."""
-    return take(vectors, locs[..., None] + (arange(2 * radius + 1, locs) - radius))
-
-
 def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:
     r"""The sum around the peak of every vector, :math:`\sum_{|i - m| \le r} v_i`.
 
     Args:
         vectors (Array): Shape (..., L).
-        locs (Array): Peaks m, int64 in [radius, L - radius), shape (...).
+        locs (Array): Peaks m, int64, shape (...).
         radius (int): r, how many entries on both sides count.
 
     Returns:
@@ -24,12 +19,12 @@ def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:
         >>> peak_mass(np.array([[1.0, 2.0, 5.0, 2.0, 1.0]]), np.array([2]), 1)
         array([9.])
     """
-    return _around(vectors, locs, radius).sum(-1)
+    entries = locs[..., None] + (arange(2 * radius + 1, locs) - radius)
+    existing = entries.clip(0, vectors.shape[-1] - 1)
+    return (take(vectors, existing) * (entries == existing)).sum(-1)
 
 
-def simcc_score(
-    probabilities: Array, locs: Array, radius: int, perfect_mass: Array, num_bins: Array
-) -> Array:
+def simcc_score(probabilities: Array, locs: Array, radius: int, perfect_mass: float) -> Array:
     r"""The score of a SimCC vector: the probability around its peak, relative to a perfect
     prediction's.
 
@@ -41,25 +36,21 @@ def simcc_score(
 
     Args:
         probabilities (Array): p, shape (..., L).
-        locs (Array): Peaks m, int64 in [radius, L - radius), shape (...).
+        locs (Array): Peaks m, int64, shape (...).
         radius (int): r, the bins of one pixel.
-        perfect_mass (Array | float): The same sum of a perfect prediction p*, see
-            :func:`peak_mass`. Broadcasts to (...).
-        num_bins (Array | int): Bins of each vector, without what surrounds them. Broadcasts to
-            (...).
+        perfect_mass (float): The same sum of a perfect prediction p*, see :func:`peak_mass`.
 
     Returns:
         Array: In [0, 1], shape (...).
 
     Example:
         >>> half_as_good = np.array([[0.1, 0.2, 0.3, 0.2, 0.2]])
-        >>> simcc_score(half_as_good, np.array([2]), 0, 0.6, 5)
+        >>> simcc_score(half_as_good, np.array([2]), 0, 0.6)
         array([0.5])
     """
-    around = _around(probabilities, locs, radius)
-    score = (around.sum(-1) / perfect_mass).clip(None, 1)
-    # above a flat vector's by more than rounding; NaN is not
-    has_peak = around[..., radius] * num_bins > 1 + 1e-6
+    score = (peak_mass(probabilities, locs, radius) / perfect_mass).clip(None, 1)
+    # A flat vector has 1 / L everywhere, but for rounding. With NaN the comparison is false.
+    has_peak = take(probabilities, locs[..., None])[..., 0] * probabilities.shape[-1] > 1 + 1e-6
     return namespace(score).where(has_peak, score, 0.0)
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ..codecs import HeatmapCodec
 from ..functional import heatmap_argmax
-from ..functional.arrays import crop
 from ..utils.checks import invalid
 from .calibration.ladder import DecoderStep, Decoding, OffsetStep, Samples, hold_out, paired_gain
 from .calibration.outputs import BORDERS, keep_outputs
@@ -104,7 +103,8 @@ def _cut_out(heatmaps: Tensor, size: int) -> Tuple[Tensor, np.ndarray]:
         (locs - size + 1).clip(0), np.minimum(locs, (W - size, H - size)) + 1
     )
     left, top = torch.from_numpy(first).flatten(0, 1).T
-    return crop(heatmaps.flatten(0, 1), left, top, (size, size)).unflatten(0, shape), first
+    squares = heatmaps.flatten(0, 1).unfold(1, size, 1).unfold(2, size, 1)
+    return squares[torch.arange(len(left)), top, left].unflatten(0, shape), first
 
 
 def _by_the_other_half(step, name: str, decoding: Decoding, samples: Samples) -> Decoding:
