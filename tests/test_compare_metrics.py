@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Comparisons by errors, over categories and on different test data."""
 
+import contextlib
 import copy
 import io
 import json
@@ -27,16 +28,13 @@ from mmpose.evaluation.metrics import (
     MpiiPCKAccuracy,
     PCKAccuracy,
 )
-from rich.console import Console
-from test_compare import HEATMAP, load_run, with_random_weights
+from test_compare import HEATMAP, load_run
 
 from mmpose_simcc.utils.inference import build_model
 from mmpose_simcc.workbench.compare import CompareError, Run, Study, compare, run_study
 from mmpose_simcc.workbench.compare.bootstrap import find_source, match_predictions, resampled
-from mmpose_simcc.workbench.compare.report import print_table, remarks, write_report
-from mmpose_simcc.workbench.compare.report.differences import Difference
-from mmpose_simcc.workbench.compare.report.tables import flat_table, study_table
-from mmpose_simcc.workbench.compare.rows import Row, Training, best_row, main_metric, metric_key
+from mmpose_simcc.workbench.compare.report import remarks, write_report
+from mmpose_simcc.workbench.compare.rows import Row, Training
 from mmpose_simcc.workbench.compare.study import check_metric_names
 from mmpose_simcc.workbench.metrics import value_names, write_compactly
 from mmpose_simcc.workbench.scoring import result_key
@@ -152,81 +150,38 @@ class TestErrors:
             expected = metric.compute_metrics(metric.results)[key]
             assert samples[number] == pytest.approx(expected, rel=1e-5)
 
-    def test_lower_is_better(self):
-        rows = [
-            make_row(dict(NME=n, EPE=e), model=m) for n, e, m in ((0.04, 3, 'a'), (0.05, 2, 'b'))
-        ]
-        assert main_metric(rows) == 'NME'
-        assert best_row(rows, 'NME') is rows[0] and best_row(rows, 'EPE') is rows[1]
-        cells, best = study_table(Study([], rows=['model']), rows)
-        assert cells.columns.tolist() == ['Model', 'NME (%)', 'EPE (px)']
-        assert cells.to_numpy().tolist() == [['a', '4.00', '3.00'], ['b', '5.00', '2.00']]
-        assert best.to_numpy().tolist() == [[False, True, False], [False, False, True]]
-        cells, _ = flat_table(rows)
-        assert cells.columns.tolist()[-2:] == ['NME (%)', 'EPE (px)']
-        assert cells.iloc[0].tolist()[-2:] == ['4.000', '3.000']
-        for value, p, verdict in (
-            (-1.5, 0.01, 'better'),
-            (1.5, 0.01, 'worse'),
-            (-1.5, 0.06, 'not told apart'),
-        ):
-            found = Difference(
-                rows[0], 4, (3, 5), rows[1], value, (-2, 2), p_value=p, lower_is_better=True
-            )
-            assert found.verdict == verdict
-
-    def test_terminal_marks_the_lowest(self):
-        rows = [make_row(dict(EPE=3.0), model='a'), make_row(dict(EPE=2.0), model='b')]
-        text = io.StringIO()
-        print_table(
-            rows, Console(file=text, force_terminal=True, width=100, color_system='standard')
-        )
-        (marked,) = [line for line in text.getvalue().splitlines() if '\x1b[1;32m' in line]
-        assert '2.000' in marked and 'EPE (px)' in text.getvalue()
-
-    def test_terminal_of_80_columns_has_room_for_coco(self):
-        names = ('AP', 'AP .5', 'AP .75', 'AP (M)', 'AP (L)', 'AR')
-        metrics = {f'coco/{name}': 0.5 for name in names}
-        row = replace(make_row({**metrics, 'ECE': 0.27, 'AUROC': 0.5}), decoder='daec_symmetric')
-        text = io.StringIO()
-        print_table([row], Console(file=text, width=80))
-        header, *_, line = text.getvalue().splitlines()
-        assert 'AUROC' in header and line.startswith('  daec_symmetric') and '27.000' in line
-        assert max(map(len, (header, line))) <= 80
-
-    def test_full_report(self, faces, tmp_path):
-        run, _ = faces
-        study = Study([], decoders=['argmax', 'dark'], rows=['decoder'])
-        rows = run_study(study, [run], Path(run.checkpoint).parent / 'work')
-        paths = write_report(study, [run], rows, tmp_path)
-        assert [path.name for path in paths if path.suffix != '.svg'] == [
-            'index.html',
-            'table.md',
-            'table.csv',
-            'table.json',
-            'study.md',
-            'differences.md',
-            'keypoints.csv',
-            'plot.png',
-            'samples.png',
-            'scores.png',
-            'disagreement.png',
-        ]
-        table = (tmp_path / 'differences.md').read_text()
-        assert '| NME (%) [95%]' in table
-        best = min(rows, key=lambda row: row.metrics['NME'])
-        line = next(line for line in table.splitlines() if f'| {best.decoder} ' in line)
-        assert f'{100 * best.metrics["NME"]:.2f} [' in line and line.count('| -') == 4
-        assert 'NME (%) with 95% intervals' in paths[0].read_text()
-
-    def test_metric_of_choice(self, faces, tmp_path):
+    def test_right_is_a_tenth_of_the_norm(self, faces):
+        """What scores of models of faces are held against."""
         run, rows = faces
-        study = Study([], value='EPE', rows=['decoder'])
-        write_report(study, [run], rows, tmp_path)
-        assert '| EPE (px) [95%]' in (tmp_path / 'differences.md').read_text()
-        with pytest.raises(CompareError, match='no metric AP; there are NME, EPE'):
-            metric_key(rows, 'AP')
+        with np.load(f'{rows[1].trainings[0].predictions}.npz') as stored:
+            distances, similarity = stored['distances/NME'], stored['similarity']
+        known = ~np.isnan(distances)
+        assert 0 < np.mean(distances[known] < 0.1) < np.mean(distances[known] < 0.2)
+        np.testing.assert_array_equal(similarity[known], distances[known] < 0.1)
+        assert np.isnan(similarity[~known]).all()
 
+    @pytest.mark.parametrize('key', ['PCK', 'PCK@0.1'])
+    def test_pck_of_mpii_on_resampled_images(self, key, toy_root, tmp_path):
+        rng = np.random.default_rng(0)
+        distances = rng.exponential(0.3, (40, 16))
+        img_ids = np.arange(40) // 2
+        np.savez(tmp_path / 'row.npz', **{'distances/PCK': distances}, img_ids=img_ids)
+        run = load_run(HEATMAP, toy_root)
+        run.cfg.test_evaluator = dict(type='MpiiPCKAccuracy')
+        samples = resampled(Training('', str(tmp_path / 'row'), {}), run, key)
+        truth = rng.uniform(0, 100, (40, 1, 16, 2))
+        found = truth + 10 * np.stack([distances, 0 * distances], -1)[:, None] - 1
+        people = [
+            dict(pred_coords=p, gt_coords=t, mask=np.ones((1, 16), bool), head_size=[[10.0, 10.0]])
+            for p, t in zip(found, truth)
+        ]
+        for weights, sample in zip(resample(20, 5), samples):
+            drawn = np.repeat(np.arange(40), weights[img_ids])
+            with contextlib.redirect_stdout(io.StringIO()):
+                expected = MpiiPCKAccuracy().compute_metrics([people[i] for i in drawn])
+            assert sample == pytest.approx(expected[key], rel=1e-6)
+
+    @pytest.mark.slow
     def test_real_faces(self, shared_dir, tmp_path):
         root = shared_dir / 'data' / 'faces'
         if not root.is_dir():
@@ -503,41 +458,3 @@ class TestBeforeTraining:
         run.cfg.test_evaluator = dict(type=metric)
         (line,) = remarks(Study([]), [run])
         assert line.endswith(f'{metric} has no intervals and no verdicts')
-
-    def test_report_without_intervals(self, toy_root, tmp_path):
-        run = with_random_weights(HEATMAP, toy_root, tmp_path)
-        run.cfg.test_evaluator = dict(type='AUC')
-        study = Study([], decoders=['argmax', 'dark'])
-        rows = run_study(study, [run], tmp_path)
-        paths = write_report(study, [run], rows, tmp_path / 'out')
-        assert 'differences.md' not in [path.name for path in paths]
-        assert 'AUC has no intervals' in paths[0].read_text()
-
-    def test_metric_of_choice_without_intervals(self, toy_root):
-        run = load_run(HEATMAP, toy_root)
-        assert remarks(Study([], value='AP'), [run]) == []
-        (line,) = remarks(Study([], value='AR'), [run])
-        assert line.endswith('AR has no intervals and no verdicts')
-
-
-def test_rows_of_different_data_are_not_compared(toy_root, tmp_path):
-    make_toy_coco(tmp_path / 'other', train=1, val=8, seed=2, workers=1)
-    runs = []
-    for name, root in (('first', toy_root), ('second', str(tmp_path / 'other'))):
-        run = with_random_weights(HEATMAP, root, tmp_path)
-        runs.append(Run(name, run.cfg, run.checkpoint, dict(model=name)))
-    study = Study([], decoders=['argmax', 'dark'], value='PCK')
-    (line,) = remarks(study, runs)
-    assert line.startswith('rows of different test data are not compared with each other: first on')
-    rows = run_study(study, runs, tmp_path / 'work')
-    paths = write_report(study, runs, rows, tmp_path / 'out')
-    assert line in paths[0].read_text()
-    compared = [
-        [cell.strip() for cell in text.split('|')[1:-1]]
-        for text in (tmp_path / 'out/differences.md').read_text().splitlines()[2:]
-    ]
-    assert len(compared) == 4
-    for name, _, baseline, *_ in compared:
-        assert baseline == '-' or baseline.split(',')[0] == name.split(',')[0]
-    assert [cells[2] for cells in compared].count('-') == 2  # the best on each
-    assert '**' not in (tmp_path / 'out/study.md').read_text()

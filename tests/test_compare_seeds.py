@@ -2,23 +2,14 @@
 """Several trainings of a model, hold-outs and schedules."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
-from test_compare import HEATMAP, load_run, with_random_weights
-from test_compare_study import make_row
+from test_compare import HEATMAP, load_run
 
 from mmpose_simcc.workbench.compare import CompareError, Study, named_models, study_runs
-from mmpose_simcc.workbench.compare.report import write_report
-from mmpose_simcc.workbench.compare.report.differences import differences
-from mmpose_simcc.workbench.compare.report.tables import flat_table
-from mmpose_simcc.workbench.compare.rows import Training
 from mmpose_simcc.workbench.compare.runs import set_schedule, training_identity, use_hold_out
-from mmpose_simcc.workbench.compare.study import run_study
 from mmpose_simcc.workbench.hold_out import hold_out
-from mmpose_simcc.workbench.statistics import Measured
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 
@@ -27,16 +18,6 @@ def toy_root(tmp_path_factory):
     root = tmp_path_factory.mktemp('toy') / 'data'
     make_toy_coco(root, train=20, val=8, seed=1, workers=1)
     return str(root)
-
-
-def trained(values, name='model', **factors):
-    """A row whose trainings have these APs."""
-    row = make_row(values[0], **factors)
-    trainings = [
-        Training(f'{name}-{i}.pth', f'{name}-{i}', {'coco/AP': value})
-        for i, value in enumerate(values)
-    ]
-    return replace(row, trainings=trainings)
 
 
 class TestTrainings:
@@ -53,31 +34,6 @@ class TestTrainings:
         run = load_run(HEATMAP, toy_root)
         run.seeds, run.checkpoint = 3, 'a.pth'
         assert run.trainings() == [run]
-
-    def test_row_has_mean_and_spread(self):
-        row = trained([0.5, 0.54, 0.58])
-        assert row.metrics['coco/AP'] == pytest.approx(0.54)
-        assert row.spread('coco/AP') == pytest.approx(0.04)
-        assert flat_table([row]).cells.AP.tolist() == ['0.540 ± 0.040']
-
-
-def test_the_best_row_counts_for_all_pairs():
-    """Found afterwards it could have been any; named, it is one."""
-    rows = [trained([0.5 + 0.001 * i], f'm{i}', model=str(i)) for i in range(6)]
-    rng = np.random.default_rng(0)
-    measured = [
-        Measured(np.array([50 + 0.1 * i]), rng.normal(0, 0.1, (1, 1000)), (f'm{i}',), 1000)
-        for i in range(6)
-    ]
-    picked = differences(Study([], rows=['model']), rows, measured)
-    named = differences(Study([], rows=['model'], baseline=dict(model='5')), rows, measured)
-    for one, other in zip(picked[:-1], named[:-1]):
-        assert one.baseline is other.baseline is rows[5]
-        assert one.difference_range == other.difference_range
-        assert one.p_value >= other.p_value
-    # p = 0.005: too much for one of 15 pairs, not for one of 5 comparisons
-    assert [item.verdict for item in named[:2]] == ['worse', 'worse']
-    assert picked[0].verdict == 'worse' and picked[1].verdict == 'not told apart'
 
 
 class TestHoldOut:
@@ -137,24 +93,3 @@ class TestSchedule:
         cfg.train_cfg = dict(by_epoch=False, max_iters=100)
         with pytest.raises(CompareError, match='no `train_cfg.max_epochs`'):
             set_schedule(cfg, epochs=2)
-
-
-@pytest.mark.parametrize('kind, x', [('bars', 'model'), ('lines', 'input_size')])
-def test_page_of_several_trainings(toy_root, tmp_path, kind, x):
-    """Two random models in place of two trainings of one."""
-    rows = []
-    for seed in range(2):
-        run = with_random_weights(HEATMAP, toy_root, tmp_path, seed=seed)
-        found = run_study(Study([], decoders=['argmax', 'dark']), [run], tmp_path)
-        rows = [
-            replace(row, trainings=[*before, *row.trainings])
-            for row, before in zip(found, ([r.trainings for r in rows] or [[], []]))
-        ]
-    plot = dict(kind=kind, x=x)
-    study = Study([], value='PCK', decoders=['argmax', 'dark'], plot=plot)
-    page, *_ = write_report(study, [run], rows, tmp_path / 'out')
-    text = page.read_text()
-    assert 'of other trainings' in text and "Student's t" in text
-    assert 'Dots in the plot are single trainings' in text and '±' in text
-    assert 'trained once' not in ' '.join(text.split())
-    assert '±' in (tmp_path / 'out/table.md').read_text()

@@ -26,6 +26,7 @@ from mmpose_simcc.workbench.compare.bootstrap import measure
 from mmpose_simcc.workbench.compare.report import write_report
 from mmpose_simcc.workbench.compare.score_calibration import (
     calibrate_scores,
+    choose_maps,
     cross_fit,
     fit_map,
     fit_maps,
@@ -270,6 +271,19 @@ class TestFit:
         same = ScoreCalibration(fit_maps(scores, right)[0])(scores)
         assert reliability(same, right)['AUROC'] > 0.52
         assert reliability(calibrated, right)['AUROC'] < 0.515
+
+    @pytest.mark.parametrize('alike', [True, False])
+    def test_maps_of_each_keypoint_where_they_gain(self, alike):
+        """The worth of a score differs between keypoints, or it does not."""
+        rng = np.random.default_rng(0)
+        scores = rng.uniform(0, 1, (400, 3))
+        worth = scores if alike else scores * [0.3, 0.6, 1.0]
+        right = (rng.uniform(0, 1, scores.shape) < worth).astype(float)
+        img_ids = np.arange(400) // 2
+        knots, shared, calibrated = choose_maps(scores, right, img_ids)
+        assert shared == ([0, 1, 2] if alike else [])
+        assert (knots[0] == knots[2]) == alike
+        np.testing.assert_array_equal(calibrated, cross_fit(scores, right, img_ids, not alike))
 
 
 @pytest.fixture(scope='module')
