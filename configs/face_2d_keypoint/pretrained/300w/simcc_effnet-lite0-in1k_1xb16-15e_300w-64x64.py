@@ -1,0 +1,6 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+_base_ = ['simcc_effnet-lite0-in1k_1xb16-15e_300w-128x128.py']
+
+from mmpose_simcc.config import set_representation
+
+set_representation(_base_, codec=dict(type='SimCCCodec', input_size=(64, 64)))
