@@ -1,0 +1,407 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""What is wrong with annotations, found in seconds and not after a training."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+from mmengine.config import Config
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.registry import DATASETS
+
+from ...utils.inference import pose_head_cfg
+
+ERROR, WARNING, NOTE = 'error', 'warning', 'note'
+LOADERS = dict(train='train_dataloader', val='val_dataloader', test='test_dataloader')
+
+
+class Finding(NamedTuple):
+    """One thing that annotations show.
+
+    Attributes:
+        level (str): 'error': figures would mean nothing, or the training fails; 'warning': look
+            at it; 'note': good to know.
+        split (str): 'train', 'val' or 'test'.
+        what (str): In words, with an example.
+        number (int): How many annotations or pictures it concerns.
+    """
+
+    level: str
+    split: str
+    what: str
+    number: int
+
+
+class _Findings:
+    """Collects findings of one split."""
+
+    def __init__(self, split: str) -> None:
+        self.split, self.found = split, []
+
+    def add(self, level: str, what: str, where: Sequence = (), names: Sequence = ()) -> None:
+        """``where``: a mask over annotations, of which ``names`` says which they are."""
+        where = np.asarray(where)
+        number = int(where.sum()) if where.dtype == bool else len(where)
+        if not number:
+            return
+        if len(names):
+            what += f', e.g. {names[int(np.flatnonzero(where)[0])]}'
+        self.found.append(Finding(level, self.split, what, number))
+
+
+def check_annotations(
+    content: dict,
+    split: str = 'train',
+    metainfo: Optional[dict] = None,
+    images: Optional[Path] = None,
+    pixels_per_cell: Optional[Tuple[float, Sequence[int]]] = None,
+) -> List[Finding]:
+    """Check annotations in COCO's keypoint format.
+
+    Args:
+        content (dict): What the JSON file holds.
+        split (str): Named in the findings.
+        metainfo (dict, optional): Parsed metainfo of the data set: ``keypoint_id2name``,
+            ``flip_pairs``.
+        images (Path, optional): Folder of the pictures, to see whether they are there.
+        pixels_per_cell (tuple, optional): Pixels of the network's input from one cell of its
+            output to the next, and the input size (w, h), to say how large people are in cells.
+
+    Returns:
+        list[Finding]: Errors first.
+
+    Example:
+        >>> annotation = dict(id=0, image_id=1, category_id=1, bbox=[0, 0, 9, 9],
+        ...                   keypoints=[4, 5, 2], area=40)
+        >>> image = dict(id=1, file_name='a.jpg', width=10, height=10)
+        >>> content = dict(images=[image], annotations=[annotation] * 2,
+        ...                categories=[dict(id=1, name='dot', keypoints=['dot'])])
+        >>> check_annotations(content)[0].what
+        '`id` of several annotations, which the metric takes for one, e.g. 0'
+    """
+    found = _Findings(split)
+    for key in ('images', 'annotations', 'categories'):
+        if not isinstance(content.get(key), list):
+            found.add(ERROR, f'the file has no list of `{key}`', [key])
+    if found.found:
+        return found.found
+    sizes = _check_images(content['images'], images, found)
+    annotations = [
+        entry
+        for entry in content['annotations']
+        if not (isinstance(entry, dict) and (entry.get('iscrowd') or not entry.get('keypoints', 1)))
+    ]
+    annotations = _check_structure(annotations, sizes, found)
+    if annotations:
+        _check_values(annotations, sizes, metainfo, pixels_per_cell, found)
+    if metainfo:
+        _check_names(content['categories'], metainfo, found)
+    order = (ERROR, WARNING, NOTE)
+    return sorted(found.found, key=lambda finding: order.index(finding.level))
+
+
+def _check_images(entries: list, folder: Optional[Path], found: _Findings) -> Dict:
+    """Size (w, h) of each picture by its id."""
+    broken = [
+        not isinstance(e, dict) or not {'id', 'file_name', 'width', 'height'} <= e.keys()
+        for e in entries
+    ]
+    found.add(
+        ERROR, 'pictures without `id`, `file_name`, `width` or `height`', np.array(broken, bool)
+    )
+    entries = [entry for entry, is_broken in zip(entries, broken) if not is_broken]
+    ids = Counter(entry['id'] for entry in entries)
+    repeated = [entry['id'] for entry in entries if ids[entry['id']] > 1]
+    found.add(ERROR, '`id` of several pictures', np.ones(len(repeated), bool), repeated)
+    if folder is not None:
+        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        names = [entry['file_name'] for entry in entries]
+        missing = [
+            not (name in there if '/' not in name else (folder / name).is_file()) for name in names
+        ]
+        found.add(ERROR, f'pictures that are not in {folder}', np.array(missing, bool), names)
+    return {entry['id']: (entry['width'], entry['height']) for entry in entries}
+
+
+def _check_structure(entries: list, sizes: Dict, found: _Findings) -> list:
+    """What MMPose's reader would fail at; the annotations without such a fault."""
+    names = [entry.get('id', index) for index, entry in enumerate(entries)]
+    remaining = np.ones(len(entries), bool)
+
+    def error(what, faulty):
+        mask = np.array([ok and bool(faulty(e)) for e, ok in zip(entries, remaining)], bool)
+        remaining[mask] = False
+        found.add(ERROR, what, mask, names)
+
+    needed = ('id', 'image_id', 'category_id', 'bbox', 'keypoints')
+    for key in needed:
+        error(f'annotations without `{key}`', lambda entry, key=key: key not in entry)
+    error(
+        '`id` that is not a whole number',
+        lambda e: not isinstance(e['id'], int) or isinstance(e['id'], bool),
+    )
+    error('`image_id` of no picture in the file', lambda e: e['image_id'] not in sizes)
+    error(
+        '`keypoints` that are not one list x1, y1, v1, x2, ... of numbers',
+        lambda e: (
+            not isinstance(e['keypoints'], list)
+            or len(e['keypoints']) % 3
+            or not all(isinstance(value, (int, float)) for value in e['keypoints'])
+        ),
+    )
+    error('`bbox` that is not [x, y, width, height]', lambda e: not _is_numbers(e['bbox'], 4))
+    lengths = Counter(len(entry['keypoints']) for entry, ok in zip(entries, remaining) if ok)
+    if lengths:
+        usual = lengths.most_common(1)[0][0]
+        error(
+            f'annotations of another number of keypoints than {usual // 3}',
+            lambda e: len(e['keypoints']) != usual,
+        )
+    # whatever else they lack, equal ids make the metric take several for one
+    counts = Counter(entry['id'] for entry in entries if isinstance(entry.get('id'), int))
+    repeated = np.array([counts[entry.get('id', object())] > 1 for entry in entries], bool)
+    found.add(ERROR, '`id` of several annotations, which the metric takes for one', repeated, names)
+    return [entry for entry, ok in zip(entries, remaining) if ok]
+
+
+def _is_numbers(value, length: int) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) == length
+        and all(isinstance(item, (int, float)) for item in value)
+    )
+
+
+def _check_values(entries, sizes, metainfo, pixels_per_cell, found: _Findings) -> None:
+    names = [f'id {entry["id"]}' for entry in entries]
+    points = np.array([entry['keypoints'] for entry in entries], float).reshape(len(entries), -1, 3)
+    boxes = np.array([entry['bbox'] for entry in entries], float)
+    size = np.array([sizes[entry['image_id']] for entry in entries], float)
+    xy, seen = points[..., :2], points[..., 2] > 0
+    if metainfo and xy.shape[1] != metainfo['num_keypoints']:
+        found.add(
+            ERROR,
+            f'the annotations have {xy.shape[1]} keypoints, the metainfo '
+            f'{metainfo["num_keypoints"]}',
+            [1],
+        )
+    finite = np.isfinite(points).all((1, 2)) & np.isfinite(boxes).all(1)
+    found.add(ERROR, 'coordinates that are NaN or infinite', ~finite, names)
+    labelled = seen.any(1) & finite
+    with np.errstate(invalid='ignore'):
+        largest = np.where(seen[..., None], np.abs(xy), 0).max((1, 2))
+    fractions = labelled & (largest <= 1.5) & (size.min(1) > 32)
+    found.add(
+        ERROR, 'keypoints between 0 and 1 where pixels are meant', fractions, names
+    ) if fractions.mean() > 0.5 else None
+
+    x, y, w, h = boxes.T
+    corners = (w > x) & (h > y) & ((x + w > size[:, 0] + 1) | (y + h > size[:, 1] + 1))
+    corners &= (w <= size[:, 0] + 1) & (h <= size[:, 1] + 1)
+    if corners.mean() > 0.3:
+        found.add(
+            ERROR,
+            '`bbox` that look like x1, y1, x2, y2: COCO has x, y, width, height',
+            corners,
+            names,
+        )
+    found.add(ERROR, '`bbox` without width or height', finite & ((w <= 0) | (h <= 0)), names)
+    outside = (x < -1) | (y < -1) | (x + w > size[:, 0] + 1) | (y + h > size[:, 1] + 1)
+    found.add(WARNING, '`bbox` that leave their picture', outside & ~corners, names)
+
+    area = np.array([entry.get('area', np.nan) for entry in entries], float)
+    found.add(ERROR, 'annotations without `area`, which CocoMetric needs', np.isnan(area), names)
+    tiny = area < 0.02 * w * h
+    found.add(ERROR, '`area` far below that of the box: AP would count any error', tiny, names)
+    low, high = boxes[:, None, :2], boxes[:, None, :2] + boxes[:, None, 2:]
+    margin = 0.1 * boxes[:, None, 2:]
+    far = seen & ((xy < low - margin) | (xy > high + margin)).any(-1)
+    found.add(WARNING, 'people with points outside of their box', far.any(1), names)
+    beyond = seen & ((xy < -1) | (xy > size[:, None] + 1)).any(-1)
+    found.add(WARNING, 'people with labelled points outside of the picture', beyond.any(1), names)
+    found.add(NOTE, 'annotations without a labelled keypoint', ~seen.any(1), names)
+    _note_sizes(xy, seen, boxes, pixels_per_cell, found)
+
+
+def _note_sizes(xy, seen, boxes, pixels_per_cell, found: _Findings) -> None:
+    """How large people are, and how near keypoints are to each other."""
+    long_side = boxes[:, 2:].max(1)
+    parts = np.percentile(long_side, [10, 50, 90])
+    what = 'people, the longer side of the box {:.0f} pixels (a tenth below {:.0f}, above {:.0f})'
+    what = what.format(parts[1], parts[0], parts[2])
+    if pixels_per_cell:
+        pitch, (width, height) = pixels_per_cell
+        # MMPose enlarges a box by a quarter and brings it to the shape of the input
+        scale = np.maximum(boxes[:, 2] / width, boxes[:, 3] / height) * 1.25
+        cells = 1 / (scale * pitch)  # of a pixel of the picture
+        what += f', {np.median(long_side * cells):.0f} cells of the network'
+        near = []
+        sample = np.random.default_rng(0).permutation(len(xy))[:2000]
+        for points, visible, factor in zip(xy[sample], seen[sample], cells[sample]):
+            points = points[visible] * factor
+            if len(points) > 1:
+                distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
+                np.fill_diagonal(distance, np.inf)
+                near.append(distance.min(1) < 1)
+        if near:
+            share = np.concatenate(near).mean()
+            if share > 0.05:
+                found.add(
+                    WARNING if share > 0.2 else NOTE,
+                    f'{share:.0%} of the keypoints lie less than a cell from another: a larger '
+                    'input, or SimCC, tells them apart',
+                    [1],
+                )
+    found.add(NOTE, what, np.ones(len(boxes), bool))
+
+
+def _check_names(categories: list, metainfo: dict, found: _Findings) -> None:
+    """Names of the file, and those of the metainfo with their mirrored pairs."""
+    wanted = [metainfo['keypoint_id2name'][i] for i in range(metainfo['num_keypoints'])]
+    for category in categories:
+        names = category.get('keypoints') if isinstance(category, dict) else None
+        if not names or len(names) != len(wanted) or names == wanted:
+            continue
+        if sorted(names) == sorted(wanted):
+            index = next(i for i, pair in enumerate(zip(names, wanted)) if pair[0] != pair[1])
+            found.add(
+                ERROR,
+                f'the file has the keypoints in another order than the metainfo: keypoint {index} '
+                f'is {names[index]!r}, the metainfo says {wanted[index]!r}',
+                [1],
+            )
+        else:
+            found.add(
+                WARNING, f'the file names keypoints otherwise: {names[:3]}..., {wanted[:3]}...', [1]
+            )
+    paired = {index for pair in metainfo['flip_pairs'] for index in pair}
+    alone = [
+        name
+        for index, name in enumerate(wanted)
+        if index not in paired and name.lower().startswith(('left', 'right', 'l_', 'r_'))
+    ]
+    found.add(
+        ERROR,
+        'keypoints of one side without `swap` in the metainfo: mirrored pictures teach it to '
+        'confuse both sides',
+        np.ones(len(alone), bool),
+        alone,
+    )
+    for a, b in metainfo['flip_pairs']:
+        first, second = wanted[a].lower(), wanted[b].lower()
+        sides = first.replace('left', 'right') == second or second.replace('left', 'right') == first
+        if ('left' in first or 'right' in first) and not sides:
+            found.add(WARNING, f'the metainfo swaps {wanted[a]!r} and {wanted[b]!r}', [1])
+
+
+def data_sets(cfg: Config) -> Iterator[Tuple[str, dict]]:
+    """Each data set that a config reads, (split, config of it), without repetition."""
+    seen = []
+    for split, loader in LOADERS.items():
+        dataset = (cfg.get(loader) or {}).get('dataset')
+        stack = [dataset] if dataset else []
+        while stack:
+            entry = stack.pop(0)
+            inner = entry.get('datasets') or ([entry['dataset']] if 'dataset' in entry else [])
+            if inner:
+                stack += inner
+            elif entry not in seen:
+                seen.append(entry)
+                yield split, entry
+
+
+def _location(entry: dict) -> Tuple[Path, Path]:
+    """Annotation file and folder of the pictures, as MMPose joins them."""
+    root = Path(entry.get('data_root') or '.')
+    prefix = (entry.get('data_prefix') or {}).get('img', '')
+    return root / entry.get('ann_file', ''), root / prefix
+
+
+def _pixels_per_cell(cfg: Config) -> Optional[Tuple[float, Sequence[int]]]:
+    codec = pose_head_cfg(cfg).get('decoder') or {}
+    if 'input_size' not in codec:
+        return None
+    if 'heatmap_size' in codec:
+        return codec['input_size'][0] / codec['heatmap_size'][0], codec['input_size']
+    return 1 / codec.get('simcc_split_ratio', 2.0), codec['input_size']
+
+
+def check_data(cfg: Config) -> List[Finding]:
+    """Check the annotations that a config trains, validates and tests on.
+
+    Data sets that are not in COCO's format (MPII's, for example) are named and left alone.
+
+    Args:
+        cfg (Config): A top-down config, see :func:`~mmpose_simcc.utils.inference.load_config`.
+
+    Returns:
+        list[Finding]: Errors first. No error: figures will mean what they say, as far as
+        annotations decide.
+
+    Raises:
+        ValueError: An annotation file is missing or is not JSON.
+    """
+    findings: List[Finding] = []
+    files: Dict[str, Dict[Path, None]] = {}
+    for split, entry in data_sets(cfg):
+        path, images = _location(entry)
+        try:
+            with open(path, encoding='utf-8') as file:
+                content = json.load(file)
+        except OSError as error:
+            raise ValueError(f'{split}: {path} cannot be read: {error.strerror}') from None
+        except ValueError as error:
+            raise ValueError(f'{split}: {path} is not JSON: {error}') from None
+        if not isinstance(content, dict) or 'annotations' not in content:
+            findings.append(Finding(NOTE, split, f"{path} is not in COCO's format: not checked", 1))
+            continue
+        metainfo = entry.get('metainfo') or DATASETS.get(entry['type']).METAINFO
+        findings += check_annotations(
+            content,
+            split,
+            parse_pose_metainfo(dict(metainfo)),
+            images,
+            _pixels_per_cell(cfg),
+        )
+        pictures = files.setdefault('train' if split == 'train' else 'test', {})
+        pictures.update(
+            (images / image['file_name'], None)
+            for image in content['images']
+            if isinstance(image, dict) and 'file_name' in image
+        )
+    findings += _check_leaks(files.get('train', {}), files.get('test', {}))
+    order = (ERROR, WARNING, NOTE)
+    return sorted(findings, key=lambda finding: order.index(finding.level))
+
+
+def _check_leaks(train, test) -> List[Finding]:
+    """Pictures that are trained and tested on: the same file, or the same content."""
+
+    def by_size(paths):
+        sizes = {}
+        for path in paths:
+            if path.is_file():
+                sizes.setdefault(path.stat().st_size, []).append(path)
+        return sizes
+
+    known, leaks = by_size(train), []
+    for size, paths in by_size(test).items():
+        if size not in known:
+            continue
+        contents = {_digest(path) for path in known[size]}
+        leaks += [path for path in paths if _digest(path) in contents]
+    found = _Findings('test')
+    found.add(
+        ERROR,
+        'pictures of the test set that are trained on as well',
+        np.ones(len(leaks), bool),
+        [path.name for path in leaks],
+    )
+    return found.found
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha1(path.read_bytes()).hexdigest()

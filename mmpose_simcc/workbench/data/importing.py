@@ -1,0 +1,292 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Annotations of other tools as a folder that MMPose trains on."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from ...utils.checks import check_number
+
+# COCO's `area` is that of a person's outline, about this part of the extent of its points
+AREA_OF_EXTENT = 0.53
+# added to the extent of the points on each side, over its width and height
+BOX_MARGIN = 0.1
+# what COCO has for wrists, ankles and knees is 0.062 to 0.089
+DEFAULT_SIGMA = 0.05
+
+METAINFO = """\
+# What the keypoints are: {source}
+# `sigmas`: how far annotators are apart on a keypoint, over the root of a person's area. They
+# decide on AP. {sigma} for all is a guess: see docs/own_data.md for how to measure them.
+names = {names}
+links = {links}
+swaps = {swaps}
+
+dataset_info = dict(
+    dataset_name={name!r},
+    paper_info=dict(),
+    keypoint_info={{
+        i: dict(name=name, id=i, color=[255, 128, 0], type='', swap=swaps.get(name, ''))
+        for i, name in enumerate(names)
+    }},
+    skeleton_info={{i: dict(link=link, id=i, color=[0, 128, 255]) for i, link in enumerate(links)}},
+    joint_weights=[1.0] * len(names),
+    sigmas=[{sigma}] * len(names),
+)
+"""
+
+HEATMAP_CONFIG = """\
+# Unbiased heatmaps with DARK on ResNet-50; simcc.py beside it is SimCC on the same data.
+_base_ = ['mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-256x192.py']
+
+from mmpose_simcc.config import set_representation
+
+set_representation(_base_, codec=dict(type='DARKCodec', input_size={input_size}))
+
+data_root = {root!r}
+data = dict(
+    data_root=data_root, metainfo=dict(from_file=data_root + 'metainfo.py'),
+    data_prefix=dict(img='images/'),
+)
+model = dict(head=dict(out_channels={num_keypoints}))
+train_dataloader = dict(batch_size=32, dataset=dict(ann_file='annotations/train.json', **data))
+val_dataloader = dict(dataset=dict(ann_file='annotations/val.json', bbox_file='', **data))
+test_dataloader = val_dataloader
+# PCK first: AP depends on sigmas, which are not known
+val_evaluator = [
+    dict(type='PCKAccuracy', thr=0.1),
+    dict(type='CocoMetric', ann_file=data_root + 'annotations/val.json'),
+]
+test_evaluator = val_evaluator
+auto_scale_lr = dict(base_batch_size=32)
+"""
+
+SIMCC_CONFIG = """\
+_base_ = ['heatmap.py']
+
+from mmpose_simcc.config import set_representation
+
+set_representation(
+    _base_,
+    codec=dict(type='SimCCCodec', simcc_split_ratio=2),
+    head=dict(type='SimCCClassifierHead', channels_per_keypoint=28),
+)
+"""
+
+
+def import_data(
+    source, out, images=None, val: float = 0.2, seed: int = 0, data_root: Optional[str] = None
+) -> dict:
+    """Write annotations of another tool in COCO's layout, with configs that train on them.
+
+    What they hold is read by `sleap-io`_: SLEAP, DeepLabCut (a project's folder or a CSV file),
+    YOLO-pose (the folder with ``data.yaml``), Label Studio, NWB, COCO and others. ``out`` then
+    holds ``annotations/train.json`` and ``val.json``, ``images/``, ``metainfo.py`` (names, mirrored
+    pairs, skeleton, sigmas) and the configs ``heatmap.py`` and ``simcc.py``.
+
+    Boxes are the extent of the points and a tenth of it on each side; ``area`` is 0.53 of the
+    extent, as COCO's outlines have on average. A source with training and validation parts keeps
+    them. Otherwise whole videos go to either part, since frames of one resemble each other, and
+    single pictures at random.
+
+    Args:
+        source (str | Path): File or folder of the annotations.
+        out (str | Path): Folder to write, new or empty.
+        images (str | Path, optional): Folder of the pictures of a COCO file. That of the file
+            by default.
+        val (float): The part of the pictures to validate on where the source does not say, in
+            (0, 1). Defaults to 0.2.
+        seed (int): Of the random split. Defaults to 0.
+        data_root (str, optional): ``data_root`` of the configs. ``out`` by default.
+
+    Returns:
+        dict: ``pictures`` and ``people``, numbers of both by split; ``keypoints``; ``pairs``,
+        those that a mirrored picture swaps; ``input_size`` (w, h) of the configs.
+
+    Raises:
+        ImportError: sleap-io is not installed.
+        FileExistsError: ``out`` holds something.
+        ValueError: The source cannot be read, or has no annotated pictures.
+
+    .. _sleap-io: https://io.sleap.ai
+    """
+    source, out = Path(source), Path(out)
+    check_number('val', val, above=0, below=1)
+    if not source.exists():
+        raise ValueError(f'there is no {source}')
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f'{out} is not empty: name a new folder')
+    splits = _split(_read(source, images), val, seed)
+    skeletons = {id(s): s for labels in splits.values() for s in labels.skeletons}
+    names = {tuple(s.node_names) for s in skeletons.values()}
+    if len(names) != 1:
+        raise ValueError(
+            f'{source} has skeletons of {sorted(map(len, names))} keypoints: MMPose trains on one'
+        )
+    names = names.pop()
+    skeleton = next(iter(skeletons.values()))
+    pairs = _mirrored_pairs(skeleton, names)
+
+    (out / 'annotations').mkdir(parents=True)
+    (out / 'images').mkdir()
+    report = dict(pictures={}, people={}, keypoints=list(names), pairs=pairs)
+    sizes = []
+    taken = set()
+    for split, labels in splits.items():
+        content = _write_split(out, split, labels, taken)
+        report['pictures'][split] = len(content['images'])
+        report['people'][split] = len(content['annotations'])
+        sizes += [annotation['bbox'][2:] for annotation in content['annotations']]
+    report['input_size'] = _input_size(np.array(sizes))
+    root = f'{data_root or out.as_posix()}'.rstrip('/') + '/'
+    swaps = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    links = [tuple(edge) for edge in skeleton.edge_names]
+    metainfo = METAINFO.format(
+        source=source.name, name=out.name, names=list(names), links=links, swaps=swaps,
+        sigma=DEFAULT_SIGMA,
+    )  # fmt: skip
+    config = HEATMAP_CONFIG.format(
+        root=root, num_keypoints=len(names), input_size=report['input_size']
+    )
+    (out / 'metainfo.py').write_text(metainfo, encoding='utf-8')
+    (out / 'heatmap.py').write_text(config, encoding='utf-8')
+    (out / 'simcc.py').write_text(SIMCC_CONFIG, encoding='utf-8')
+    return report
+
+
+def _read(source: Path, images) -> Dict[str, object]:
+    """sleap-io's labels of each part that the source has; ``'all'`` where it has none."""
+    import sleap_io
+
+    try:
+        if (source / 'data.yaml').is_file():
+            folders = {p.name for p in source.rglob('*') if p.is_dir()}
+            splits = {
+                split: sleap_io.load_ultralytics(source, split=split)
+                for split in ('train', 'val', 'test')
+                if split in folders
+            }
+        elif (source / 'config.yaml').is_file():
+            splits = {'all': sleap_io.load_dlc_project(source)}
+        elif images is not None:
+            splits = {'all': sleap_io.load_coco(source, dataset_root=images)}
+        else:
+            loaded = sleap_io.load_file(source)
+            splits = dict(loaded) if hasattr(loaded, 'keys') else {'all': loaded}
+    except Exception as error:  # of many readers
+        raise ValueError(
+            f'{source} cannot be read: {" ".join(str(error).split()) or type(error).__name__}'
+        ) from error
+    cleaned = {}
+    for split, labels in splits.items():
+        labels = labels.copy()
+        labels.remove_predictions()  # what people annotated, not what a model said
+        if len(labels):
+            cleaned[split] = labels
+    if not cleaned:
+        raise ValueError(
+            f'{source} has no annotated pictures'
+            + ('' if images else '; pictures of a COCO file elsewhere: name their folder')
+        )
+    return cleaned
+
+
+def _split(splits: Dict[str, object], val: float, seed: int) -> Dict[str, object]:
+    """Training and validation part."""
+    if 'train' in splits:
+        held_out = splits.get('val') or splits.get('test')
+        if held_out:
+            return dict(train=splits['train'], val=held_out)
+    labels = next(iter(splits.values()))
+    if len(labels) < 2:
+        raise ValueError('one annotated picture cannot be split into training and validation')
+    rng = np.random.default_rng(seed)
+    # pictures of one folder of several, as DeepLabCut has them, are of one video
+    videos = [str((_picture_file(f) or Path(f.video.filename, 'x')).parent) for f in labels]
+    groups = np.array(videos if len(set(videos)) > 1 else [str(i) for i in range(len(labels))])
+    order = rng.permutation(list(dict.fromkeys(groups.tolist())))
+    wanted, chosen = val * len(labels), []
+    for group in order[:-1]:  # one is left to train on
+        if sum(np.isin(groups, chosen)) >= wanted:
+            break
+        chosen.append(group)
+    held_out = np.isin(groups, chosen)
+    return dict(
+        train=labels.extract(np.flatnonzero(~held_out).tolist()),
+        val=labels.extract(np.flatnonzero(held_out).tolist()),
+    )
+
+
+def _mirrored_pairs(skeleton, names: Sequence[str]) -> List[Tuple[str, str]]:
+    """Keypoints that a mirrored picture swaps: as the source says, or by their names."""
+    import sleap_io
+
+    if skeleton.symmetries:
+        return [tuple(sorted(node.name for node in pair.nodes)) for pair in skeleton.symmetries]
+    return [(names[a], names[b]) for a, b in sleap_io.infer_symmetry_pairs_by_name(list(names))]
+
+
+def _write_split(out: Path, split: str, labels, taken: set) -> dict:
+    """Pictures and annotations of one part, in COCO's format."""
+    import sleap_io
+
+    files = []
+    for index, frame in enumerate(labels):
+        original = _picture_file(frame)
+        stem = re.sub(r'[^\w.-]+', '_', original.stem if original else f'frame_{frame.frame_idx}')
+        name = stem + (original.suffix.lower() if original else '.png')
+        if name in taken:
+            name = f'{split}_{index:06d}_{name}'
+        taken.add(name)
+        files.append(name)
+        target = out / 'images' / name
+        if original:
+            shutil.copyfile(original, target)
+        else:
+            picture = np.squeeze(frame.image)
+            colour = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+            if not cv2.imwrite(str(target), colour):
+                raise OSError(f'{target} cannot be written')
+    path = out / 'annotations' / f'{split}.json'
+    sleap_io.save_coco(labels, str(path), image_filenames=files)
+    content = json.loads(path.read_text(encoding='utf-8'))
+    sizes = {}
+    for image in content['images']:  # sleap-io writes the size of a video's first picture for all
+        with Image.open(out / 'images' / image['file_name']) as picture:
+            sizes[image['id']] = image['width'], image['height'] = picture.size
+    # a mask of the source is an annotation of its own there
+    content['annotations'] = [a for a in content['annotations'] if a.get('num_keypoints')]
+    for annotation in content['annotations']:
+        x, y, w, h = annotation['bbox']
+        width, height = sizes[annotation['image_id']]
+        left, top = max(x - BOX_MARGIN * w, 0), max(y - BOX_MARGIN * h, 0)
+        right = min(x + (1 + BOX_MARGIN) * w, width)
+        bottom = min(y + (1 + BOX_MARGIN) * h, height)
+        annotation['bbox'] = [left, top, right - left, bottom - top]
+        annotation['area'] = AREA_OF_EXTENT * w * h
+    path.write_text(json.dumps(content), encoding='utf-8')
+    return content
+
+
+def _picture_file(frame) -> Optional[Path]:
+    """The file of a frame's picture; None for one of a video."""
+    files = frame.video.filename
+    file = files[frame.frame_idx] if isinstance(files, (list, tuple)) else files
+    path = Path(file)
+    return path if path.suffix.lower() in ('.png', '.jpg', '.jpeg', '.bmp') else None
+
+
+def _input_size(sizes: np.ndarray) -> Tuple[int, int]:
+    """What a network should see of boxes (N, 2): as wide as they are, and not larger than their
+    pixels are worth."""
+    ratio = float(np.median(sizes[:, 0] / np.maximum(sizes[:, 1], 1e-6)))
+    width, height = (192, 256) if ratio < 0.8 else (256, 192) if ratio > 1.25 else (256, 256)
+    # MMPose enlarges a box by a quarter
+    small = 1.25 * float(np.median(sizes.max(1))) < 160
+    return (width // 2, height // 2) if small else (width, height)

@@ -1,0 +1,281 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Annotations of other tools, and faults in those that people bring."""
+
+import copy
+import json
+import re
+
+import cv2
+import numpy as np
+import pytest
+from conftest import run_tool
+from mmengine.config import Config
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
+from mmpose.registry import DATASETS
+
+from mmpose_simcc.workbench.data import check_annotations, check_data, import_data, write_samples
+from mmpose_simcc.workbench.toy import make_toy_coco
+from mmpose_simcc.workbench.toy.person import KEYPOINTS
+
+
+@pytest.fixture(scope='module')
+def toy(tmp_path_factory):
+    root = tmp_path_factory.mktemp('data') / 'toy'
+    make_toy_coco(root, train=8, val=3, seed=1, workers=1)
+    return root
+
+
+@pytest.fixture(scope='module')
+def metainfo():
+    return parse_pose_metainfo(DATASETS.get('CocoDataset').METAINFO)
+
+
+@pytest.fixture
+def content(toy):
+    return json.loads((toy / 'annotations/person_keypoints_train2017.json').read_text())
+
+
+def errors(content, metainfo, **kwargs):
+    return [
+        finding.what
+        for finding in check_annotations(content, metainfo=metainfo, **kwargs)
+        if finding.level == 'error'
+    ]
+
+
+def each(content, change):
+    content = copy.deepcopy(content)
+    for annotation in content['annotations']:
+        change(annotation)
+    return content
+
+
+def swap_names(content):
+    names = content['categories'][0]['keypoints']
+    content['categories'][0]['keypoints'] = [
+        re.sub('left|right', lambda m: 'right' if m[0] == 'left' else 'left', name)
+        for name in names
+    ]
+
+
+def corners(annotation):
+    x, y, w, h = annotation['bbox']
+    annotation['bbox'] = [x, y, x + w, y + h]
+
+
+def fractions(annotation):
+    points = np.reshape(annotation['keypoints'], (-1, 3)) * (1 / 300, 1 / 300, 1)
+    annotation['keypoints'] = points.ravel().tolist()
+
+
+def nested(annotation):
+    annotation['keypoints'] = np.reshape(annotation['keypoints'], (-1, 3)).tolist()
+
+
+FAULTS = {
+    '`id` of several annotations': lambda a: a.update(id=0),
+    'x1, y1, x2, y2': corners,
+    'between 0 and 1': fractions,
+    '`area` far below': lambda a: a.update(area=1),
+    'NaN': lambda a: a['keypoints'].__setitem__(0, float('nan')),
+    'one list x1, y1, v1': nested,
+    'not a whole number': lambda a: a.update(id=f'{a["id"]}'),
+    'without `id`': lambda a: a.pop('id'),
+    'without `area`': lambda a: a.pop('area'),
+    'without `bbox`': lambda a: a.pop('bbox'),
+    'without `keypoints`': lambda a: a.pop('keypoints'),
+    'of no picture': lambda a: a.update(image_id=-1),
+    '16 keypoints, the metainfo 17': lambda a: a.update(keypoints=a['keypoints'][3:]),
+    'without width or height': lambda a: a['bbox'].__setitem__(2, 0),
+}
+
+
+class TestCheck:
+    def test_drawn_people_are_clean(self, content, metainfo, toy):
+        assert errors(content, metainfo, images=toy / 'train2017') == []
+
+    @pytest.mark.parametrize('what', FAULTS)
+    def test_faults_are_named(self, content, metainfo, what):
+        assert any(what in error for error in errors(each(content, FAULTS[what]), metainfo))
+
+    def test_pictures(self, content, metainfo, toy):
+        content['images'][2]['file_name'] = 'lost.jpg'
+        (error,) = errors(content, metainfo, images=toy / 'train2017')
+        assert 'pictures that are not in' in error and 'lost.jpg' in error
+        del content['images'][2]['width']
+        assert any('`width`' in error for error in errors(content, metainfo))
+
+    def test_sides(self, content, metainfo):
+        swap_names(content)
+        (error,) = errors(content, metainfo)
+        assert "keypoint 1 is 'right_eye', the metainfo says 'left_eye'" in error
+        unpaired = dict(metainfo, flip_pairs=[])
+        assert any('left_eye' in error and '`swap`' in error for error in errors(content, unpaired))
+
+    def test_sizes(self, content, metainfo):
+        """Of the longer side of the boxes in pixels, and in cells after MMPose's crop."""
+        findings = check_annotations(content, metainfo=metainfo, pixels_per_cell=(4.0, (64, 64)))
+        (note,) = [f.what for f in findings if 'the longer side' in f.what]
+        boxes = np.array([a['bbox'] for a in content['annotations']])[:, 2:]
+        median = np.median(boxes.max(1))
+        assert f'{median:.0f} pixels' in note
+        # a square input: the longer side is 64 / 1.25 pixels of it
+        assert f'{64 / 1.25 / 4:.0f} cells' in note
+
+    def test_trained_on_the_test_set(self, toy, config):
+        assert not [f for f in check_data(config) if f.level == 'error']
+        config.test_dataloader.dataset.update(
+            ann_file='annotations/person_keypoints_train2017.json',
+            data_prefix=dict(img='train2017/'),
+        )
+        (finding,) = [f for f in check_data(config) if f.level == 'error']
+        assert finding.number == 8 and 'trained on' in finding.what
+
+    @pytest.fixture
+    def config(self, toy, repo_root):
+        cfg = Config.fromfile(
+            next((repo_root / 'configs/body_2d_keypoint/topdown_heatmap/toy_coco').glob('*8-4e*'))
+        )
+        for loader in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+            cfg[loader].dataset.update(data_root=str(toy))
+        return cfg
+
+    def test_samples(self, config, tmp_path):
+        """The page holds four pictures a row, the second what the network sees."""
+        number = write_samples(config, tmp_path / 'page.html', number=3)
+        text = (tmp_path / 'page.html').read_text()
+        assert number == 3 and text.count('<img') == 12
+        assert text.count('<tr>') == 4
+
+    def test_no_file(self, config):
+        config.test_dataloader.dataset.ann_file = 'annotations/none.json'
+        with pytest.raises(ValueError, match='test: .*none.json cannot be read: No such file'):
+            check_data(config)
+
+
+def read(folder, split):
+    """Points (N, 17, 3) in the order of COCO, and the content of the file."""
+    content = json.loads((folder / 'annotations' / f'{split}.json').read_text())
+    points = np.array([a['keypoints'] for a in content['annotations']]).reshape(-1, 17, 3)
+    names = content['categories'][0]['keypoints']  # sleap-io sorts those of DeepLabCut
+    return points[:, [names.index(name) for name in KEYPOINTS]], content
+
+
+class TestImport:
+    """Drawn people, written in another tool's format and read back."""
+
+    @pytest.fixture(scope='class', autouse=True)
+    def sleap_io(self):
+        return pytest.importorskip('sleap_io')
+
+    @pytest.fixture(scope='class')
+    def source(self, toy):
+        return toy / 'annotations/person_keypoints_train2017.json'
+
+    def check(self, out, source, tolerance):
+        """Every person of the source is there, with its points, in its picture."""
+        original = json.loads(source.read_text())
+        expected = np.array([a['keypoints'] for a in original['annotations']]).reshape(-1, 17, 3)
+        found, content = [], []
+        for split in ('train', 'val'):
+            points, file = read(out, split)
+            found.append(points)
+            content += file['images']
+            for annotation in file['annotations']:
+                xy = np.reshape(annotation['keypoints'], (17, 3))
+                xy = xy[xy[:, 2] > 0, :2]
+                x, y, w, h = annotation['bbox']
+                assert (xy >= (x - 1e-3, y - 1e-3)).all()
+                assert (xy <= (x + w + 1e-3, y + h + 1e-3)).all()
+                extent = np.ptp(xy, 0)
+                assert annotation['area'] == pytest.approx(0.53 * extent.prod(), rel=1e-3)
+            for image in file['images']:
+                picture = cv2.imread(str(out / 'images' / image['file_name']))
+                assert picture.shape[1::-1] == (image['width'], image['height'])
+        found = np.concatenate(found)
+        assert len({image['file_name'] for image in content}) == len(original['images']) == 8
+        assert len(found) == len(expected)
+        for person in expected:
+            labelled = person[:, 2] > 0
+            distance = np.abs(found[..., :2] - person[:, :2])[:, labelled].max((1, 2))
+            best = distance.argmin()
+            assert distance[best] < tolerance
+            np.testing.assert_array_equal(found[best, :, 2] > 0, labelled)
+
+    def test_coco(self, source, toy, tmp_path):
+        report = import_data(source, tmp_path / 'out', images=toy / 'train2017', val=0.25)
+        assert report['pictures'] == dict(train=6, val=2)
+        assert report['keypoints'] == list(KEYPOINTS)
+        assert ('left_eye', 'right_eye') in report['pairs'] and len(report['pairs']) == 8
+        self.check(tmp_path / 'out', source, 1e-3)
+
+    def test_yolo_pose(self, source, toy, tmp_path, sleap_io):
+        labels = sleap_io.load_coco(source, dataset_root=toy / 'train2017')
+        sleap_io.save_ultralytics(labels, str(tmp_path / 'yolo'), verbose=False)
+        report = import_data(tmp_path / 'yolo', tmp_path / 'out')
+        assert sum(report['pictures'].values()) == 8
+        self.check(tmp_path / 'out', source, 0.01)
+
+    def test_deeplabcut(self, source, toy, tmp_path):
+        """A project as DeepLabCut writes it: one animal a picture."""
+        original = json.loads(source.read_text())
+        first = {a['image_id']: a for a in original['annotations'][::-1]}
+        folder = tmp_path / 'project' / 'labeled-data' / 'video'
+        folder.mkdir(parents=True)
+        bodyparts = '\n'.join(f'- {name}' for name in KEYPOINTS)
+        (tmp_path / 'project' / 'config.yaml').write_text(
+            f'Task: people\nscorer: me\ndate: Nov30\nmultianimalproject: false\n'
+            f'video_sets:\n  video.mp4:\n    crop: 0, 288, 0, 288\nbodyparts:\n{bodyparts}\n'
+            'skeleton: []\n'
+        )
+        header = [
+            ['scorer', '', '', *['me'] * 34],
+            ['bodyparts', '', '', *np.repeat(KEYPOINTS, 2)],
+            ['coords', '', '', *['x', 'y'] * 17],
+        ]
+        lines = [','.join(row) for row in header]
+        for number, image in enumerate(original['images']):
+            name = f'img{number:04d}.png'
+            picture = cv2.imread(str(toy / 'train2017' / image['file_name']))
+            cv2.imwrite(str(folder / name), picture)
+            points = np.reshape(first[image['id']]['keypoints'], (17, 3))
+            cells = [f'{c}' if v else '' for x, y, v in points for c in (x, y)]
+            lines.append(','.join(['labeled-data', 'video', name, *cells]))
+        (folder / 'CollectedData_me.csv').write_text('\n'.join(lines) + '\n')
+        report = import_data(tmp_path / 'project', tmp_path / 'out', val=0.25)
+        assert report['people'] == dict(train=6, val=2)
+        expected = dict(original, annotations=list(first.values()))
+        path = tmp_path / 'expected.json'
+        path.write_text(json.dumps(expected))
+        self.check(tmp_path / 'out', path, 1e-3)
+
+    def test_configs_and_metainfo(self, source, toy, tmp_path):
+        out = tmp_path / 'out'
+        report = import_data(source, out, images=toy / 'train2017', val=0.25)
+        for name, head in (('heatmap', 'HeatmapHead'), ('simcc', 'SimCCClassifierHead')):
+            cfg = Config.fromfile(out / f'{name}.py')
+            assert cfg.model.head.type == head and cfg.model.head.out_channels == 17
+            assert tuple(cfg.codec.input_size) == report['input_size']
+        assert not [f for f in check_data(cfg) if f.level == 'error']
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+        pairs = {
+            (KEYPOINTS[i], KEYPOINTS[j]) for i, j in enumerate(dataset.metainfo['flip_indices'])
+        }
+        assert ('left_knee', 'right_knee') in pairs and ('nose', 'nose') in pairs
+
+    def test_refusals(self, source, toy, tmp_path):
+        with pytest.raises(FileExistsError, match='not empty'):
+            import_data(source, toy)
+        with pytest.raises(ValueError, match='there is no'):
+            import_data(tmp_path / 'none.slp', tmp_path / 'out')
+        with pytest.raises(ValueError, match='`val`'):
+            import_data(source, tmp_path / 'out', val=1)
+        with pytest.raises(ValueError, match='no annotated pictures'):
+            import_data(source, tmp_path / 'out')  # pictures are elsewhere
+        assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('args, status', [((), 2), (('none.py',), 1)])
+def test_command_lines(args, status):
+    assert run_tool('check_data.py', *args).returncode == status
