@@ -14,7 +14,6 @@ from .utils import compat  # noqa: E402
 compat.apply()  # before anything imports mmpose
 
 from .codecs import (  # noqa: E402
-    CoordinateCodec,
     DAECCodec,
     DARKCodec,
     HeatmapCodec,
@@ -27,7 +26,6 @@ from .models import (  # noqa: E402
     Heatmap1DHead,
     SimCCClassifierHead,
     SimCCKLLoss,
-    TargetDataPreprocessor,
     TokenHeatmapHead,
     TokenPose,
 )
@@ -35,7 +33,6 @@ from .version import __version__  # noqa: E402
 
 __all__ = [
     'ConfigCheckHook',
-    'CoordinateCodec',
     'DAECCodec',
     'DARKCodec',
     'EpochSeedHook',
@@ -46,7 +43,6 @@ __all__ = [
     'SimCCClassifierHead',
     'SimCCCodec',
     'SimCCKLLoss',
-    'TargetDataPreprocessor',
     'TokenHeatmapHead',
     'TokenPose',
     '__version__',

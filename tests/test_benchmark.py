@@ -87,14 +87,3 @@ def test_files(tmp_path):
     assert len(rows['results'][0]['seconds']['ours']) == 2
     benchmark.plot_benchmark(results, tmp_path / 'b.png')
     assert (tmp_path / 'b.png').stat().st_size > 5000
-
-
-def test_label_bytes_from_worker_to_trainer():
-    from benchmark.models import RandomPeople, _encoder, _label_bytes, _training_configs
-
-    for configs in _training_configs().values():
-        sizes = {
-            place: _label_bytes(RandomPeople((288, 384), _encoder(cfg), 1)[0])
-            for place, cfg in configs.items()
-        }
-        assert sizes['device'] == 17 * 16 and sizes['worker'] > 90_000

@@ -336,17 +336,6 @@ class TestUnusualConfigs:
         set_representation(cfg, dict(type='DARKCodec'))
         assert not (cfg.model.get('test_cfg') or {}).get('flip_test')
 
-    @pytest.mark.parametrize('preprocessor', [None, {}, 'left out'])
-    def test_device_targets_without_a_preprocessor(self, preprocessor):
-        cfg = stock(RES50)
-        cfg.model.data_preprocessor = preprocessor
-        if preprocessor == 'left out':
-            cfg.model.pop('data_preprocessor')
-        set_representation(cfg, dict(type='DARKCodec'), targets='device')
-        assert cfg.model.data_preprocessor.codec.type == 'DARKCodec'
-        built = MODELS.build(cfg.model.data_preprocessor)
-        assert type(built).__name__ == 'TargetDataPreprocessor'
-
     def test_types_with_their_scope(self):
         cfg = stock(RES50)
         cfg.model.head.type = 'mmpose.HeatmapHead'
@@ -399,7 +388,6 @@ class TestPurePython:
         (tmp_path / 'pure.py').write_text(PURE)
         return Config.fromfile(tmp_path / 'pure.py')
 
-    @pytest.mark.parametrize('targets', ['worker', 'device'])
     @pytest.mark.parametrize(
         'codec,head',
         [
@@ -411,8 +399,8 @@ class TestPurePython:
             ),
         ],
     )
-    def test_dumped_it_trains(self, cfg, tmp_path, codec, head, targets):
-        set_representation(cfg, codec, head, targets=targets)
+    def test_dumped_it_trains(self, cfg, tmp_path, codec, head):
+        set_representation(cfg, codec, head)
         cfg.dump(tmp_path / 'dumped.py')
         again = Config.fromfile(tmp_path / 'dumped.py')
         check_config(again)
@@ -420,8 +408,6 @@ class TestPurePython:
         with DefaultScope.overwrite_default_scope(again.get('default_scope', 'mmengine')):
             model = RUNNER_MODELS.build(again.model)
         assert type(model.head.decoder).__name__ == again.codec.type
-        if targets == 'device':
-            assert type(model.data_preprocessor).__name__ == 'TargetDataPreprocessor'
         if head is None:
             assert again.model.head.loss.type.endswith('KeypointMSELoss')
 

@@ -114,11 +114,6 @@ class TestSimCCLabels:
                 np.testing.assert_array_equal(label, expected)
                 assert (label > 0).any()
 
-    def test_one_hot(self):
-        x_labels, y_labels = F.simcc_one_hot(torch.tensor([[0.2, 4.0], [np.nan, 0.0]]), (3, 5))
-        assert x_labels.tolist() == [[1, 0, 0], [0, 0, 0]]
-        assert y_labels.tolist() == [[0, 0, 0, 0, 1], [1, 0, 0, 0, 0]]
-
     def test_inside(self):
         coords = torch.tensor([-1.0, -0.6, -0.4, 0.0, 9.0, 9.4, 9.6, 1e9, float('nan')])
         expected = [False, False, True, True, True, True, False, False, False]
@@ -135,7 +130,7 @@ class TestKLDivergence:
         logits = (torch.randn(3, 5, 40, generator=generator) * 8).to(dtype)
         labels = torch.rand(3, 5, 40, generator=generator)
         labels[0] = 0  # an unused keypoint
-        (labels[1, 0],) = F.simcc_one_hot(torch.tensor([7.0]), (40,))
+        (labels[1, 0],) = F.simcc_equal(torch.tensor([7.0]), (40,), 0.0)
         log_p = scipy.special.log_softmax(logits.double().numpy(), axis=-1)
         t = labels.double().numpy()
         expected = (scipy.special.xlogy(t, t) - t * log_p).sum(-1)

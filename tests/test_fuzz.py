@@ -16,7 +16,7 @@ from conftest import cuda
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from mmpose_simcc import CoordinateCodec, DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
+from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
 from mmpose_simcc.codecs.heatmap import BaseHeatmapCodec
 
 fuzz = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -546,12 +546,10 @@ class TestLabels:
         people=people(),
         smoothing=st.sampled_from(['none', 'equal', 'gaussian', 'laplace']),
         k=st.sampled_from([1, 1.5, 2, 3]),
-        dense=st.booleans(),
     )
-    def test_simcc(self, people, smoothing, k, dense):
+    def test_simcc(self, people, smoothing, k):
         keypoints, visible = people
-        dense = dense or smoothing in ('gaussian', 'laplace')
-        codec = SimCCCodec((48, 64), k, smoothing, dense_labels=dense)
+        codec = SimCCCodec((48, 64), k, smoothing)
         encoded = codec.encode(keypoints, visible)
         weights = encoded['keypoint_weights']
         assert weights.shape == visible.shape and np.isfinite(weights).all()
@@ -560,7 +558,7 @@ class TestLabels:
                 bins = point * k
                 inside = all(-0.5 <= b < size * k - 0.5 for b, size in zip(bins, (48, 64)))
                 labelled = visible[n, i] >= 0.5
-                used = inside if labelled else dense  # a dense label of zeros costs nothing
+                used = inside or not labelled  # a label of zeros costs nothing
                 assert weights[n, i] == (visible[n, i] if used else 0)
                 for axis, name in enumerate('xy'):
                     label = encoded[f'keypoint_{name}_labels'][n, i]
@@ -568,16 +566,7 @@ class TestLabels:
                         assert not label.any()
                         continue
                     exact = plain_label(bins[axis], codec.num_bins[axis], smoothing)
-                    if not dense:
-                        assert exact[label] == exact.max()
-                    else:
-                        np.testing.assert_allclose(label, exact, atol=1e-5)
-
-    @fuzz
-    @given(people=people())
-    def test_coordinates_pass(self, people):
-        encoded = CoordinateCodec().encode(*people)
-        np.testing.assert_array_equal(encoded['keypoint_labels'], people[0])
+                    np.testing.assert_allclose(label, exact, atol=1e-5)
 
 
 def plain_label(center, num_bins, smoothing, sigma=6.0):
@@ -651,7 +640,6 @@ ARGUMENTS = {
         'blur_kernel_size',
         'delta',
         'score',
-        'dense_labels',
     ],
 }
 
@@ -742,7 +730,7 @@ class TestWrongTensors:
 
     @settings(deadline=None, max_examples=300)
     @given(
-        codec=st.sampled_from([*CODECS, CoordinateCodec()]),
+        codec=st.sampled_from(CODECS),
         shape=st.lists(st.sampled_from([0, 1, 2, 3, 17]), max_size=4),
         dtype=st.sampled_from(
             [

@@ -8,10 +8,8 @@ import torch
 from conftest import cuda
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec, SimCCKLLoss
-from mmpose_simcc import functional as F
+from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
 
 SIZE = dict(input_size=(192, 256))
 HEATMAP = dict(**SIZE, heatmap_size=(48, 64), sigma=2)
@@ -201,82 +199,3 @@ class TestSubnormalNumbers:
         for values in CODECS[name].encode(keypoints).values():
             smallest = np.abs(values[values != 0]).min()
             assert smallest >= np.finfo(np.float32).tiny
-
-
-class LargestResult(TorchDispatchMode):
-    """Records the largest number of elements of any new tensor."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, torch.Tensor):
-            self.numel = max(self.numel, result.numel())
-        return result
-
-
-class TestBinLabels:
-    @pytest.mark.parametrize('smoothing', [0.0, 0.1, 0.95])
-    def test_loss_equals_that_of_dense_labels(self, smoothing):
-        torch.manual_seed(0)
-        logits = (8 * torch.randn(3, 5, 40)).requires_grad_()
-        bins = torch.randint(40, (3, 5))
-        (dense,) = F.simcc_equal(bins[..., None].float(), (40,), smoothing)
-        expected = F.kl_divergence(logits, dense)
-        actual = F.kl_divergence_equal(logits, bins, smoothing)
-        torch.testing.assert_close(actual, expected, atol=2e-5, rtol=1e-5)
-        gradients = [torch.autograd.grad(value.sum(), logits)[0] for value in (actual, expected)]
-        torch.testing.assert_close(*gradients)
-
-    def test_codec_gives_them(self):
-        keypoints = np.random.default_rng(0).uniform(-20, 250, (2, 17, 2))
-        for smoothing in ('none', 'equal'):
-            dense, bins = (
-                SimCCCodec(**SIZE, label_smoothing=smoothing, dense_labels=flag).encode(keypoints)
-                for flag in (True, False)
-            )
-            used = dense['keypoint_weights'] > 0
-            assert np.array_equal(used, bins['keypoint_weights'] > 0)
-            for axis in 'xy':
-                key = f'keypoint_{axis}_labels'
-                assert bins[key].shape == (2, 17)
-                assert np.array_equal(bins[key][used], dense[key].argmax(-1)[used])
-
-    @pytest.mark.parametrize('smoothing', ['none', 'equal'])
-    def test_loss_of_a_codec_is_that_of_its_dense_labels(self, smoothing):
-        """Also for visibilities between 0 and 0.5, which are not labelled but have a weight."""
-        rng = np.random.default_rng(0)
-        keypoints = rng.uniform(-20, 250, (1, 17, 2))
-        visible = rng.choice([0, 0.3, 1.0], (1, 17))
-        torch.manual_seed(0)
-        pred = torch.randn(1, 17, 384), torch.randn(1, 17, 512)
-        losses = []
-        for dense in (True, False):
-            codec = SimCCCodec(**SIZE, label_smoothing=smoothing, dense_labels=dense)
-            encoded = {k: torch.from_numpy(v) for k, v in codec.encode(keypoints, visible).items()}
-            target = tuple(encoded[f'keypoint_{axis}_labels'] for axis in 'xy')
-            loss = SimCCKLLoss(smoothing=codec.bin_smoothing)
-            losses.append(loss(pred, target, encoded['keypoint_weights']))
-        torch.testing.assert_close(*losses)
-
-    def test_module(self):
-        torch.manual_seed(0)
-        pred = torch.randn(4, 17, 384), torch.randn(4, 17, 512)
-        bins = torch.randint(384, (4, 17)), torch.randint(512, (4, 17))
-        dense = tuple(
-            F.simcc_equal(b[..., None].float(), p.shape[2:], 0.1)[0] for b, p in zip(bins, pred)
-        )
-        weights = torch.rand(4, 17)
-        for kwargs in (dict(), dict(beta=2.0), dict(mask=[1, 2])):
-            loss = SimCCKLLoss(smoothing=0.1, **kwargs)
-            torch.testing.assert_close(loss(pred, bins, weights), loss(pred, dense, weights))
-        with pytest.raises(ValueError, match='label_softmax'):
-            SimCCKLLoss(label_softmax=True)(pred, bins, weights)
-        with pytest.raises(ValueError, match='smoothing'):
-            SimCCKLLoss(smoothing=1.0)
-
-    def test_no_larger_tensor_is_made_than_the_logits(self):
-        logits = torch.randn(2, 3, 50)
-        with LargestResult() as largest:
-            F.kl_divergence_equal(logits, torch.zeros(2, 3).long(), 0.1)
-        assert largest.numel <= logits.numel()

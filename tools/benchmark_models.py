@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Times test loop, forward pass and training with stock codecs and ours."""
+"""Times test loop and forward pass with stock codecs and ours."""
 
 import argparse
 import sys
@@ -17,10 +17,9 @@ def parse_args():
     )
     parser.add_argument(
         'what',
-        choices=('test', 'forward', 'targets'),
+        choices=('test', 'forward'),
         help='test: images of the test loop with stock codecs and ours; '
-        'forward: SimCC without deconvolution against the heatmap; targets: '
-        'labels made by data workers against labels made on the device',
+        'forward: SimCC without deconvolution against the heatmap',
     )
     parser.add_argument('--json', type=Path, help='write every time here')
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
@@ -38,24 +37,13 @@ def main():
     if args.device == 'cuda' and not torch.cuda.is_available():
         sys.exit('benchmark_models: --device cuda: no CUDA device is here')
     torch.set_num_threads(args.threads)
-    sent = {}
-    if args.what == 'test':
-        comparisons = benchmark.end_to_end(args.device)
-    elif args.what == 'forward':
-        comparisons = benchmark.forward_times(args.device)
-    else:
-        comparisons, sent = benchmark.target_costs(args.device)
+    measure = benchmark.end_to_end if args.what == 'test' else benchmark.forward_times
+    comparisons = measure(args.device)
     results = benchmark.run_comparisons(comparisons, args.device, args.rounds)
     print(benchmark.throughput_table(results))
-    for method, places in sent.items():
-        for place, count in places.items():
-            print(
-                f'{method}, labels made by the {place}: {count} bytes of '
-                'labels a sample from worker to trainer'
-            )
     if args.json:
         about = benchmark.machine(args.device, args.threads)
-        benchmark.save_benchmark(results, dict(about, bytes=sent), args.json)
+        benchmark.save_benchmark(results, about, args.json)
 
 
 if __name__ == '__main__':

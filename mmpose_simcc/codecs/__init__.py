@@ -1,5 +1,4 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-from .coordinate import CoordinateCodec
 from .daec import DAECCodec
 from .dark import DARKCodec
 from .heatmap import HeatmapCodec
@@ -7,7 +6,6 @@ from .simcc import SimCCCodec
 from .stock import equivalent_codec
 
 __all__ = [
-    'CoordinateCodec',
     'DAECCodec',
     'DARKCodec',
     'HeatmapCodec',

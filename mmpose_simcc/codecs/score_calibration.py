@@ -17,7 +17,7 @@ from .learned import check_settings, plain, read_learned
 
 FORMAT = 'mmpose_simcc.score_calibration'
 # of the arguments, those that say nothing of how outputs are decoded
-LABEL_ARGUMENTS = ('unbiased', 'dense_labels')
+LABEL_ARGUMENTS = ('unbiased',)
 
 
 class ScoreCalibration:

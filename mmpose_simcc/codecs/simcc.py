@@ -92,9 +92,6 @@ class SimCCCodec(TensorCodec):
             peak, relative to a perfect prediction's, the smaller of the two
             axes. ``'maximum'`` gives stock MMPose's: the smaller of the
             largest outputs, unbounded. Defaults to ``'softmax'``.
-        dense_labels (bool): Whether labels are vectors. With False they are
-            the nearest bins, from which :class:`SimCCKLLoss` has the same
-            value for ``'none'`` and ``'equal'``. Defaults to True.
         normalize (bool): Whether a Gaussian label is a density. With False
             it is RTMPose's: a peak of 1, at the nearest bin. Defaults to
             True.
@@ -139,7 +136,6 @@ class SimCCCodec(TensorCodec):
         delta: Union[float, Tuple[float, float], str] = 0.0,
         border: str = 'clip',
         score: str = 'softmax',
-        dense_labels: bool = True,
         normalize: bool = True,
         beta: float = 1.0,
         label_softmax: Optional[bool] = None,
@@ -178,11 +174,6 @@ class SimCCCodec(TensorCodec):
         self.delta = _check_pair('delta', delta)
         self.border = check_choice('border', border, ('clip', 'symmetric'))
         self.score = check_choice('score', score, ('softmax', 'maximum'))
-        self.dense_labels = check_bool('dense_labels', dense_labels)
-        if not dense_labels and label_smoothing not in ('none', 'equal'):
-            raise invalid(
-                'dense_labels', dense_labels, f"True for label_smoothing='{label_smoothing}'"
-            )
         self.normalize = check_bool('normalize', normalize)
         if not normalize and label_smoothing != 'gaussian':
             raise invalid('normalize', normalize, f"True for label_smoothing='{label_smoothing}'")
@@ -223,27 +214,16 @@ class SimCCCodec(TensorCodec):
         Returns:
             dict:
             - keypoint_x_labels (Array): Shape (..., N, K, w * k), all zeros
-              where they are not used. Without dense labels the nearest bins,
-              int64, shape (..., N, K).
-            - keypoint_y_labels (Array): Shape (..., N, K, h * k), or
-              (..., N, K).
+              where they are not used.
+            - keypoint_y_labels (Array): Shape (..., N, K, h * k).
             - keypoint_weights (Array): Shape (..., N, K): the visibility, or
-              0 where the keypoint lies outside the image. 0 for all that is
-              not labelled without dense labels, which have no zeros.
+              0 where the keypoint lies outside the image.
         """
         bins = F.pixels_to_bins(keypoints, self.simcc_split_ratio)
         inside = F.simcc_inside(bins, self.num_bins)
         labelled = keypoints_visible >= 0.5
-        drawn = inside & labelled
-        if self.dense_labels:
-            x_labels, y_labels = self._labels(bins, self.num_bins, drawn)
-            weights = keypoints_visible * (inside | ~labelled)
-        else:
-            bins = namespace(bins).where(drawn[..., None], bins, 0.0)
-            x_labels, y_labels = (
-                F.simcc_bins(bins[..., axis], number) for axis, number in enumerate(self.num_bins)
-            )
-            weights = keypoints_visible * drawn
+        x_labels, y_labels = self._labels(bins, self.num_bins, inside & labelled)
+        weights = keypoints_visible * (inside | ~labelled)
         return dict(
             keypoint_x_labels=x_labels, keypoint_y_labels=y_labels, keypoint_weights=weights
         )
@@ -251,10 +231,9 @@ class SimCCCodec(TensorCodec):
     def _labels(
         self, bins: Array, num_bins: Sequence[int], drawn: Optional[Array] = None
     ) -> Tuple[Array, ...]:
-        if self.label_smoothing == 'equal':
-            return F.simcc_equal(bins, num_bins, self.smoothing, drawn)
-        if self.label_smoothing == 'none':
-            return F.simcc_one_hot(bins, num_bins, drawn)
+        if self.label_smoothing in ('none', 'equal'):
+            smoothing = self.smoothing if self.label_smoothing == 'equal' else 0.0
+            return F.simcc_equal(bins, num_bins, smoothing, drawn)
         if self.label_smoothing == 'laplace':
             return F.simcc_laplace(bins, num_bins, self.sigma, drawn)
         if self.normalize:
@@ -263,11 +242,6 @@ class SimCCCodec(TensorCodec):
         return tuple(
             label * (math.sqrt(2 * math.pi) * sigma) for label, sigma in zip(labels, self.sigma)
         )
-
-    @property
-    def bin_smoothing(self) -> float:
-        """What labels that are bins leave to the other bins."""
-        return self.smoothing if self.label_smoothing == 'equal' else 0.0
 
     def perfect_prediction(self) -> Tuple[np.ndarray, ...]:
         """The probabilities at which the loss has its minimum, for a keypoint on the middle bin

@@ -76,28 +76,25 @@ in `train_dataloader`, but got 16
 
 
 def _check_labels(cfg: dict, decoder: dict) -> None:
-    """The codecs that make labels, in pipelines or on the device, against the decoder."""
-    model = cfg['model']
-    encoders = [('model.data_preprocessor', (model.get('data_preprocessor') or {}).get('codec'))]
+    """The codecs that make labels against the decoder."""
+    encoders = []
     for target in dicts_of_type(parts_in_use(cfg), 'GenerateTarget'):
         encoder = target.get('encoder')
-        encoders += [
-            ('the pipeline', each)
-            for each in (encoder if isinstance(encoder, (list, tuple)) else [encoder])
-        ]
-    for place, encoder in encoders:
+        encoders += encoder if isinstance(encoder, (list, tuple)) else [encoder]
+    for encoder in encoders:
         if not isinstance(encoder, dict) or 'input_size' not in encoder:
             continue
         if is_simcc_codec(encoder) != is_simcc_codec(decoder):
             raise ValueError(
-                f'{place} makes labels by {type_name(encoder)}, which the decoder '
+                f'the pipeline makes labels by {type_name(encoder)}, which the decoder '
                 f'{type_name(decoder)} does not read'
             )
         for name, default in SHARED.items():
             value, wanted = encoder.get(name, default), decoder.get(name, default)
             if not same(value, wanted):
                 raise ValueError(
-                    f'{place} makes labels with {name}={value}, but the decoder has {name}={wanted}'
+                    f'the pipeline makes labels with {name}={value}, but the decoder has '
+                    f'{name}={wanted}'
                 )
 
 

@@ -32,7 +32,7 @@ from mmpose.registry import KEYPOINT_CODECS, MODELS
 
 from ..codecs import SimCCCodec
 from ..codecs.base import TensorCodec
-from ..utils.checks import check_choice, invalid
+from ..utils.checks import invalid
 from ..utils.configs import (
     class_of,
     dicts_of_type,
@@ -50,9 +50,7 @@ from .sizes import DECONVS, featuremap_size, heatmap_size, is_pooling, num_decon
 LOSS_SETTINGS = ('beta', 'label_softmax', 'label_beta')  # and SimCCCodec's
 
 
-def set_representation(
-    cfg: dict, codec: dict, head: Optional[dict] = None, targets: str = 'worker'
-) -> None:
+def set_representation(cfg: dict, codec: dict, head: Optional[dict] = None) -> None:
     """Change codec, and head where needed, of a top-down config, in place.
 
     Rewritten are the head's decoder, the encoder of every
@@ -78,16 +76,11 @@ def set_representation(
             :class:`SimCCClassifierHead`, ``in_featuremap_size`` are taken
             over or derived when they are not given. By default the head
             stays, with its loss, and gets the new decoder.
-        targets (str): Where dense labels are made: ``'worker'`` in the data
-            workers, as stock, or ``'device'`` for the whole batch on the
-            training device (:class:`TargetDataPreprocessor`), so that workers
-            send only coordinates. Defaults to ``'worker'``.
 
     Raises:
         ValueError: The config is not that of a top-down model with one
             codec, codec and head do not fit, or something has to be given.
     """
-    check_choice('targets', targets, ('worker', 'device'))
     if isinstance(cfg, Config):
         cfg = cfg._cfg_dict
     base_head, base_codec = _base_parts(cfg)
@@ -121,14 +114,7 @@ def set_representation(
     if is_pooling(model.get('neck')):
         model.pop('neck')
     for target in generate_targets:
-        target['encoder'] = copy.deepcopy(
-            codec if targets == 'worker' else dict(type='CoordinateCodec')
-        )
-    if targets == 'device':
-        _child(model, 'data_preprocessor').update(
-            type='TargetDataPreprocessor',
-            codec=copy.deepcopy(codec),
-        )
+        target['encoder'] = copy.deepcopy(codec)
     _set_pipelines(cfg, codec)
     _set_flip_test(model, codec)
     if not cfg.get('default_scope'):  # pure-Python configs, which hold classes, have none

@@ -28,15 +28,13 @@ from .labels import (
     gaussian_heatmaps,
     gaussian_touches_map,
     nearest_cells,
-    simcc_bins,
     simcc_equal,
     simcc_gaussian,
     simcc_inside,
     simcc_laplace,
-    simcc_one_hot,
     udp_heatmaps,
 )
-from .losses import kl_divergence, kl_divergence_equal
+from .losses import kl_divergence
 from .scores import map_scores, peak_mass, simcc_score, step_values
 
 __all__ = [
@@ -57,7 +55,6 @@ __all__ = [
     'gaussian_touches_map',
     'heatmap_argmax',
     'kl_divergence',
-    'kl_divergence_equal',
     'map_scores',
     'mirror',
     'mirror_images',
@@ -69,12 +66,10 @@ __all__ = [
     'refine_dark_1d',
     'shift_quarter',
     'shift_second_max',
-    'simcc_bins',
     'simcc_equal',
     'simcc_gaussian',
     'simcc_inside',
     'simcc_laplace',
-    'simcc_one_hot',
     'simcc_score',
     'step_values',
     'udp_heatmaps',

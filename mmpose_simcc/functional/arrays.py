@@ -39,11 +39,6 @@ def as_float(array: Array) -> Array:
     return array if array.dtype == np.float64 else array.astype(np.float32, copy=False)
 
 
-def as_index(values: Array) -> Array:
-    """Whole numbers as int64."""
-    return values.long() if isinstance(values, Tensor) else values.astype(np.int64)
-
-
 def is_finite(values: Array) -> Array:
     """Where values are neither infinite nor NaN, by a comparison: few runtimes of exported models
     have ONNX's ``IsInf`` and ``IsNaN``."""

@@ -10,7 +10,7 @@ NaN coordinates, give labels of zeros.
 import math
 from typing import Optional, Sequence, Tuple
 
-from .arrays import Array, arange, as_array, as_float, as_index, namespace
+from .arrays import Array, arange, as_array, as_float, namespace
 
 # From here on a Gaussian is 0: it is below 7e-10 of its peak, a hundredth of what float32 tells
 # apart from it, and would soon be subnormal numbers, which cost a processor a hundred times as
@@ -189,44 +189,6 @@ def simcc_inside(coords: Array, num_bins: Sequence[int]) -> Array:
         center = coords[..., axis]
         inside = inside & (center >= -0.5) & (center < number - 0.5)
     return inside
-
-
-def simcc_bins(coords: Array, num_bins: int) -> Array:
-    """The nearest bin of each coordinate.
-
-    Args:
-        coords (Array): Coordinates in bins, any shape, none of them NaN.
-        num_bins (int): Bins of the axis; what lies outside gets the first or the last.
-
-    Returns:
-        Array: int64, same shape.
-
-    Example:
-        >>> simcc_bins(torch.tensor([-0.4, 2.7]), 10)
-        tensor([0, 3])
-    """
-    return as_index(coords.round().clip(0, num_bins - 1))
-
-
-def simcc_one_hot(
-    coords: Array, num_bins: Sequence[int], drawn: Optional[Array] = None
-) -> Tuple[Array, ...]:
-    """One at the nearest bin (SimCC, Section 3, without label smoothing).
-
-    Args:
-        coords (Array): Coordinates in bins, shape (..., A), inside each of the A axes.
-        num_bins (sequence[int]): Number of bins of each axis.
-        drawn (Array, optional): Which points get a label, bool, shape (...); none of them NaN.
-            All but NaN by default.
-
-    Returns:
-        tuple[Array]: A label for each axis that sums to 1, shape (..., num_bins).
-
-    Example:
-        >>> simcc_one_hot(torch.tensor([[0.8]]), (3,))
-        (tensor([[0., 1., 0.]]),)
-    """
-    return simcc_equal(coords, num_bins, smoothing=0.0, drawn=drawn)
 
 
 def simcc_equal(

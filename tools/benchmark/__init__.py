@@ -3,7 +3,7 @@
 
 from .codecs import SETTINGS, codec_comparisons
 from .loss import add_peak_bytes, loss_comparisons
-from .models import end_to_end, forward_times, target_costs
+from .models import end_to_end, forward_times
 from .report import benchmark_table, machine, plot_benchmark, save_benchmark, throughput_table
 from .timing import Comparison, Result, run_comparisons
 
@@ -21,6 +21,5 @@ __all__ = [
     'plot_benchmark',
     'run_comparisons',
     'save_benchmark',
-    'target_costs',
     'throughput_table',
 ]

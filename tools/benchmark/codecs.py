@@ -24,7 +24,6 @@ LOOPS = 'loops'  # over keypoints, as in the papers' code
 FLOOR = 'argmax'  # numpy's, over the same maps: one read of them
 FILL = 'fill'  # one write of the labels
 READ = 'read'  # on a GPU: the sum of the same maps
-GRAPH = 'CUDA graph'  # the same kernels, started at once
 
 
 @dataclass
@@ -225,28 +224,7 @@ def _decode(
         )
         _set_aim(comparison, setting)
         comparisons.append(comparison)
-    if device == 'cpu':
-        return comparisons
-    return [comparisons[1], _decode_there(method, setting, ours, outputs)]
-
-
-def _decode_there(
-    method: str, setting: Setting, ours: BaseKeypointCodec, outputs: Tuple[torch.Tensor, ...]
-) -> Comparison:
-    """Decode a batch and stay on the GPU."""
-    ours.decode_tensors(*outputs)  # sends what the graph may not
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        ours.decode_tensors(*outputs)
-    functions = {
-        OURS: lambda: ours.decode_tensors(*outputs),
-        GRAPH: graph.replay,
-        READ: lambda: [item.sum() for item in outputs],
-    }
-    items = dict.fromkeys(functions, len(outputs[0]))
-    return Comparison(
-        'decode there', method, str(setting), functions, items, aim=READ_AIM, peer=READ
-    )
+    return comparisons if device == 'cpu' else comparisons[1:]
 
 
 def _encode_there(

@@ -7,7 +7,7 @@ import torch
 from mmpose.models.losses import KLDiscretLoss
 from torch import Tensor
 
-from mmpose_simcc.functional import simcc_equal, simcc_gaussian, simcc_one_hot
+from mmpose_simcc.functional import simcc_equal, simcc_gaussian
 from mmpose_simcc.models import SimCCKLLoss
 
 from .codecs import STOCK
@@ -33,25 +33,18 @@ def _steps(device: str) -> Dict[str, Dict[str, Callable[[], Tensor]]]:
     logits = (4 * torch.randn(SHAPE, device=device)).requires_grad_()
     *shape, L = SHAPE
     coords = (L - 1) * torch.rand(*shape, 1, device=device)
-    bins = coords[..., 0].round().long()
     weights = torch.ones(shape, device=device)
     (gaussian,) = simcc_gaussian(coords, (L,), (6.0,))
     (equal,) = simcc_equal(coords, (L,), SMOOTHING)
-    (one_hot,) = simcc_one_hot(coords, (L,))
     ours, stock = SimCCKLLoss(reduction='stock'), KLDiscretLoss()
-    smooth = SimCCKLLoss(reduction='stock', smoothing=SMOOTHING)
     return {
         'gaussian': {
             OURS: _step(ours, logits, gaussian, weights),
             STOCK: _step(stock, logits, gaussian, weights),
         },
-        'equal, from bins': {
-            OURS: _step(smooth, logits, bins, weights),
+        'equal': {
+            OURS: _step(ours, logits, equal, weights),
             STOCK: _step(stock, logits, equal, weights),
-        },
-        'none, from bins': {
-            OURS: _step(ours, logits, bins, weights),
-            STOCK: _step(stock, logits, one_hot, weights),
         },
     }
 

@@ -1,15 +1,14 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What the codecs mean to whole models: test loop, forward pass, training."""
+"""What the codecs mean to whole models: test loop and forward pass."""
 
 import tempfile
-from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
+from typing import Any, Callable, List, Tuple
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.evaluator import BaseMetric
-from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from mmpose.registry import KEYPOINT_CODECS, TRANSFORMS
 from torch.utils.data import DataLoader, Dataset
@@ -34,21 +33,19 @@ FLIP = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # COCO's
 
 class RandomPeople(Dataset):
     """Images of noise with random keypoints, in the shape of a pipeline's
-    output behind the augmentation.
+    output in a test.
 
     Args:
         input_size (tuple): Input size (w, h) in pixels.
-        encoder (dict, optional): The data workers' codec. None as in a test.
         length (int): Number of samples.
     """
 
-    def __init__(self, input_size: Tuple[int, int], encoder: Optional[dict], length: int) -> None:
+    def __init__(self, input_size: Tuple[int, int], length: int) -> None:
         self.size = np.array(input_size)
         self.length = length
         self.image = np.random.default_rng(0).integers(
             0, 255, (*input_size[::-1], 3), dtype=np.uint8
         )
-        self.encode = encoder and TRANSFORMS.build(dict(type='GenerateTarget', encoder=encoder))
         self.pack = TRANSFORMS.build(dict(type='PackPoseInputs'))
 
     def __len__(self) -> int:
@@ -71,8 +68,6 @@ class RandomPeople(Dataset):
             input_scale=self.size.astype(np.float32),
             flip_indices=FLIP,
         )
-        if self.encode:
-            results = self.encode(results)
         return self.pack(results)
 
 
@@ -126,7 +121,7 @@ class NoMetric(BaseMetric):
 def _runner(path: str, input_size: Tuple[int, int], images: int, batch: int) -> Runner:
     """A Runner for the test of a config's model."""
     model = build_model(load_config(path))
-    dataset = RandomPeople(input_size, None, images)
+    dataset = RandomPeople(input_size, images)
     loader = DataLoader(
         dataset, batch, collate_fn=pseudo_collate, num_workers=2, persistent_workers=True
     )
@@ -188,92 +183,3 @@ def forward_times(device: str = 'cpu') -> List[Comparison]:
             peer='heatmap',
         )
     ]
-
-
-TARGETS = ('worker', 'device')
-
-
-def _training_configs() -> Dict[str, Dict[str, Config]]:
-    """SimpleBaseline-R18 at 384x288 with labels made in either place."""
-    setting = SETTINGS[1]
-    configs = {}
-    for method, codec, head in (
-        ('heatmap', dict(type='HeatmapCodec', **setting.heatmap), None),
-        ('SimCC', dict(type='SimCCCodec', **setting.simcc), dict(type='SimCCClassifierHead')),
-    ):
-        configs[method] = {}
-        for targets in TARGETS:
-            cfg = load_config(RES50)
-            cfg.model.backbone.depth = 18
-            cfg.model.head.in_channels = 512
-            set_representation(cfg, codec, head, targets=targets)
-            configs[method][targets] = cfg
-    return configs
-
-
-def _encoder(cfg: Config) -> dict:
-    return next(step['encoder'] for step in cfg.train_pipeline if step['type'] == 'GenerateTarget')
-
-
-def target_costs(device: str = 'cpu') -> Tuple[List[Comparison], dict]:
-    """Labels made by data workers against labels made on the device, at
-    384x288. A CPU trains on four images, a GPU on all that the workers load.
-
-    Returns:
-        tuple:
-        - list[Comparison]: From the data set, by worker processes, to the
-          labels on the device; and whole training steps on such batches.
-          ``'ours'`` makes them on the device, ``'worker'`` in the workers.
-        - dict: By method and place, bytes of labels that a worker sends for
-          one sample. Its image has 3 bytes a pixel beside.
-    """
-    setting = SETTINGS[1]
-    images, batch = dict(cpu=(128, 32), cuda=(512, 64))[device]
-    comparisons, sent = [], {}
-    for method, configs in _training_configs().items():
-        load, train, sent[method] = {}, {}, {}
-        for targets, cfg in configs.items():
-            model = build_model(cfg).to(device).train()
-            dataset = RandomPeople(setting.input_size, _encoder(cfg), images)
-            sent[method][targets] = _label_bytes(dataset[0])
-            name = OURS if targets == 'device' else targets
-            loader = DataLoader(
-                dataset,
-                batch,
-                num_workers=1 if device == 'cpu' else 4,
-                collate_fn=pseudo_collate,
-                persistent_workers=True,
-            )
-            load[name] = _load(loader, model.data_preprocessor)
-            few = [pseudo_collate([dataset[index] for index in range(4)])]
-            train[name] = _train(model, few if device == 'cpu' else loader)
-        for task, functions, items in (
-            ('load and encode', load, images),
-            ('training, R18', train, 4 if device == 'cpu' else images),
-        ):
-            comparisons.append(
-                Comparison(task, method, str(setting), functions, dict.fromkeys(functions, items))
-            )
-    return comparisons, sent
-
-
-def _label_bytes(sample: dict) -> int:
-    sample = sample['data_samples']
-    labels = list(sample.gt_instance_labels.values())
-    if 'gt_fields' in sample:
-        labels += sample.gt_fields.values()
-    return sum(label.nbytes for label in labels)
-
-
-def _load(loader: DataLoader, preprocessor) -> Callable[[], Any]:
-
-    def run():
-        for data in loader:
-            preprocessor(data, training=True)
-
-    return run
-
-
-def _train(model, batches: Iterable[dict]) -> Callable[[], Any]:
-    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1e-6))
-    return lambda: [model.train_step(data, optimizer) for data in batches]

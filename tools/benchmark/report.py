@@ -15,10 +15,10 @@ from tabulate import tabulate
 
 from mmpose_simcc.utils.files import whole_file
 
-from .codecs import FILL, FLOOR, GRAPH, LOOPS, READ, STOCK, UDP
+from .codecs import FILL, FLOOR, LOOPS, READ, STOCK, UDP
 from .timing import OURS, Result
 
-PEERS = (STOCK, UDP, LOOPS, FLOOR, FILL, GRAPH, READ)
+PEERS = (STOCK, UDP, LOOPS, FLOOR, FILL, READ)
 
 
 def machine(device: str, threads: int) -> Dict[str, str]:

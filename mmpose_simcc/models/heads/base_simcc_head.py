@@ -109,8 +109,7 @@ def _accuracy(pred: Vectors, target: Vectors, mask: Tensor, thr: float = 0.05) -
     """PCK normalised by the image size, over the keypoints in ``mask``."""
     squared = 0
     for vectors, label in zip(pred, target):
-        bins = label if label.ndim == 2 else vector_argmax(label)[0]
-        offset = (vector_argmax(vectors)[0] - bins) / vectors.shape[-1]
+        offset = (vector_argmax(vectors)[0] - vector_argmax(label)[0]) / vectors.shape[-1]
         squared = squared + offset.square()
     correct = (squared < thr**2) & mask
     return correct.sum() / mask.sum().clamp(min=1)

@@ -89,8 +89,6 @@ class SimCCClassifierHead(BaseSimCCHead):
         self.decoder = KEYPOINT_CODECS.build(decoder) if decoder else None
         self.input_size = self._from_decoder('input_size', input_size)
         self.simcc_split_ratio = self._from_decoder('simcc_split_ratio', simcc_split_ratio)
-        if not getattr(self.decoder, 'dense_labels', True):
-            loss = {'smoothing': self.decoder.bin_smoothing, **loss}
         self.loss_module = MODELS.build(loss)
         self._check_loss()
 

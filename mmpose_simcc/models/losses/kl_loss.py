@@ -5,8 +5,8 @@ import torch
 from mmpose.registry import MODELS
 from torch import Tensor, nn
 
-from ...functional import kl_divergence, kl_divergence_equal
-from ...utils.checks import check_bool, check_choice, check_number, invalid
+from ...functional import kl_divergence
+from ...utils.checks import check_bool, check_choice, check_number
 
 
 @MODELS.register_module()
@@ -14,9 +14,7 @@ class SimCCKLLoss(nn.Module):
     """KL divergence between SimCC labels and the softmax of the logits
     (SimCC, Section 3 "Coordinate classification").
 
-    Computed in float32 whatever the dtype of the logits. One-hot and equally
-    smoothed labels may be given as bins, see ``dense_labels`` of
-    :class:`SimCCCodec`: the value is the same, and no vector is read.
+    Computed in float32 whatever the dtype of the logits.
 
     A stock MMPose config moves over by renaming ``KLDiscretLoss`` and adding
     ``reduction='stock'``, with which the values are stock's. Distributed
@@ -43,9 +41,6 @@ class SimCCKLLoss(nn.Module):
             over samples (K times ``'mean'``), for Gaussian labels it averages
             over bins, keypoints and samples (about 1 / L of ``'mean'`` with L
             bins). Adam's steps do not depend on such a factor.
-        smoothing (float): The part that labels given as bins leave to the
-            other bins, in [0, 1). :class:`SimCCClassifierHead` takes it from
-            its decoder. Defaults to 0, one-hot.
         loss_weight (float): Factor of the loss. Defaults to 1.
 
     Raises:
@@ -61,7 +56,6 @@ class SimCCKLLoss(nn.Module):
         mask: Optional[Sequence[int]] = None,
         mask_weight: float = 1.0,
         reduction: str = 'mean',
-        smoothing: float = 0.0,
         loss_weight: float = 1.0,
     ) -> None:
         super().__init__()
@@ -72,7 +66,6 @@ class SimCCKLLoss(nn.Module):
         self.mask = mask
         self.mask_weight = check_number('mask_weight', mask_weight, low=0)
         self.reduction = check_choice('reduction', reduction, ('mean', 'stock'))
-        self.smoothing = check_number('smoothing', smoothing, low=0, below=1)
         self.loss_weight = check_number('loss_weight', loss_weight, low=0)
 
     def forward(
@@ -86,8 +79,7 @@ class SimCCKLLoss(nn.Module):
         Args:
             pred_simcc (tuple[Tensor, Tensor]): Logits along x and y, shapes
                 (N, K, w * k) and (N, K, h * k).
-            gt_simcc (tuple[Tensor, Tensor]): Labels of the same shapes, or
-                bins, int64, shape (N, K).
+            gt_simcc (tuple[Tensor, Tensor]): Labels of the same shapes.
             target_weight (Tensor): Keypoint weights, shape (N, K).
 
         Returns:
@@ -115,10 +107,6 @@ class SimCCKLLoss(nn.Module):
         logits = logits.float()
         if self.beta != 1:
             logits = logits * self.beta
-        if labels.ndim < logits.ndim:
-            if self.label_softmax:
-                raise invalid('label_softmax', self.label_softmax, 'False for labels that are bins')
-            return kl_divergence_equal(logits, labels, self.smoothing)
         if self.label_softmax:
             labels = torch.softmax(labels.float() * self.label_beta, -1)
         return kl_divergence(logits, labels)
