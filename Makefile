@@ -8,14 +8,20 @@
 #   make lint               ruff
 #   make test-dist          the suite against the built wheel and sdist
 #   make test-matrix        the suite with old, new and compiled dependencies
+#   make walk               the workflow with the oldest and the newest packages: minutes
 #   make docs               the documentation, in docs/_build/html
 #   make venv               the install alone
+#   make venv TORCH=cpu     the same without 4 GB of CUDA libraries
+#   make lock               newer versions into requirements.txt
 PYTHON ?= python3
+TORCH ?=
+LEFT_OUT := $(if $(filter cpu,$(TORCH)),^(nvidia-|cuda-|triton),^\#)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-UV_VERSION := 0.13.8
-NOX := $(BIN)/uv tool run --with uv==$(UV_VERSION) nox==2026.10.20
+UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip
+UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.txt)
+NOX := $(BIN)/nox
 DATA ?=
 
 # glibc keeps memory that is freed, unless it was mapped: gigabytes of weights.
@@ -23,7 +29,7 @@ ENV := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4194304
 # A run ends at a crash, where it might wait for the lost worker for ever.
 PYTEST := pytest -n auto --max-worker-restart 0
 
-.PHONY: compare test test-slow test-dist test-matrix benchmark coverage docs lint venv
+.PHONY: compare test test-slow test-dist test-matrix walk benchmark coverage docs lint lock venv
 
 compare: venv
 	$(BIN)/python tools/compare.py $(if $(DATA),--data $(DATA)) $(ARGS)
@@ -40,7 +46,10 @@ test-dist: venv
 	$(NOX) --session reference sdist -- $(ARGS)
 
 test-matrix: venv
-	$(NOX) --session oldest reference newest compiled -- $(ARGS)
+	$(NOX) -- $(ARGS)
+
+walk: venv
+	$(NOX) --session walk client
 
 # Alone on the machine: beside other work its ratios mean nothing.
 benchmark: venv
@@ -61,18 +70,20 @@ lint: venv
 
 venv: $(STAMP)
 
-# uv installs the pinned set several times as fast as pip. `--no-deps`, since
-# requirements.txt is complete, and MMPose's opencv-python would need libGL
-# where opencv-python-headless does not. chumpy (MMPose lists it) builds only
-# without isolation. `setup.py develop`, since mim does not find what
-# `pip install -e` installs (it has no egg-link); it warns that it is old.
+# From wheels alone. uv installs the pinned set several times as fast as pip. `--no-deps`, since
+# requirements.txt is complete. mim looks for the package in the folder that it was installed
+# into, where an editable install is not: a link leads from there to here.
 $(STAMP): requirements.txt setup.py
 	@echo '== Installing into $(VENV): a few minutes at most'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install \
-		$$(grep -E '^(pip|setuptools|wheel)==' requirements.txt)
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --no-deps \
-		--no-build-isolation-package chumpy -r requirements.txt
-	PYTHONWARNINGS=ignore $(BIN)/python setup.py --quiet develop --no-deps
+	grep -vE '$(LEFT_OUT)' requirements.txt | $(UV) install --no-deps --only-binary :all: \
+		$(if $(TORCH),--torch-backend=$(TORCH)) --requirements -
+	$(UV) install --quiet --no-deps --no-build-isolation --editable .
+	ln -sfn $(CURDIR)/mmpose_simcc \
+		$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/mmpose_simcc
 	@touch $@
+
+lock: venv
+	$(BIN)/uv pip compile --universal --python-version 3.9 --no-annotate --no-header --upgrade \
+		--overrides overrides.txt requirements.in --output-file requirements.txt

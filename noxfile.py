@@ -1,8 +1,11 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Runs the suite outside the repository, against what pip installs.
+"""Runs the suite, or a short walk through the whole workflow, outside the repository, against
+what pip installs.
 
-    nox                               oldest, reference, newest, compiled
+    nox                               the suite, in six environments
     nox -s reference sdist -- ARGS    these; ARGS go to pytest
+    nox -s walk                       the workflow, with the oldest and the newest packages
+    nox -s client                     the client alone, with the newest packages
 
 Environments are kept in .nox.
 """
@@ -17,134 +20,200 @@ import nox
 nox.needs_version = '>=2025.2.9'
 nox.options.default_venv_backend = 'uv'
 nox.options.reuse_venv = 'yes'
-nox.options.sessions = ['oldest', 'reference', 'newest', 'compiled']
+nox.options.sessions = ['oldest', 'reference', 'python312', 'newest', 'compiled', 'onedl']
 
 ROOT = Path(__file__).parent
 # pyenv shows only the interpreters that are chosen: all of them
 PYENV = Path(os.environ.get('PYENV_ROOT', Path.home() / '.pyenv')) / 'versions'
 if PYENV.is_dir():
     os.environ.setdefault('PYENV_VERSION', ':'.join(path.name for path in PYENV.iterdir()))
-# MMPose asks for opencv-python, which needs libGL, where the headless build
-# of the same module needs nothing; mmengine imports what setuptools 81 lost.
-OVERRIDES = """\
-opencv-python ; sys_platform == "never"
-opencv-contrib-python ; sys_platform == "never"
-setuptools < 81
-"""
-# What chumpy, and what is compiled here, are built with.
-BUILD = ('setuptools<81', 'wheel', 'pip', 'cython', 'ninja')
-TESTS = (
-    'pytest',
-    'pytest-xdist',
-    'hypothesis',
-    'onnx',
-    'onnxruntime',
-    'opencv-python-headless',
-    'openmim',
-    'rtmlib',
+OVERRIDES = ROOT / 'overrides.txt'
+PINNED = ROOT / 'requirements.txt'
+OPENCV = 'opencv-python-headless'  # which needs no libGL
+TESTS = ('pytest', 'pytest-xdist', 'hypothesis', 'rtmlib', 'openmim', 'wheel')
+MMPOSE = 'mmpose==1.3.2'
+OLDEST = (
+    'torch==2.1.0',
+    'torchvision==0.16.0',
+    'mmengine==0.8.0',
+    'mmcv-lite==2.0.0',
+    'numpy<1.25',
+    'xtcocotools',
 )
-PINNED = [
-    line
-    for line in (ROOT / 'requirements.txt').read_text().splitlines()
-    if line and not line.startswith('#')
-]
+FIND_PACKAGE = 'import mmpose_simcc, os; print(os.path.dirname(mmpose_simcc.__file__))'
+ONEDL = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection')
 
 
-def install(session, *requirements, compiled=()):
-    """Requirements, of which ``compiled`` (name==version) are built here from
-    their sources."""
-    overrides = Path(session.create_tmp()) / 'overrides.txt'
-    overrides.write_text(OVERRIDES)
-    options = ('--overrides', str(overrides))
-    needed = [line for line in requirements if line.startswith(('numpy', 'torch', 'setuptools'))]
-    session.install(*options, *BUILD, *needed)
-    for requirement in compiled:
-        name = requirement.split('==')[0]
-        # without uv's cache, in which it would be built for another torch or numpy
-        build = ('--no-cache', '--no-deps', '--no-build-isolation', '--no-binary', name)
-        session.install(*build, requirement)
-    session.install(*options, '--no-build-isolation-package', 'chumpy', *compiled, *requirements)
+def first_found(*versions):
+    """The first of these Pythons that is here."""
+    for version in versions:
+        if shutil.which(f'python{version}') or list(PYENV.glob(f'{version}.*')):
+            return version
+    return None
 
 
-def test(session, kind='whl'):
-    """The suite against a wheel (built from an sdist), or against the sdist
-    with the tests in it. Tests and pytest's settings are copied, so that the
-    package can only come from the environment."""
-    folder = Path(session.create_tmp()) / 'run'
-    shutil.rmtree(folder, ignore_errors=True)
-    dist = folder / 'dist'
+OLD_PYTHON = first_found('3.9', '3.10', '3.11')
+NEW_PYTHON = first_found('3.13', '3.12', '3.11', '3.10')
+
+
+def build(session, kind='whl'):
+    """The wheel, built from an sdist, or the sdist."""
+    dist = ROOT / session.create_tmp() / 'dist'
+    shutil.rmtree(dist, ignore_errors=True)
     session.run('uv', 'build', '--quiet', '--out-dir', str(dist), str(ROOT), external=True)
     (artifact,) = dist.glob(f'*.{kind}')
-    session.install('--no-deps', '--reinstall', str(artifact))
-    source = ROOT
-    if kind == 'tar.gz':
-        with tarfile.open(artifact) as content:
-            content.extractall(dist)
-        source = dist / artifact.name[: -len('.tar.gz')]
+    return artifact
+
+
+def install(session, *requirements, extras='mmpose,workbench,onnx-cpu', mmpose=MMPOSE):
+    """The package as the README says: with what it needs, and MMPose without what that needs.
+    Everything comes from wheels."""
+    options = ('--overrides', str(OVERRIDES), '--only-binary', ':all:')
+    wheel = f'mmpose_simcc[{extras}] @ {build(session).as_uri()}'
+    session.install(*options, '--reinstall-package', 'mmpose_simcc', wheel, OPENCV, *requirements)
+    session.install('--no-deps', mmpose)
+
+
+def install_pinned(session, kind='whl'):
+    """The pinned versions, and the package."""
+    artifact = build(session, kind)
+    session.install('--no-deps', '--only-binary', ':all:', '--requirements', str(PINNED))
+    session.install('--no-deps', '--no-build-isolation', '--reinstall', str(artifact))
+
+
+def empty_folder(session, name):
+    folder = ROOT / session.create_tmp() / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
+
+
+def run(session, folder, *command):
+    """A command in a folder, where the package can only come from the environment."""
+    session.chdir(folder)
+    environment = dict(OMP_NUM_THREADS='1', MPLBACKEND='agg', PYTHONPATH=None)
+    session.run(*command, env=environment, silent=False)
+
+
+def test(session, source=ROOT):
+    """The suite. Tests and pytest's settings are copied out of the repository or an sdist."""
+    folder = empty_folder(session, 'run')
     ignored = shutil.ignore_patterns('__pycache__')
     shutil.copytree(source / 'tests', folder / 'tests', ignore=ignored)
     shutil.copy2(source / 'pyproject.toml', folder)
-    session.chdir(folder)
-    session.run(
-        *('python', '-m', 'pytest', '-n', 'auto', '--max-worker-restart=0', *session.posargs),
-        # PYTHONPATH may hold the repository
-        env=dict(OMP_NUM_THREADS='1', MPLBACKEND='agg', PYTHONPATH=None),
-    )
+    suite = ('python', '-m', 'pytest', '-n', 'auto', '--max-worker-restart=0', *session.posargs)
+    run(session, folder, *suite)
 
 
-@nox.session(python='3.9')
+@nox.session(python=OLD_PYTHON)
 def oldest(session):
     """The oldest versions that the package allows."""
-    install(
-        session,
-        'torch==2.1.0',
-        'torchvision==0.16.0',
-        'mmengine==0.8.0',
-        'mmcv-lite==2.0.0',
-        'mmpose==1.2.0',
-        'numpy<1.25',
-        'six',
-        'yapf<0.40.2',
-        *TESTS,
-    )
+    install(session, *OLDEST, *TESTS, mmpose='mmpose==1.2.0')
     test(session)
 
 
 @nox.session(python='3.11')
 def reference(session):
     """The wheel with the pinned versions."""
-    install(session, *PINNED)
+    install_pinned(session)
     test(session)
 
 
 @nox.session(python='3.11')
 def sdist(session):
     """The sdist, and the tests in it, with the pinned versions."""
-    install(session, *PINNED)
-    test(session, 'tar.gz')
+    install_pinned(session, 'tar.gz')
+    folder = empty_folder(session, 'sdist')
+    with tarfile.open(build(session, 'tar.gz')) as content:
+        content.extractall(folder)
+    test(session, next(folder.iterdir()))
 
 
 @nox.session(python='3.12')
+def python312(session):
+    """The pinned versions for Python 3.12: numpy 2, and no xtcocotools."""
+    install_pinned(session)
+    test(session)
+
+
+@nox.session(python=NEW_PYTHON)
 def newest(session):
-    """The newest versions that work together."""
-    install(
-        session,
-        'torch',
-        'torchvision',
-        'mmengine',
-        'mmcv-lite<2.2',
-        'mmpose',
-        'mmdet',
-        'numpy>=2,<2.4',
-        *TESTS,
-        compiled=['xtcocotools'],
-    )
+    """The newest versions of everything."""
+    install(session, *TESTS)
     test(session)
 
 
 @nox.session(python='3.11')
 def compiled(session):
     """The pinned versions, but mmcv with its compiled operators."""
-    pinned = [line for line in PINNED if not line.startswith('mmcv-lite')]
-    install(session, *pinned, compiled=['mmcv==2.1.0'])
+    install_pinned(session)
+    session.run('uv', 'pip', 'uninstall', 'mmcv-lite')
+    session.install('ninja')
+    # without uv's cache, in which it would be built for another torch
+    build_here = ('--no-cache', '--no-deps', '--no-build-isolation', '--no-binary', 'mmcv')
+    session.install(*build_here, 'mmcv==2.1.0')
     test(session)
+
+
+@nox.session(python='3.12')
+def onedl(session):
+    """OneDL's forks of MMEngine, mmcv and mmdet; the newest versions of everything else."""
+    install_onedl(session)
+    test(session)
+
+
+def install_onedl(session):
+    options = ('--overrides', str(OVERRIDES))  # they come as sources, with nothing to compile
+    companions = ('torch', 'torchvision', 'json-tricks', 'munkres', 'pycocotools', 'scipy')
+    wheel = f'mmpose_simcc[workbench,onnx-cpu] @ {build(session).as_uri()}'
+    session.install(*options, '--reinstall-package', 'mmpose_simcc', wheel, *ONEDL, *companions)
+    session.install(*options, OPENCV, *TESTS)
+    session.install('--no-deps', MMPOSE)
+
+
+@nox.session
+@nox.parametrize('python, packages', [(OLD_PYTHON, 'oldest'), (NEW_PYTHON, 'newest')])
+def walk(session, packages):
+    """A training of two iterations, `mim test`, a comparison, an export and the client."""
+    if packages == 'oldest':
+        install(session, *OLDEST, 'openmim', mmpose='mmpose==1.2.0')
+    else:
+        install(session, 'openmim')
+    config = 'simcc_res18_1xb8-4e_toy-coco-64x64.py'
+    checkpoint = 'trained/epoch_1.pth'
+    quick = ('train_cfg.max_epochs=1', 'train_dataloader.batch_size=10')
+    here = empty_folder(session, 'walk')
+    session.chdir(here)
+    package = session.run('python', '-c', FIND_PACKAGE, silent=True).split()[-1]
+    tools = f'{package}/.mim/tools'
+    configs = f'{package}/.mim/configs/body_2d_keypoint/simcc/toy_coco'
+    # 20 pictures in batches of 10
+    drawn = ('data/toy_coco', '--train', '20', '--val', '20')
+    run(session, here, 'python', f'{tools}/make_toy_coco.py', *drawn)
+    simcc = ('mmpose_simcc', config)
+    run(
+        *(session, here, 'mim', 'train', *simcc, '--gpus', '0', '--work-dir', 'trained'),
+        *('--cfg-options', *quick),
+    )
+    run(
+        *(session, here, 'mim', 'test', *simcc, '--checkpoint', checkpoint),
+        *('--gpus', '0', '--work-dir', 'tested'),
+    )
+    run(session, here, 'python', f'{tools}/compare.py', f'{configs}/{config}={checkpoint}')
+    run(
+        *(session, here, 'python', f'{tools}/export_onnx.py'),
+        *(f'{configs}/{config}', checkpoint, 'simcc.onnx'),
+    )
+    picture = next(Path(here, 'data').rglob('*.jpg'))
+    run(
+        *(session, here, 'python', f'{tools}/infer_onnx.py', 'simcc.onnx', str(picture)),
+        *('--bbox', '10,5,40,60', '--out', 'found'),
+    )
+
+
+@nox.session(python=NEW_PYTHON)
+def client(session):
+    """The client's distribution, with the newest numpy, OpenCV and onnxruntime."""
+    session.install(f'{ROOT / "mmpose_simcc" / "deploy" / "client"}[cpu,opencv]')
+    folder = empty_folder(session, 'run')
+    run(session, folder, 'mmpose-simcc-infer', '--help')

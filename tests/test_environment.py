@@ -5,7 +5,9 @@ works when it is pasted.
 Each test puts a package, or the metadata of one, before the installed ones.
 """
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -158,6 +160,25 @@ def test_refuses_nothing_that_works(installed, run_check, name, version, modules
     )
     done = run_check(without(*modules), binaries)
     assert done.returncode == 0, done.stderr
+
+
+class TestWorkbench:
+    def test_missing(self, fails_with):
+        check = CHECK.replace('environment.check()', 'environment.check_workbench()')
+        message = fails_with(without('ijson', 'tabulate'), check)
+        assert message.endswith(
+            'needs ijson, tabulate for this. Install: pip install ijson tabulate'
+        )
+
+    @pytest.mark.skipif(not IN_CHECKOUT, reason='needs setup.py')
+    def test_is_the_extra(self):
+        tree = ast.parse((BESIDE_TESTS / 'setup.py').read_text(encoding='utf-8'))
+        (names,) = (
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and node.targets[0].id == 'WORKBENCH'
+        )
+        assert tuple(re.split('[><=]', name)[0] for name in names) == environment.WORKBENCH
 
 
 def test_torch_for_numpy_1(installed, fails_with):

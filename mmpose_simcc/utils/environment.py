@@ -54,6 +54,9 @@ COMPANIONS = {
     'mmdet': '"mmdet>=3.2,<3.4"',  # mmpose >= 1.3
     'pycocotools': 'pycocotools',  # in place of xtcocotools
 }
+# What the workbench needs beside MMPose: its extra in setup.py, by module.
+WORKBENCH = ('filelock', 'ijson', 'jinja2', 'matplotlib', 'pandas', 'rich', 'scipy', 'tabulate')
+WORKBENCH += ('tqdm',)
 
 
 def installed_version(*distributions: str) -> Optional[str]:
@@ -145,6 +148,13 @@ def _check_binaries() -> None:
     release = _text(numbers(torch)) if torch else ''  # without +cpu, which PyPI does not have
     checks = [
         (
+            'cv2',
+            'opencv-python',
+            'the libraries of this machine',
+            'pip uninstall -y opencv-python opencv-contrib-python opencv-python-headless && '
+            f'pip install opencv-python-headless numpy=={numpy}',
+        ),
+        (
             'torchvision',
             'torchvision',
             f'torch {torch}',
@@ -170,6 +180,18 @@ def _check_binaries() -> None:
                 install,
                 error,
             )
+
+
+def check_workbench() -> None:
+    """Called when ``mmpose_simcc.workbench`` is imported.
+
+    Raises:
+        ImportError: A package of its extra is missing; the message has the
+            command that installs what is.
+    """
+    missing = [module for module in WORKBENCH if _is_missing(module)]
+    if missing:
+        _refuse(f'needs {", ".join(missing)} for this', f'pip install {" ".join(missing)}')
 
 
 def check() -> None:
