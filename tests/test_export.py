@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 import copy
 import inspect
+import io
 import json
 import re
 import subprocess
@@ -38,6 +39,7 @@ from mmpose_simcc.deploy.export import (  # noqa: E402
     compare_with_pytorch,
     export_onnx,
 )
+from mmpose_simcc.deploy.export.folding import fold_constants  # noqa: E402
 from mmpose_simcc.deploy.export.graph import (  # noqa: E402
     Decode,
     ImageInput,
@@ -473,8 +475,12 @@ def test_raw_output(name, shapes, batch, tmp_path):
     lines = []
     export_onnx(model, cfg, path, 'uint8', 'raw', batch=batch, report=lines.append)
     assert 'runtimes that do not decode' in lines[-1]
-    outputs = onnx.load(str(path)).graph.output
-    assert [shape_of(value) for value in outputs] == [[batch or 'batch', *s] for s in shapes]
+    graph = onnx.load(str(path)).graph
+    assert [shape_of(value) for value in graph.output] == [[batch or 'batch', *s] for s in shapes]
+    operators = [node.op_type for node in graph.node]
+    assert 'Constant' not in operators
+    # of the batch alone, where it varies
+    assert operators.count('Shape') <= (len(shapes) if batch is None else 0)
     session = PoseSession(path)
     crops = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
     with pytest.raises(ClientError, match=r'a.onnx gives \w+.* not decoded: export .* --output'):
@@ -486,6 +492,46 @@ def test_raw_output(name, shapes, batch, tmp_path):
     expected = (expected,) if name == 'daec' else expected
     for output, wanted in zip(session.run(crops), expected):
         np.testing.assert_allclose(output, wanted.numpy(), atol=1e-5 * wanted.abs().max().item())
+
+
+def test_folding():
+    """Sizes that vary are computed still, others are known, and padding that depends on them."""
+
+    class Padded(nn.Module):
+        """As TensorFlow's "same" padding, from the picture's size."""
+
+        def forward(self, x):
+            h, w = x.shape[-2:]
+            right, below = (-w) % 4, torch.ceil(torch.as_tensor(h / 4)).int() * 4 - h
+            x = nn.functional.pad(x, (0, int(right), 0, int(below)))
+            return x.reshape(x.shape[0], -1) * x.shape[-1]
+
+    buffer = io.BytesIO()
+    parameters = inspect.signature(torch.onnx.export).parameters
+    options = dict(dynamo=False) if 'dynamo' in parameters else {}
+    example = torch.randn(2, 3, 6, 7)
+    torch.onnx.export(
+        Padded(),
+        (example,),
+        buffer,
+        input_names=['input'],
+        output_names=['output'],
+        dynamic_axes=dict(input={0: 'batch'}),
+        opset_version=17,
+        **options,
+    )
+    proto = onnx.load_from_string(buffer.getvalue())
+    folded = fold_constants(proto)
+    onnx.checker.check_model(folded, full_check=True)
+    assert len(folded.graph.node) < len(proto.graph.node) / 2
+    for batch in (1, 5):
+        pixels = np.random.default_rng(0).normal(size=(batch, 3, 6, 7)).astype(np.float32)
+        found, expected = (
+            ort.InferenceSession(item.SerializeToString()).run(None, dict(input=pixels))[0]
+            for item in (folded, proto)
+        )
+        np.testing.assert_array_equal(found, expected)
+        assert found.shape == (batch, 3 * 8 * 8)
 
 
 @pytest.mark.parametrize('number', [1, 4, 9])

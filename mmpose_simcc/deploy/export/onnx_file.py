@@ -18,6 +18,7 @@ from ...config import check_frames
 from ...utils.checks import invalid
 from ...utils.inference import pose_head_cfg
 from ...version import __version__
+from .folding import fold_constants
 from .graph import DeployModel
 
 # The newest that torch 2.1 writes; onnxruntime >= 1.12 runs it.
@@ -166,7 +167,7 @@ def to_onnx(
             **options,
         )
         outputs = model(example)
-    proto = onnx.load_from_string(buffer.getvalue())
+    proto = fold_constants(onnx.load_from_string(buffer.getvalue()))
     # the tracer loses some sizes on the way
     for value, output in zip(proto.graph.output, outputs):
         _set_shape(value, [batch or 'batch', *output.shape[1:]])
