@@ -355,7 +355,7 @@ class TestTool:
             / 'body_2d_keypoint'
             / 'simcc'
             / 'coco'
-            / 'simcc_res50_8xb64-210e_coco-64x64.py'
+            / 'simcc_res50_upfree-8xb64-210e_coco-64x64.py'
         )
         done = run_tool('model_size.py', config, '--format', 'json', '--device', 'cpu')
         assert done.returncode == 0

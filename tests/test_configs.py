@@ -4,7 +4,10 @@
 import functools
 import json
 import re
+from pathlib import Path
+from unittest import mock
 
+import mmpose
 import numpy as np
 import pytest
 import torch
@@ -12,14 +15,17 @@ from conftest import ROOT, torch_threads
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmpose.registry import KEYPOINT_CODECS, MODELS
+from mmpose.registry import MODELS
 from modelindex.load_model_index import load as load_model_index
 from scipy.io import savemat
+
+from mmpose_simcc.config import check_config
+from mmpose_simcc.utils.configs import dicts_of_type
 
 CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*_2d_keypoint/**/*.py'))}
 NAME = re.compile(
     r'(?P<algorithm>[a-z0-9-]+)_(?P<arch>[a-z0-9-]+)_(?:(?P<setting>[a-z-]+)-)?'
-    r'\d+xb\d+-(?P<epochs>\d+)e_'
+    r'(?P<gpus>\d+)xb(?P<batch>\d+)-(?P<epochs>\d+)e_'
     r'(?P<dataset>[a-z0-9-]+)-(?P<h>\d+)x(?P<w>\d+)'
 )
 DATASETS = {
@@ -29,28 +35,29 @@ DATASETS = {
     'crowdpose': 'CrowdPoseDataset',
     '300w': 'Face300WDataset',
 }
+HEATMAPS = dict(quarter='HeatmapCodec', dark='DARKCodec', daec='DAECCodec')
 SMOOTHINGS = {'no-smoothing': 'none', 'gaussian': 'gaussian', 'laplace': 'laplace'}
 
 # Million parameters, from the papers' tables (SimCC Tables 1, 3 and 4; for
 # ResNet-101, ResNet-152 and HRNet-W32 heatmaps HRNet's Table 1) and, with
 # three decimals, from the published models.
 PARAMETERS = {
-    'td-hm_res50_8xb64-210e_coco-64x64': 34.00,
-    'td-hm_res50_8xb64-210e_coco-128x128': 34.00,
-    'td-hm_res50_8xb64-210e_coco-256x192': 34.00,
-    'td-hm_res50_8xb64-210e_coco-256x256': 34.0,
-    'td-hm_res50_8xb64-210e_coco-384x288': 34.00,
-    'td-hm_res101_8xb64-210e_coco-256x192': 53.0,
-    'td-hm_res152_8xb32-210e_coco-256x192': 68.6,
-    'td-hm_hrnet-w32_8xb64-210e_coco-256x192': 28.5,
-    'td-hm_hrnet-w48_8xb32-210e_coco-64x64': 63.6,
-    'td-hm_hrnet-w48_8xb32-210e_coco-128x128': 63.6,
-    'td-hm_hrnet-w48_8xb32-210e_coco-256x192': 63.6,
-    'td-hm_hrnet-w48_8xb32-210e_coco-384x288': 63.6,
-    'simcc_res50_8xb64-210e_coco-64x64': 24.672,
-    'simcc_res50_8xb64-210e_coco-128x128': 25.017,
-    'simcc_res50_8xb64-210e_coco-256x192': 25.688,
-    'simcc_res50_8xb64-210e_coco-256x256': 26.3,
+    'td-hm_res50_quarter-8xb64-210e_coco-64x64': 34.00,
+    'td-hm_res50_quarter-8xb64-210e_coco-128x128': 34.00,
+    'td-hm_res50_quarter-8xb64-210e_coco-256x192': 34.00,
+    'td-hm_res50_quarter-8xb64-210e_coco-256x256': 34.0,
+    'td-hm_res50_quarter-8xb64-210e_coco-384x288': 34.00,
+    'td-hm_res101_quarter-8xb64-210e_coco-256x192': 53.0,
+    'td-hm_res152_quarter-8xb32-210e_coco-256x192': 68.6,
+    'td-hm_hrnet-w32_quarter-8xb64-210e_coco-256x192': 28.5,
+    'td-hm_hrnet-w48_quarter-8xb32-210e_coco-64x64': 63.6,
+    'td-hm_hrnet-w48_quarter-8xb32-210e_coco-128x128': 63.6,
+    'td-hm_hrnet-w48_quarter-8xb32-210e_coco-256x192': 63.6,
+    'td-hm_hrnet-w48_quarter-8xb32-210e_coco-384x288': 63.6,
+    'simcc_res50_upfree-8xb64-210e_coco-64x64': 24.672,
+    'simcc_res50_upfree-8xb64-210e_coco-128x128': 25.017,
+    'simcc_res50_upfree-8xb64-210e_coco-256x192': 25.688,
+    'simcc_res50_upfree-8xb64-210e_coco-256x256': 26.3,
     'simcc_res50_deconv-8xb64-210e_coco-64x64': 34.098,
     'simcc_res50_deconv-8xb64-210e_coco-128x128': 34.8,
     'simcc_res50_deconv-8xb64-210e_coco-256x192': 36.753,
@@ -78,20 +85,30 @@ PARAMETERS = {
 }
 
 
+_cfg_path = Config._get_cfg_path
+
+
+@functools.cache
+def _installed_path(name):
+    return _cfg_path(name, '')
+
+
 @functools.cache
 def load(name):
-    return Config.fromfile(CONFIGS[name])
+    """A config. MMEngine reads all of MMPose's metafiles to find one stock config: once is
+    enough for a base of many."""
+
+    def cfg_path(path, filename):
+        return _installed_path(path) if '::' in path else _cfg_path(path, filename)
+
+    with mock.patch.object(Config, '_get_cfg_path', staticmethod(cfg_path)):
+        return Config.fromfile(CONFIGS[name])
 
 
-def of_type(node, type_name):
-    """Every dict of this type anywhere in a config."""
-    if isinstance(node, dict):
-        if node.get('type') == type_name:
-            yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from of_type(child, type_name)
+@functools.cache
+def stock_names():
+    folder = Path(mmpose.__file__).parent / '.mim' / 'configs'
+    return {path.stem for path in folder.rglob('*.py')}
 
 
 @functools.cache
@@ -135,28 +152,36 @@ class TestEveryConfig:
         assert cfg.train_cfg.max_epochs == int(says['epochs'])
         assert cfg.param_scheduler[-1].end == int(says['epochs'])
         assert cfg.dataset_type == DATASETS[says['dataset']]
+        gpus, batch = int(says['gpus']), int(says['batch'])
+        assert cfg.train_dataloader.batch_size == batch
+        assert cfg.auto_scale_lr.base_batch_size == gpus * batch
         setting = says['setting'] or ''
         if says['algorithm'] == 'simcc':
             assert codec.type == 'SimCCCodec'
-            if 'deconv' in setting:
-                assert cfg.model.head.deconv_out_channels
+            assert bool(cfg.model.head.get('deconv_out_channels')) == ('deconv' in setting)
             for word, smoothing in SMOOTHINGS.items():
                 if word in setting:
                     assert codec.label_smoothing == smoothing
         elif says['algorithm'] == 'td-hm':
+            kind = setting.split('-')[0]
             own = 'DARKCodec' if 'tokenpose' in name else 'HeatmapCodec'
-            assert codec.type == dict(dark='DARKCodec', daec='DAECCodec').get(setting, own)
+            assert codec.type == HEATMAPS.get(kind, own)
+            assert codec.get('use_udp', False) == ('udp' in setting or 'tokenpose' in name)
+
+    def test_has_no_stock_name(self, name):
+        """Work folders and checkpoints are named by the file."""
+        assert name not in stock_names()
 
     def test_one_codec_everywhere(self, name):
         cfg = load(name)._cfg_dict
         for node in (cfg.codec, cfg.model.head.decoder):
             node.pop('_scope_', None)  # MMEngine's mark of an inherited one
         assert cfg.model.head.decoder == cfg.codec
-        encoders = [t.encoder for t in of_type(cfg, 'GenerateTarget')]
+        encoders = [t.encoder for t in dicts_of_type(cfg, 'GenerateTarget')]
         for encoder in encoders:
             encoder.pop('_scope_', None)
         assert encoders and all(e == cfg.codec for e in encoders)
-        sizes = [t.input_size for t in of_type(cfg, 'TopdownAffine')]
+        sizes = [t.input_size for t in dicts_of_type(cfg, 'TopdownAffine')]
         assert sizes and all(s == cfg.codec.input_size for s in sizes)
 
     def test_runs_in_mmpose(self, name):
@@ -164,31 +189,31 @@ class TestEveryConfig:
         assert cfg.default_scope == 'mmpose'
         assert cfg.custom_imports.imports == ['mmpose_simcc']
 
-    def test_builds_and_gives_what_the_codec_decodes(self, name):
-        model = build(name)
-        codec = load(name).codec
-        decoder = KEYPOINT_CODECS.build(codec)
-        w, h = codec.input_size
-        images = torch.empty(1, 3, h, w, device='meta')
-        outputs = model.head(model.extract_feat(images))
-        head = load(name).model.head
-        K = head.get('out_channels', head.get('num_joints'))
-        if codec.type == 'SimCCCodec':
-            expected = [(1, K, bins) for bins in decoder.num_bins]
-        elif codec.type == 'IntegralRegressionLabel':  # stock's
-            expected = [(1, K, 2), (1, K, *codec.heatmap_size[::-1])]
-        else:
-            expected = [(1, K, *decoder.heatmap_size[::-1])]
-            if torch.is_tensor(outputs):
-                outputs = [outputs]
-        assert [tuple(out.shape) for out in outputs] == expected
+    @pytest.mark.slow
+    def test_its_parts_agree(self, name):
+        check_config(load(name))
 
+    @pytest.mark.slow
     def test_model_index_tells_its_parameters(self, name):
         if CONFIGS[name].parent.name == 'toy_coco':
             pytest.skip('not in the model index')
         assert listed_parameters()[name] == count_parameters(name)
 
 
+@pytest.mark.parametrize(
+    'name',
+    [
+        'simcc_res18_1xb8-4e_toy-coco-64x64',
+        'td-hm_tokenpose-s_8xb64-300e_coco-64x64',
+        'heatmap1d_res50_8xb64-210e_coco-256x256',
+        'ipr_res101_8xb64-210e_coco-256x256',
+    ],
+)
+def test_parts_of_one_of_each_kind_agree(name):
+    check_config(load(name))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('name, millions', PARAMETERS.items())
 def test_parameters_are_the_papers(name, millions):
     assert count_parameters(name) / 1e6 == pytest.approx(millions, abs=0.06)
@@ -202,9 +227,9 @@ def test_published_settings():
         ('simcc_hrnet-w48_gaussian-8xb32-210e_coco-384x288', dict(simcc_split_ratio=1.5, sigma=4)),
         ('simcc_hrnet-w32_gaussian-8xb64-210e_mpii-256x256', dict(simcc_split_ratio=2, sigma=6)),
         ('simcc_hrnet-w32_8xb64-210e_mpii-256x256', dict(simcc_split_ratio=2, smoothing=0.2)),
-        ('td-hm_hrnet-w48_8xb32-210e_coco-64x64', dict(sigma=1)),
-        ('td-hm_hrnet-w32_dark-8xb64-210e_coco-128x96', dict(sigma=1)),
-        ('td-hm_hrnet-w32_dark-8xb64-210e_coco-384x288', dict(sigma=3)),
+        ('td-hm_hrnet-w48_quarter-8xb32-210e_coco-64x64', dict(sigma=1)),
+        ('td-hm_hrnet-w32_dark-udp-8xb64-210e_coco-128x96', dict(sigma=1)),
+        ('td-hm_hrnet-w32_dark-udp-8xb64-210e_coco-384x288', dict(sigma=3)),
     ):
         codec = load(name).codec
         assert {key: codec[key] for key in settings} == settings, name
@@ -248,7 +273,8 @@ class TestRealPictures:
 
     @pytest.mark.slow
     @pytest.mark.parametrize(
-        'name', ['td-hm_hrnet-w32_8xb64-210e_mpii-64x64', 'simcc_hrnet-w32_8xb64-210e_mpii-64x64']
+        'name',
+        ['td-hm_hrnet-w32_quarter-8xb64-210e_mpii-64x64', 'simcc_hrnet-w32_8xb64-210e_mpii-64x64'],
     )
     def test_mpii(self, name, shared_dir, tmp_path):
         folder = shared_dir / 'data' / 'mpii'
@@ -279,7 +305,7 @@ class TestRealPictures:
     @pytest.mark.parametrize(
         'name',
         [
-            'td-hm_hrnet-w32_8xb64-210e_crowdpose-64x64',
+            'td-hm_hrnet-w32_quarter-8xb64-210e_crowdpose-64x64',
             'simcc_hrnet-w32_8xb64-210e_crowdpose-64x64',
         ],
     )

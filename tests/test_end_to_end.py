@@ -15,8 +15,8 @@ from mmpose.apis import MMPoseInferencer, inference_topdown, init_model
 
 pytestmark = pytest.mark.slow
 CONFIGS = dict(
-    heatmap='topdown_heatmap/coco/td-hm_res50_8xb64-210e_coco-64x64.py',
-    simcc='simcc/coco/simcc_res50_8xb64-210e_coco-64x64.py',
+    heatmap='topdown_heatmap/coco/td-hm_res50_quarter-8xb64-210e_coco-64x64.py',
+    simcc='simcc/coco/simcc_res50_upfree-8xb64-210e_coco-64x64.py',
 )
 OVERRIDES = """
 _base_ = [{base!r}]

@@ -127,7 +127,7 @@ class TestMim:
         assert found['parameters'] == expected
 
     def test_search_by_config(self):
-        found = self.search('--config', 'td-hm_res50_8xb64-210e_mpii-256x256')
+        found = self.search('--config', 'td-hm_res50_quarter-8xb64-210e_mpii-256x256')
         assert 'simplebaseline2d' in found.output and '33999440' in found.output
 
     def test_search_of_nothing(self):

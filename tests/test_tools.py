@@ -13,7 +13,7 @@ from conftest import ROOT, run
 from test_weights import made_up_weights
 
 pytestmark = pytest.mark.slow
-CONFIG = ROOT / 'configs/body_2d_keypoint/simcc/coco/simcc_res50_8xb64-210e_coco-256x192.py'
+CONFIG = ROOT / 'configs/body_2d_keypoint/simcc/coco/simcc_res50_upfree-8xb64-210e_coco-256x192.py'
 
 
 def tool(folder, name, *args):

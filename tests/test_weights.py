@@ -35,7 +35,7 @@ RES50 = 'mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res50_8xb64-210e_co
 GOLDEN = dict(
     tokenpose_s_v1_heatmap_256x192='tokenpose/coco/td-hm_tokenpose-s_8xb64-300e_coco-256x192.py',
     tokenpose_b_heatmap_256x192='tokenpose/coco/td-hm_tokenpose-b_8xb64-300e_coco-256x192.py',
-    simcc_res50_upfree_256x192='simcc/coco/simcc_res50_8xb64-210e_coco-256x192.py',
+    simcc_res50_upfree_256x192='simcc/coco/simcc_res50_upfree-8xb64-210e_coco-256x192.py',
     simcc_res50_deconv_256x192='simcc/coco/simcc_res50_deconv-8xb64-210e_coco-256x192.py',
     simcc_hrnet_w32_256x192='simcc/coco/simcc_hrnet-w32_8xb64-210e_coco-256x192.py',
 )

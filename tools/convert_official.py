@@ -17,7 +17,7 @@ from mmpose_simcc.weights import (
 def parse_args():
     parser = argparse.ArgumentParser(
         description='Convert weights published by the repositories of '
-        'SimpleBaseline, HRNet, DARK, DAEC, SimCC and TokenPose to an MMPose '
+        'SimpleBaseline, HRNet, DARK, SimCC and TokenPose to an MMPose '
         'checkpoint. The architecture is recognised from the weights.',
         epilog='example: python tools/convert_official.py pose_hrnet_w48_256x192.pth hrnet.pth '
         '--source hrnet',

@@ -15,3 +15,5 @@ set_representation(
     ),
     head=dict(type='SimCCClassifierHead'),
 )
+
+auto_scale_lr = dict(base_batch_size=256)

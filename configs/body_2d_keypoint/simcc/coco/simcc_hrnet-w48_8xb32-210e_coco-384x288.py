@@ -10,3 +10,5 @@ set_representation(
     codec=dict(type='SimCCCodec', simcc_split_ratio=1.5, label_smoothing='equal'),
     head=dict(type='SimCCClassifierHead'),
 )
+
+auto_scale_lr = dict(base_batch_size=256)

@@ -13,3 +13,5 @@ set_representation(
     ),
     head=dict(type='SimCCClassifierHead', deconv_out_channels=(256, 256, 256)),
 )
+
+auto_scale_lr = dict(base_batch_size=256)

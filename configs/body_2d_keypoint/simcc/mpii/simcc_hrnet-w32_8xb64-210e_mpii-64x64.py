@@ -16,3 +16,5 @@ set_representation(
     ),
     head=dict(type='SimCCClassifierHead'),
 )
+
+train_dataloader = dict(batch_size=64)  # of each of 8 GPUs; the base has 16

@@ -4,3 +4,5 @@ _base_ = ['mmpose::body_2d_keypoint/topdown_heatmap/coco/td-hm_res152_8xb32-210e
 from mmpose_simcc.config import set_representation
 
 set_representation(_base_, codec=dict(type='DAECCodec', input_size=(128, 128), sigma=1))
+
+auto_scale_lr = dict(base_batch_size=256)

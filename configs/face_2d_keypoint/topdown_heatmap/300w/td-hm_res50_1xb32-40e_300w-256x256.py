@@ -11,5 +11,6 @@ model = dict(backbone=dict(depth=50), head=dict(in_channels=2048))
 train_dataloader = dict(batch_size=32, num_workers=4)
 max_epochs = 40
 train_cfg = dict(max_epochs=max_epochs, val_interval=max_epochs)
+auto_scale_lr = dict(base_batch_size=32)
 _base_.param_scheduler[1].update(T_max=max_epochs, end=max_epochs)
 default_hooks = dict(checkpoint=dict(interval=5))

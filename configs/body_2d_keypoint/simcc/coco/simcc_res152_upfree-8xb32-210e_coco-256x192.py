@@ -5,11 +5,8 @@ from mmpose_simcc.config import set_representation
 
 set_representation(
     _base_,
-    codec=dict(
-        type='SimCCCodec',
-        input_size=(64, 64),
-        simcc_split_ratio=3,
-        label_smoothing='equal',
-    ),
-    head=dict(type='SimCCClassifierHead', channels_per_keypoint=32),
+    codec=dict(type='SimCCCodec', simcc_split_ratio=2, label_smoothing='equal'),
+    head=dict(type='SimCCClassifierHead', channels_per_keypoint=28),
 )
+
+auto_scale_lr = dict(base_batch_size=256)

@@ -5,4 +5,5 @@ _base_ = [
 
 from mmpose_simcc.config import set_representation
 
-set_representation(_base_, codec=dict(type='DAECCodec'))
+# as published: pictures and maps are cut out from the first cell's centre to the last's
+set_representation(_base_, codec=dict(type='DARKCodec', use_udp=True))

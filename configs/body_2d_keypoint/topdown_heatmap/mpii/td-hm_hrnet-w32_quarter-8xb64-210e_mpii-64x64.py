@@ -6,3 +6,5 @@ _base_ = [
 from mmpose_simcc.config import set_representation
 
 set_representation(_base_, codec=dict(type='HeatmapCodec', input_size=(64, 64), sigma=1))
+
+train_dataloader = dict(batch_size=64)  # of each of 8 GPUs; the base has 16

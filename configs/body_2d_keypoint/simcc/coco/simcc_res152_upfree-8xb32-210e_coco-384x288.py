@@ -8,3 +8,5 @@ set_representation(
     codec=dict(type='SimCCCodec', simcc_split_ratio=2, label_smoothing='equal'),
     head=dict(type='SimCCClassifierHead', channels_per_keypoint=28),
 )
+
+auto_scale_lr = dict(base_batch_size=256)

@@ -13,3 +13,5 @@ set_representation(
     ),
     head=dict(type='SimCCClassifierHead', channels_per_keypoint=32),
 )
+
+auto_scale_lr = dict(base_batch_size=256)
