@@ -7,10 +7,13 @@ import sys
 from mmpose_simcc.weights import (
     SOURCES,
     check_model,
+    convert_efficientnet_lite0,
     convert_official,
     identify,
+    is_efficientnet_lite0,
     load_weights,
     save_checkpoint,
+    save_weights,
 )
 
 
@@ -47,6 +50,12 @@ def parse_args():
 
 def convert(src, dst, source, keypoints, config):
     weights = load_weights(src)
+    if is_efficientnet_lite0(weights):  # a backbone alone
+        converted = convert_efficientnet_lite0(weights)
+        save_weights(dst, converted, dict(converted_from='EfficientNet-Lite0, ImageNet'))
+        print(f'{src}: EfficientNet-Lite0, the backbone of {len(weights)} entries')
+        print(f'wrote {dst}, {len(converted)} entries')
+        return
     official = identify(weights, source, keypoints)
     converted = convert_official(weights, keypoints)
     print(f'{src}: {official.name}, {len(weights)} entries')
@@ -67,7 +76,7 @@ def main():
     args = parse_args()
     try:
         convert(**vars(args))
-    except (ValueError, OSError) as error:
+    except (ImportError, ValueError, OSError) as error:
         print(f'convert_official: {error}', file=sys.stderr)
         sys.exit(1)
 

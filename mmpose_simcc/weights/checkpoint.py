@@ -84,13 +84,22 @@ def save_checkpoint(
             "SimpleBaseline's, HRNet's and SimCC's"
         )
     meta = dict(
-        mmpose_simcc_version=__version__,
         converted_from=official.name,
         use_udp=official.use_udp,
         model=official.model,
         data_preprocessor=official.data_preprocessor,
         notes=official.notes,
     )
+    save_weights(path, state_dict, meta)
+
+
+def save_weights(path: Union[str, os.PathLike], state_dict: Dict[str, Tensor], meta: dict) -> None:
+    """Write a checkpoint; ``meta`` says what it is.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    meta = dict(mmpose_simcc_version=__version__, **meta)
     content = io.BytesIO()  # torch hides why it cannot write to a file
     torch.save(dict(meta=meta, state_dict=state_dict), content)
     with whole_file(path) as unfinished:
