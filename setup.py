@@ -86,6 +86,8 @@ setup(
         'onnx': ONNX,
         'onnx-cpu': [*ONNX, 'onnxruntime>=1.15'],
         'onnx-gpu': [*ONNX, 'onnxruntime-gpu>=1.15'],
+        # annotations of SLEAP, DeepLabCut and others: tools/import_data.py
+        'data': [*WORKBENCH, 'sleap-io'],
         'docs': ['furo', 'myst-nb', 'sphinx', 'ziamath'],
     },
     classifiers=[

@@ -5,7 +5,7 @@ from typing import Dict
 
 from torch import Tensor
 
-from .model import check_match, first_names, shapes_of
+from .model import check_match, list_first, shapes_of
 
 MODEL_NAME = 'tf_efficientnet_lite0'
 # behind the last feature map, which a pose model reads
@@ -42,7 +42,7 @@ def convert_efficientnet_lite0(state_dict: Dict[str, Tensor]) -> Dict[str, Tenso
     if len(state_dict) != len(expected):
         raise ValueError(
             f'the weights are not those of EfficientNet-Lite0: {len(state_dict)} tensors, '
-            f'not {len(expected)}: {first_names(state_dict)}'
+            f'not {len(expected)}: {list_first(state_dict)}'
         )
     sources = dict(zip(expected, state_dict))
     converted = dict(zip(expected, state_dict.values()))
@@ -50,7 +50,7 @@ def convert_efficientnet_lite0(state_dict: Dict[str, Tensor]) -> Dict[str, Tenso
         source for name, source in sources.items() if name.split('.')[-1] != source.split('.')[-1]
     ]
     if wrong:
-        raise ValueError(f'the weights are not those of EfficientNet-Lite0: {first_names(wrong)}')
+        raise ValueError(f'the weights are not those of EfficientNet-Lite0: {list_first(wrong)}')
     check_match('EfficientNet-Lite0', expected, converted, sources)
     return {
         f'timm_model.{name}': value
