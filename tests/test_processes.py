@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mmpose_simcc.utils.processes import only_here, try_lock
+from mmpose_simcc.utils.processes import end_group, only_here, try_lock
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +51,14 @@ from mmpose_simcc.utils.processes import only_here
 with only_here(Path(sys.argv[1]), 'work'):
     print('begun', flush=True)
     sys.stdin.read()
+"""
+
+
+GROUP = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)']).pid, flush=True)
+time.sleep(1000)
 """
 
 
@@ -107,3 +115,19 @@ def test_lock_is_free_after_its_holder(tmp_path, end, capsys):
     said = capsys.readouterr().err
     assert said in ('', 'work: under way in another process, waiting for it\n')
     assert end == 'killed' or said
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='Windows has no such groups')
+def test_group_ends_that_will_not_by_itself():
+    leader = subprocess.Popen(
+        [sys.executable, '-c', GROUP], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    member = int(leader.stdout.readline())
+    end_group(leader, seconds=0.2)
+    assert leader.wait(10) == -signal.SIGKILL
+    for _ in range(100):
+        if not is_there(member):
+            break
+        time.sleep(0.1)
+    assert not is_there(member)
+    end_group(leader, seconds=0.2)  # which has ended

@@ -4,6 +4,8 @@
 import contextlib
 import functools
 import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -83,6 +85,27 @@ def _watch_parent() -> None:
 
     parent = _parent
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end_group(process: subprocess.Popen, seconds: float) -> None:
+    """End a process that was started with ``start_new_session=True``, if it
+    still runs, and all that it started. Windows has no such groups: there what
+    it started ends by :func:`end_with_stdin`.
+
+    Args:
+        process (subprocess.Popen): The process.
+        seconds (float): How long it may take to end by itself.
+    """
+    if os.name == 'nt':
+        process.kill()
+        return
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds)
+    # a data worker whose training is gone may wait for it for ever
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def end_with_stdin() -> None:

@@ -8,7 +8,6 @@ import glob
 import os
 import pickle
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from mmengine.device import get_device
 
 from ...utils.console import Progress, Task
 from ...utils.files import whole_file
-from ...utils.processes import say_waiting, try_lock
+from ...utils.processes import end_group, say_waiting, try_lock
 from ..launcher import Launcher
 from .errors import CompareError
 from .runs import Run
@@ -254,13 +253,7 @@ class _Program:
     def end(self) -> None:
         """End what still runs of it: the process, its data workers and those
         of its launcher."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(SECONDS_TO_END)
-        # a data worker whose training is gone may wait for it for ever
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        end_group(self._process, SECONDS_TO_END)
         self._process.stdin.close()
         self._process.wait()
 
