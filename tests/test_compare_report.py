@@ -97,6 +97,13 @@ class TestMetrics:
         with pytest.raises(CompareError, match='no metric PCK; there are a/PCK, b/PCK, NME'):
             metric_key([row], 'PCK')
 
+    def test_without_sigmas_coco_comes_last(self):
+        metrics = {'coco/AP': 0.5, 'coco/AR': 0.6, 'PCK': 0.8, 'EPE': 3.0, 'ECE': 0.1}
+        row = replace(make_row(metrics), known_sigmas=False)
+        assert list(shown_metrics([row]).values()) == ['PCK', 'EPE', 'AP', 'AR', 'ECE']
+        assert main_metric([row]) == 'PCK'
+        assert main_metric([make_row(metrics)]) == 'AP'
+
     def test_units(self):
         row = make_row({'mpii/PCK': 88.0, 'mpii/PCK@0.1': 30.0, 'PCK': 0.8, 'EPE': 3.0, 'ECE': 0.1})
         factors = {key: unit_factor(row, key) for key in row.metrics}
@@ -393,6 +400,12 @@ class TestReport:
             apart = np.linalg.norm(np.subtract(*(p.of(case.person) for p in pair)), axis=-1)
             assert case.person.labelled[case.keypoint]
             assert apart[case.keypoint] == apart[case.person.labelled].max()
+
+    def test_sigmas(self, compared):
+        _, (run, _), rows, _ = compared
+        assert (
+            len(run.sigmas) == 17 and run.sigmas[0] == pytest.approx(0.026) and rows[0].known_sigmas
+        )
 
     def test_metrics_without_intervals(self, compared):
         _, runs, rows, _ = compared

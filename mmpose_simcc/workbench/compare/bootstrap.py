@@ -2,13 +2,11 @@
 """Metrics of stored predictions on resampled images."""
 
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List, Optional
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 from mmengine.evaluator import BaseMetric
 from mmpose.evaluation.metrics import CocoMetric, MpiiPCKAccuracy, PCKAccuracy
-from mmpose.registry import DATASETS
 from xtcocotools.cocoeval import COCOeval
 
 from ...utils.console import quiet
@@ -109,20 +107,13 @@ def match_predictions(training: Training, run: Run, metric: CocoMetric) -> List[
     """Match a training's stored predictions as the metric does."""
     predictions = metric.coco.loadRes(f'{training.predictions}.keypoints.json')
     evaluation = COCOeval(
-        metric.coco, predictions, metric.iou_type, np.array(_sigmas(run)), metric.use_area
+        metric.coco, predictions, metric.iou_type, np.array(run.sigmas), metric.use_area
     )
     evaluation.params.useSegm = None
     evaluation.params.areaRng = evaluation.params.areaRng[:1]
     evaluation.params.areaRngLbl = evaluation.params.areaRngLbl[:1]
     evaluation.evaluate()
     return match_coco(evaluation)
-
-
-def _sigmas(run: Run) -> Sequence[float]:
-    cfg = run.cfg.test_dataloader.dataset.copy()
-    cfg.update(lazy_init=True, pipeline=[])
-    dataset: BaseDataset = DATASETS.build(cfg)
-    return dataset.metainfo['sigmas']
 
 
 def _distances(training: Training, run: Run, metric: BaseMetric, key: str) -> np.ndarray:

@@ -176,6 +176,8 @@ def _collect(
                     trainings=[_read_training(prefix[name]) for prefix in of_prefixes],
                     boxes=run.boxes,
                     test_data=run.test_data,
+                    # the default of data sets without them is one for all keypoints
+                    known_sigmas=len(set(run.sigmas)) > 1,
                     factors=run.factors,
                 )
             )

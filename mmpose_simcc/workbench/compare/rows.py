@@ -21,6 +21,8 @@ COCO_METRICS = {
 }
 # the first of these that there is tells the best row
 MAIN_METRICS = ('AP', 'PCK', 'PCKh', 'tPCK', 'NME', 'EPE', 'AUC')
+# the same where AP depends on sigmas that nobody measured
+WITHOUT_SIGMAS = ('PCK', 'PCKh', 'tPCK', 'NME', 'EPE', 'AUC', 'AP')
 COSTS = {
     '#Params': lambda row: f'{row.params:.1f}M',
     'GFLOPs': lambda row: f'{row.paper_gflops:.2f}',
@@ -61,6 +63,7 @@ class Row:
         trainings (list[Training]): One for each seed.
         boxes (str): By which people are cut out.
         test_data (str): Equal for rows that are tested on the same data.
+        known_sigmas (bool): Whether the data set's sigmas, on which AP depends, are measured.
         factors (dict): What a study varies.
         metrics (dict): Means over the trainings by MMPose's names; what not all of them have is
             left out.
@@ -78,6 +81,7 @@ class Row:
     trainings: List[Training]
     boxes: str = 'annotated'
     test_data: str = ''
+    known_sigmas: bool = True
     factors: Dict[str, Any] = field(default_factory=dict)
     metrics: Dict[str, float] = field(init=False)
 
@@ -101,8 +105,16 @@ class Row:
 
 
 def shown_metrics(rows: Sequence[Row]) -> Dict[str, str]:
-    """The metrics that tables show, by MMPose's names, and what they are called there."""
-    return _names(key for row in rows for key in row.metrics)
+    """The metrics that tables show, by MMPose's names, and what they are called there. COCO's are
+    the first; the last but those of scores where sigmas are not known."""
+    names = _names(key for row in rows for key in row.metrics)
+    if all(row.known_sigmas for row in rows):
+        return names
+    return dict(sorted(names.items(), key=lambda item: _place_without_sigmas(item[0])))
+
+
+def _place_without_sigmas(key: str) -> int:
+    return 2 if key in RELIABILITY else int(key.startswith('coco/'))
 
 
 def _names(keys: Iterable[str]) -> Dict[str, str]:
@@ -129,10 +141,10 @@ def find_key(name: str, keys: Iterable[str]) -> str:
 def main_metric(rows: Sequence[Row]) -> str:
     """The metric that tells the best, as tables call it."""
     shown = shown_metrics(rows)
-    found = (
-        name for main in MAIN_METRICS for key, name in shown.items() if short_name(key) == main
-    )
-    return next(found, next(iter(shown.values())))
+    order = MAIN_METRICS if all(row.known_sigmas for row in rows) else WITHOUT_SIGMAS
+    by_short_name = {short_name(key): name for key, name in reversed(shown.items())}
+    found = [by_short_name[main] for main in order if main in by_short_name]
+    return (found or [*shown.values()])[0]
 
 
 def metric_key(rows: Sequence[Row], name: Optional[str] = None) -> str:

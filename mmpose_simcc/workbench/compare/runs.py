@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, Optional, Set
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.codecs import SimCCLabel
-from mmpose.registry import KEYPOINT_CODECS, MODELS
+from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS
 
 from ...codecs import SimCCCodec, equivalent_codec
 from ...codecs.base import TensorCodec
@@ -133,6 +133,14 @@ class Run:
     def annotation_files(self) -> List[Path]:
         """Those of the test data."""
         return [path_of(d, d['ann_file']) for d in datasets_of(self.cfg, 'test')]
+
+    @property
+    def sigmas(self) -> List[float]:
+        """Those of the test data's keypoints, on which OKS depends."""
+        cfg = self.cfg.test_dataloader.dataset.copy()
+        cfg.update(lazy_init=True, pipeline=[])
+        init_default_scope(self.cfg.get('default_scope', 'mmpose'))
+        return [float(sigma) for sigma in DATASETS.build(cfg).metainfo['sigmas']]
 
     @property
     def test_data(self) -> str:
