@@ -33,6 +33,7 @@ DATASETS = {
     'toy-coco': 'CocoDataset',
     'mpii': 'MpiiDataset',
     'crowdpose': 'CrowdPoseDataset',
+    'lspet': 'CocoDataset',
     '300w': 'Face300WDataset',
 }
 HEATMAPS = dict(quarter='HeatmapCodec', dark='DARKCodec', daec='DAECCodec')
@@ -111,6 +112,12 @@ def stock_names():
     return {path.stem for path in folder.rglob('*.py')}
 
 
+def skip_without_its_backbone(name):
+    package = load(name).model.backbone.type.rpartition('.')[0]
+    if package:
+        pytest.importorskip(package)
+
+
 @functools.cache
 def _build(model):
     init_default_scope('mmpose')
@@ -187,14 +194,16 @@ class TestEveryConfig:
     def test_runs_in_mmpose(self, name):
         cfg = load(name)
         assert cfg.default_scope == 'mmpose'
-        assert cfg.custom_imports.imports == ['mmpose_simcc']
+        assert 'mmpose_simcc' in cfg.custom_imports.imports
 
     @pytest.mark.slow
     def test_its_parts_agree(self, name):
+        skip_without_its_backbone(name)
         check_config(load(name))
 
     @pytest.mark.slow
     def test_model_index_tells_its_parameters(self, name):
+        skip_without_its_backbone(name)
         if CONFIGS[name].parent.name == 'toy_coco':
             pytest.skip('not in the model index')
         assert listed_parameters()[name] == count_parameters(name)
