@@ -352,7 +352,7 @@ class TestReport:
         assert len(sources) == 4 and all(s.startswith('data:image/') for s in sources)
         assert 'Heatmap &amp; SimCC' in page and '&lt;none&gt;' in page
         text = ' '.join(page.split())
-        assert 'of other test images and of other trainings' in text and '±' in text
+        assert 'of other test images and other trainings' in text and '±' in text
         assert 'Dots in the plot are single trainings' in text
         assert re.search(r'simcc_\S+: one training each', text)
 

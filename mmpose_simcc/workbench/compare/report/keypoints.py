@@ -25,8 +25,10 @@ def keypoint_errors(row: Row, run: Run, people: People) -> np.ndarray:
     for training in row.trainings:
         predictions = Predictions(training, run)
         for person in people.people:
-            distance = np.linalg.norm(predictions.of(person) - person.keypoints, axis=-1)
-            found.append(np.where(person.labelled, distance, np.nan))
+            keypoints = predictions.of(person)
+            if keypoints is not None:  # one that the evaluation left out
+                distance = np.linalg.norm(keypoints - person.keypoints, axis=-1)
+                found.append(np.where(person.labelled, distance, np.nan))
     return np.array(found)
 
 

@@ -173,14 +173,14 @@ def plot_scores(rows: Sequence[Row], runs: Dict[str, Run]) -> Figure:
     groups = [
         (runs[name], list(group)) for name, group in groupby(with_scores, key=lambda r: r.config)
     ]
-    figure = Figure(figsize=(5 * len(groups), 8.6), layout='constrained')
-    columns = figure.subplots(2, len(groups), sharex='col', squeeze=False).T
-    for (run, group), (above, below) in zip(groups, columns):
+    figure = Figure(figsize=(10, 4.6 * len(groups)), layout='constrained')
+    grid = figure.subplots(len(groups), 2, squeeze=False)
+    for (run, group), (worth, threshold) in zip(groups, grid):
         calibrated = sorted({t.calibrated_on for row in group for t in row.trainings} - {None})
         lines = [run.name, *(f'calibrated on {name}' for name in calibrated)]
         lines.append(f'judged on {", ".join(file.name for file in run.annotation_files)}')
-        above.set_title('\n'.join(fill(line, 70) for line in lines), fontsize=8)
-        counts = above.inset_axes([0, 0, 1, 0.18])
+        worth.set_title('\n'.join(fill(line, 70) for line in lines), fontsize=8, loc='left')
+        counts = worth.inset_axes([0, 0, 1, 0.18])
         counts.axis('off')
         # a colour for raw and calibrated scores of a decoder, paler for the raw ones
         names = dict.fromkeys(row.decoder.partition(',')[0] for row in group)
@@ -192,23 +192,23 @@ def plot_scores(rows: Sequence[Row], runs: Dict[str, Run]) -> Figure:
             scores, similarity = _keypoints(row)
             count, *sums = bin_sums(equal_mass_bins(scores), BINS, scores, similarity)
             points = [values[count > 0] / count[count > 0] for values in sums]
-            above.plot(*points, 'o-', markersize=3, **style)
+            worth.plot(*points, 'o-', markersize=3, **style)
             counts.hist(scores, 40, histtype='step', **style)
             thresholds, left, right = kept(scores, similarity)
             right[left * len(scores) < FEW] = np.nan
-            below.plot(thresholds, left, label=row.decoder, **style)
-            below.plot(thresholds, right, ':', **style)
-        above.plot([0, 1], [0, 1], '--', color='#888888', linewidth=1, zorder=0)
-        counts.set_xlim(above.get_xlim())
-        above.set_ylabel(f'mean similarity ({find_similarity(build_metrics(run))})')
-        above.set_xlabel(f'score ({BINS} bins of about {len(scores) // BINS} keypoints)')
-        below.set_xlabel('threshold')
-        below.set_ylabel('keypoints kept (solid), right of these (dotted)')
-        for axes in (above, below):
+            threshold.plot(thresholds, left, label=row.decoder, **style)
+            threshold.plot(thresholds, right, ':', **style)
+        worth.plot([0, 1], [0, 1], '--', color='#888888', linewidth=1, zorder=0)
+        counts.set_xlim(worth.get_xlim())
+        worth.set_ylabel(f'mean similarity ({find_similarity(build_metrics(run))})')
+        worth.set_xlabel(f'score ({BINS} bins of about {len(scores) // BINS} keypoints)')
+        threshold.set_xlabel('threshold')
+        threshold.set_ylabel('keypoints kept (solid), right of these (dotted)')
+        for axes in (worth, threshold):
             axes.set_ylim(0, 1.02)
             axes.grid(alpha=0.3)
             axes.spines[['top', 'right']].set_visible(False)
-        below.legend(frameon=False, fontsize=8)
+        threshold.legend(frameon=False, fontsize=8)
     return figure
 
 
