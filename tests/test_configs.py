@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Every config: parses, agrees with its name, and builds the paper's size."""
 
+import copy
 import functools
 import json
 import re
@@ -15,11 +16,11 @@ from conftest import ROOT, torch_threads
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmpose.registry import MODELS
+from mmpose.registry import MODELS, TRANSFORMS
 from modelindex.load_model_index import load as load_model_index
 from scipy.io import savemat
 
-from mmpose_simcc.config import check_config
+from mmpose_simcc.config import check_config, use_published_recipe
 from mmpose_simcc.utils.configs import dicts_of_type
 
 CONFIGS = {path.stem: path for path in sorted((ROOT / 'configs').glob('*_2d_keypoint/**/*.py'))}
@@ -247,6 +248,100 @@ def test_published_settings():
     cfg = load('simcc_tokenpose-s_8xb64-300e_coco-64x64')
     assert cfg.param_scheduler[-1].milestones == [200, 260]
     assert cfg.optim_wrapper.optimizer.lr == 1e-3
+
+
+# What the published experiments of SimCC and TokenPose say: epochs, steps, rotation, scale, half
+# bodies, label smoothing (None: not equal) and reduction of the loss (None: heatmaps).
+RESNET = (140, [90, 120], 40, 0.3, None)
+HRNET = (210, [170, 200], 45, 0.35, 0.3)
+MPII = (210, [170, 200], 30, 0.25, None)
+RECIPES = {
+    # SimCC, Table 1
+    'td-hm_res50_quarter-8xb64-210e_coco-64x64': (*RESNET, None, None),
+    'simcc_res50_upfree-8xb64-210e_coco-64x64': (*RESNET, 0.1, 'mean'),
+    'simcc_res50_upfree-8xb64-210e_coco-256x192': (*RESNET, 0.1, 'mean'),
+    'simcc_res50_deconv-8xb64-210e_coco-256x192': (*RESNET, 0.1, 'mean'),
+    'td-hm_hrnet-w48_quarter-8xb32-210e_coco-256x192': (*HRNET, None, None),
+    'simcc_hrnet-w48_8xb32-210e_coco-64x64': (*HRNET, 0.1, 'mean'),
+    'simcc_hrnet-w48_8xb32-210e_coco-256x192': (*HRNET, 0.1, 'mean'),
+    'simcc_tokenpose-s_8xb64-300e_coco-256x192': (*HRNET, 0.1, 'mean'),
+    # other sizes and smoothings
+    'simcc_hrnet-w32_8xb64-210e_coco-128x128': (*HRNET, 0.2, 'mean'),
+    'simcc_hrnet-w32_8xb64-210e_coco-256x192': (*HRNET, 0.1, 'mean'),
+    'simcc_hrnet-w48_gaussian-8xb32-210e_coco-256x192': (*HRNET, None, 'stock'),
+    'simcc_res101_deconv-8xb64-210e_coco-128x128': (*RESNET, 0.2, 'mean'),
+    'simcc_res101_deconv-8xb64-210e_coco-256x192': (*RESNET, 0.4, 'mean'),
+    'simcc_res101_deconv-8xb32-210e_coco-384x288': (*RESNET, 0.1, 'stock'),
+    'simcc_res101_upfree-8xb64-210e_coco-256x192': (*RESNET, 0.1, 'mean'),
+    'simcc_res152_deconv-8xb32-210e_coco-384x288': (*RESNET, 0.1, 'stock'),
+    'simcc_hrnet-w32_8xb64-210e_mpii-64x64': (*MPII, 0.2, 'stock'),
+    'simcc_hrnet-w32_gaussian-8xb64-210e_mpii-256x256': (*MPII, None, 'stock'),
+    'simcc_hrnet-w32_8xb64-210e_crowdpose-64x64': (*HRNET, 0.1, 'mean'),
+    'td-hm_tokenpose-b_8xb64-300e_coco-256x192': (300, [200, 260], 45, 0.35, 0.3, None, None),
+}
+
+
+class TestPublishedRecipe:
+    @pytest.mark.parametrize('name, expected', RECIPES.items())
+    def test_is_that_of_the_experiment(self, name, expected):
+        epochs, steps, rotation, scale, half_body, smoothing, reduction = expected
+        cfg = copy.deepcopy(load(name))
+        use_published_recipe(cfg)
+        assert cfg.train_cfg.max_epochs == epochs
+        (schedule,) = cfg.param_scheduler  # no warm-up
+        assert (schedule.milestones, schedule.end, schedule.gamma) == (steps, epochs, 0.1)
+        assert cfg.optim_wrapper == dict(optimizer=dict(type='Adam', lr=1e-3))
+        batch, gpus = (64, 1) if 'crowdpose' in name else (32, 4)
+        assert cfg.train_dataloader.batch_size == batch
+        assert cfg.auto_scale_lr.base_batch_size == batch * gpus
+
+        pipeline = cfg.train_dataloader.dataset.pipeline
+        (boxes,) = dicts_of_type(pipeline, 'RandomBBoxTransform')
+        transform = TRANSFORMS.build(boxes)
+        np.random.seed(0)
+        shift, scales, angles = transform._get_transform_params(20000)
+        assert not shift.any()
+        assert 0.95 * scale < abs(scales - 1).max() <= scale + 1e-6
+        assert 1.9 * rotation < abs(angles).max() <= 2 * rotation + 1e-3
+        assert np.std(angles[angles != 0]) == pytest.approx(rotation, rel=0.1)
+        assert np.mean(angles != 0) == pytest.approx(0.6, abs=0.02)
+        halves = list(dicts_of_type(pipeline, 'RandomHalfBody'))
+        assert [half.prob for half in halves] == ([half_body] if half_body else [])
+
+        if reduction:
+            assert cfg.model.head.loss.reduction == reduction
+        encoders = [t.encoder for t in dicts_of_type(cfg.train_dataloader, 'GenerateTarget')]
+        for codec in (cfg.codec, cfg.model.head.decoder, *encoders):
+            assert smoothing is None or codec.smoothing == smoothing
+
+    def test_in_a_file(self, tmp_path):
+        name = 'simcc_hrnet-w32_8xb64-210e_coco-128x128'
+        (tmp_path / 'published.py').write_text(
+            f'_base_ = [{str(CONFIGS[name])!r}]\n'
+            'from mmpose_simcc.config import use_published_recipe\n'
+            'use_published_recipe(_base_)\n'
+        )
+        Config.fromfile(tmp_path / 'published.py').dump(tmp_path / 'dumped.py')
+        cfg = Config.fromfile(tmp_path / 'dumped.py')
+        check_config(cfg)
+        assert cfg.model.head.decoder.smoothing == 0.2 and cfg.train_cfg.max_epochs == 210
+
+    @pytest.mark.parametrize(
+        'name, message',
+        [
+            ('ipr_res101_8xb64-210e_coco-256x256', None),
+            ('simcc_hrnetv2-w18_8xb64-60e_300w-256x256', 'a config for COCO, CrowdPose or MPII'),
+        ],
+    )
+    def test_of_other_models(self, name, message):
+        cfg = copy.deepcopy(load(name))
+        if message is None:
+            use_published_recipe(cfg)
+            assert cfg.train_cfg.max_epochs == 140
+            return
+        with pytest.raises(ValueError, match=message):
+            use_published_recipe(cfg)
+        assert cfg._cfg_dict == load(name)._cfg_dict
 
 
 class TestRealPictures:

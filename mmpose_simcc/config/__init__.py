@@ -4,6 +4,7 @@ together."""
 
 from .checks import check_config
 from .frames import check_frames
+from .recipe import use_published_recipe
 from .representation import set_representation
 
-__all__ = ['check_config', 'check_frames', 'set_representation']
+__all__ = ['check_config', 'check_frames', 'set_representation', 'use_published_recipe']

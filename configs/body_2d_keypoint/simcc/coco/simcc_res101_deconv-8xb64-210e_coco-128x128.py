@@ -8,7 +8,7 @@ set_representation(
     codec=dict(
         type='SimCCCodec',
         input_size=(128, 128),
-        simcc_split_ratio=3,
+        simcc_split_ratio=2,
         label_smoothing='equal',
     ),
     head=dict(type='SimCCClassifierHead', deconv_out_channels=(256, 256, 256)),
