@@ -6,7 +6,7 @@ import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
 from .. import functional as F
-from ..functional.arrays import Array, as_array, is_finite, namespace, softmax
+from ..functional.arrays import Array, as_array, is_finite, namespace, softmax, take
 from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
 from .base import SIGMA_RANGE, TensorCodec, check_maps
 from .calibration import PathLike
@@ -274,19 +274,19 @@ class SimCCCodec(TensorCodec):
 
     def _decode_axis(self, logits: Array, axis: int) -> Tuple[Array, Array]:
         """Coordinates in bins and scores along one axis, of logits (B, K, bins)."""
-        xp = namespace(logits)
-        locs, peaks = F.vector_argmax(logits)
-        bins = as_array(locs, like=logits)
+        locs, sigma = logits.argmax(-1), self.sigma[axis]
         if self.refine != 'none' or self.score == 'softmax':
             probabilities = softmax(logits if self.beta == 1 else logits * self.beta)
-        sigma = self.sigma[axis]
         if self.refine == 'dark':
             kernel_size = self.blur_kernel_size or F.blur_kernel_size_of(sigma)
             bins = F.refine_dark_1d(probabilities, locs, kernel_size, sigma, self.border)
         elif self.refine == 'daec':
             delta = self.delta[axis]
             bins = F.decode_daec_1d(probabilities, locs, sigma, delta, border=self.border)
-        if self.score == 'maximum':
-            return bins, xp.where(is_finite(peaks), peaks, 0.0)
-        mass = self.perfect_mass[axis]
-        return bins, F.simcc_score(probabilities, locs, self.peak_radius, mass)
+        else:
+            bins = as_array(locs, like=logits)
+        if self.score == 'softmax':
+            mass = self.perfect_mass[axis]
+            return bins, F.simcc_score(probabilities, locs, self.peak_radius, mass)
+        peaks = take(logits, locs[..., None])[..., 0]
+        return bins, namespace(peaks).where(is_finite(peaks), peaks, 0.0)

@@ -156,14 +156,14 @@ def _blur(window: Array, axis: _Axis, radius: int, kernel_size: int, border: str
     half, width = kernel_size // 2, 2 * radius + 1
     exists = as_array(axis.exists, like=window)
     window = window * (exists if window.ndim == 2 else exists[:, None])
-    blurred = 0.0
-    for distance, weight in enumerate(_gaussian_kernel(kernel_size)[half:]):
-        taps = window[half - distance :][:width]
-        if distance:
-            taps = taps + window[half + distance :][:width]
+    middle, *weights = _gaussian_kernel(kernel_size)[half:]
+    blurred = middle * window[half : half + width]
+    for distance, weight in enumerate(weights, 1):
+        pair = window[half - distance :][:width] + window[half + distance :][:width]
         if border == 'symmetric':
-            taps = taps * as_array(radius + distance <= axis.to_border, like=taps)
-        blurred = blurred + weight * taps
+            pair = pair * as_array(radius + distance <= axis.to_border, like=pair)
+        pair *= weight  # in place: a batch is bound by memory
+        blurred += pair
     return blurred
 
 

@@ -4,6 +4,13 @@
 from .arrays import Array, arange, as_array, namespace, take
 
 
+def _around(vectors: Array, locs: Array, radius: int) -> Array:
+    """The entries around the peak of every vector, shape (..., 2 radius + 1); 0 beyond its ends."""
+    entries = locs[..., None] + (arange(2 * radius + 1, locs) - radius)
+    existing = entries.clip(0, vectors.shape[-1] - 1)
+    return take(vectors, existing) * (entries == existing)
+
+
 def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:
     r"""The sum around the peak of every vector, :math:`\sum_{|i - m| \le r} v_i`.
 
@@ -19,9 +26,7 @@ def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:
         >>> peak_mass(np.array([[1.0, 2.0, 5.0, 2.0, 1.0]]), np.array([2]), 1)
         array([9.])
     """
-    entries = locs[..., None] + (arange(2 * radius + 1, locs) - radius)
-    existing = entries.clip(0, vectors.shape[-1] - 1)
-    return (take(vectors, existing) * (entries == existing)).sum(-1)
+    return _around(vectors, locs, radius).sum(-1)
 
 
 def simcc_score(probabilities: Array, locs: Array, radius: int, perfect_mass: float) -> Array:
@@ -48,9 +53,10 @@ def simcc_score(probabilities: Array, locs: Array, radius: int, perfect_mass: fl
         >>> simcc_score(half_as_good, np.array([2]), 0, 0.6)
         array([0.5])
     """
-    score = (peak_mass(probabilities, locs, radius) / perfect_mass).clip(None, 1)
+    around = _around(probabilities, locs, radius)
+    score = (around.sum(-1) / perfect_mass).clip(None, 1)
     # A flat vector has 1 / L everywhere, but for rounding. With NaN the comparison is false.
-    has_peak = take(probabilities, locs[..., None])[..., 0] * probabilities.shape[-1] > 1 + 1e-6
+    has_peak = around[..., radius] * probabilities.shape[-1] > 1 + 1e-6
     return namespace(score).where(has_peak, score, 0.0)
 
 

@@ -77,9 +77,9 @@ class Peer:
 
 # how many times as fast as stock, at 256x192
 AIMS = {
-    ('batch decode', 'DARK'): 45,
+    ('batch decode', 'DARK'): 25,
     ('batch decode', 'quarter'): 12,
-    ('decode', 'DARK'): 6,
+    ('decode', 'DARK'): 3,
     ('decode', 'SimCC'): 1,
     ('decode', 'SimCC, raw score'): 1,
     ('encode', 'heatmap, unbiased'): 5,
