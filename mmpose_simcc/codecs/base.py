@@ -12,25 +12,27 @@ from ..utils.checks import invalid
 from .calibration import Calibration, PathLike, load_calibration
 from .score_calibration import ScoreCalibration, load_score_calibration
 
-# Of a label, in cells or bins. Below, a label between four cells has no response left (at 0.25
-# it has 0.02 of the peak); far above, it is flat on any map.
+# Standard deviations of labels in cells or bins. With a smaller one a label in the middle of four
+# cells would be 0 everywhere (at 0.25 it has 0.02 of its peak there). With a much larger one any map
+# is flat.
 SIGMA_RANGE = dict(low=0.25, high=1e3)
 
 
 class TensorCodec(BaseKeypointCodec):
-    """A codec over batched functions of tensors or numpy arrays.
+    """MMPose's codec interface over batched functions of tensors or numpy arrays.
 
-    From :meth:`encode_tensors` and ``_decode``, which subclasses give, follow MMPose's
-    :meth:`encode` and :meth:`decode` of one sample and :meth:`batch_decode` of a batch: by numpy
-    on the CPU, where it is faster, and by torch on another device, from which only coordinates
-    and scores are copied to the host.
+    Subclasses implement :meth:`encode_tensors` and ``_decode``. :meth:`encode` and :meth:`decode`
+    of one sample use numpy, and so does :meth:`batch_decode` for tensors on the CPU, where numpy
+    is faster. Tensors of another device are decoded there, and only coordinates and scores are
+    copied to the host.
     """
 
     calibration: Optional[Calibration] = None
     score_calibration: Optional[ScoreCalibration] = None
 
     def _calibrate(self, path: Optional[PathLike], score_path: Optional[str] = None) -> None:
-        """The last line of a subclass's ``__init__``: the file is for its arguments."""
+        """Read the calibration files. Has to come last in a subclass's ``__init__``, because a
+        file is made for certain values of its arguments."""
         if path is not None:
             self.calibration = load_calibration(path, self)
         if score_path is not None:
@@ -69,14 +71,14 @@ class TensorCodec(BaseKeypointCodec):
             - scores (Array): Shape (B, K).
 
         Raises:
-            ValueError: The outputs have another size or are not floating point, or the
+            ValueError: The outputs have a wrong size or are not floating point, or the
                 calibration is for another number of keypoints.
         """
         keypoints, scores = (self.calibration or self._decode)(*encoded)
         return keypoints, self.calibrate_scores(scores)
 
     def calibrate_scores(self, scores: Array) -> Array:
-        """What a score is calibrated to; itself without ``score_calibration``."""
+        """Scores after ``score_calibration``, unchanged if there is none."""
         return scores if self.score_calibration is None else self.score_calibration(scores)
 
     def keypoint_radius(self, scores: Array) -> Optional[Array]:
@@ -105,7 +107,7 @@ class TensorCodec(BaseKeypointCodec):
             :meth:`encode_tensors`.
 
         Raises:
-            ValueError: A shape is another.
+            ValueError: An array has a wrong shape.
         """
         return self.encode_tensors(*as_keypoints(keypoints, keypoints_visible))
 
@@ -174,7 +176,7 @@ def as_keypoints(
         tuple: float32 arrays (N, K, 2) and (N, K).
 
     Raises:
-        ValueError: A shape is another, or they are no real numbers.
+        ValueError: An array has a wrong shape or holds something other than real numbers.
     """
     keypoints = _as_float32('keypoints', keypoints)
     if keypoints.ndim != 3 or keypoints.shape[-1] != 2:
@@ -188,14 +190,14 @@ def as_keypoints(
             visible.shape,
             f'an array of shape (N, K) = {keypoints.shape[:2]}',
         )
-    if np.isnan(visible).any():  # it would become the weight of a loss
+    if np.isnan(visible).any():  # visibilities become weights of the loss
         raise invalid('keypoints_visible', visible, 'without NaN')
     return keypoints, visible
 
 
 def _as_float32(name: str, values: np.ndarray) -> np.ndarray:
-    """Real numbers of any kind; not text, times or complex numbers, which
-    numpy would convert."""
+    """Convert real numbers of any kind, but no text, times or complex numbers, which numpy would
+    convert as well."""
     try:
         array = np.asarray(values)
         if array.dtype.kind in 'biufO':
@@ -210,7 +212,7 @@ def check_maps(name: str, maps: Array, shape: Tuple[int, ...]) -> Array:
     float32 or float64.
 
     Raises:
-        ValueError: They have another shape or are not floating point.
+        ValueError: They have a wrong shape or are not floating point.
     """
     if maps.ndim != 2 + len(shape) or tuple(maps.shape[2:]) != tuple(shape):
         raise invalid(

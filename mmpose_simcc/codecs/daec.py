@@ -15,10 +15,10 @@ DeltaArgument = Union[str, float, Sequence]
 
 
 def parse_delta(delta: DeltaArgument) -> np.ndarray:
-    """Numbers for ``delta`` as an array that broadcasts to (K, 2).
+    """The numbers of ``delta`` as an array that broadcasts to (K, 2).
 
     Raises:
-        ValueError: They have none of the allowed forms.
+        ValueError: ``delta`` has none of the allowed forms.
     """
     allowed = (
         "'empirical', the path of a JSON file of a learned one, a "
@@ -70,9 +70,9 @@ class DAECCodec(BaseHeatmapCodec):
             ``'br'``, the method.
         smooth (bool): Whether the map is smoothed first (DAEC, Section 4.5).
             Defaults to False.
-        border (str): What a window does at the map's border: ``'clip'``, the
-            method, is clipped; ``'symmetric'`` reaches on both sides as far
-            as the nearest border lets it, see
+        border (str): Where the window ends near the map's border:
+            ``'clip'`` (the method) at the border; ``'symmetric'`` at the
+            distance to the nearest border on both sides, see
             :func:`~mmpose_simcc.functional.decode_daec`. Defaults to
             ``'clip'``.
         use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
@@ -111,7 +111,7 @@ class DAECCodec(BaseHeatmapCodec):
         elif isinstance(delta, str) and delta.endswith('.json'):
             delta = self._load_delta(delta)
         self.delta = parse_delta(delta)
-        self._delta_numbers = self.delta.tolist()  # which compiled code can read
+        self._delta_numbers = self.delta.tolist()  # compiled code reads numbers, not arrays
         self._calibrate(calibration, score_calibration)
 
     def _load_delta(self, path: str):

@@ -13,9 +13,9 @@ from .calibration import PathLike
 class BaseHeatmapCodec(TensorCodec):
     """Gaussian heatmaps, decoded around their argmax.
 
-    Every heatmap codec of this package takes the same arguments for the
-    labels, so that the decoder of a trained model is swapped by its ``type``
-    alone. Subclasses give :meth:`_refine`.
+    All heatmap codecs of this package take the same arguments for labels, so
+    that the ``type`` alone changes the decoder of a trained model. Subclasses
+    implement :meth:`_refine`.
 
     Args:
         input_size (tuple): Input image size (w, h) in pixels.
@@ -78,10 +78,10 @@ class BaseHeatmapCodec(TensorCodec):
             dict:
             - heatmaps (Array): In [0, 1], shape (..., K, H, W).
             - keypoint_weights (Array): Shape (..., 1, K): the visibility, or
-              0 where the Gaussian is not seen on the map.
+              0 where the Gaussian does not reach the map.
 
         Raises:
-            ValueError: A sample has another number of instances.
+            ValueError: A sample has more or fewer instances than one.
         """
         if keypoints.shape[-3] != 1:
             raise invalid(

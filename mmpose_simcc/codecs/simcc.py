@@ -21,12 +21,12 @@ def _check_pair(name: str, value: Union[float, Sequence[float]], **bounds) -> Tu
     return tuple(check_number(name, number, **bounds) for number in pair)
 
 
-# Densities sampled at bins sum to 1 within 2% (Gaussian) and 8% (Laplace) from here on; narrower
-# ones to anything from 0.2 to 2.
+# With at least this sigma a density that is sampled at the bins sums to 1 within 2% (Gaussian) or
+# 8% (Laplace). Narrower ones sum to anything from 0.2 to 2.
 MIN_SIGMA = dict(gaussian=0.5, laplace=1.0)
 
-# Arguments of stock's SimCCLabel alone: the value that asks nothing of this codec, and what to
-# say in place of another.
+# Arguments that only stock's SimCCLabel has: the value at which they change nothing, and what to
+# write instead of any other value.
 STOCK_ARGUMENTS = dict(
     smoothing_type=('gaussian', "`label_smoothing='equal'` with `smoothing` is its 'standard'"),
     label_smooth_weight=(0.0, 'here it is `smoothing`'),
@@ -53,8 +53,8 @@ class SimCCCodec(TensorCodec):
     at bin ``x * k`` of ``w * k`` bins, rounded to a whole number of bins.
 
     Keypoints up to half a bin outside the image have labels. Stock's
-    ``SimCCLabel`` also has labels for those whose Gaussian only reaches into
-    it with its tail, up to 3 sigma farther out.
+    ``SimCCLabel`` also labels keypoints up to 3 sigma outside, of whose
+    Gaussian only the tail lies in the image.
 
     Args:
         input_size (tuple): Input image size (w, h) in pixels.
@@ -65,11 +65,11 @@ class SimCCCodec(TensorCodec):
             Section 3 and Table 5). Defaults to ``'gaussian'``.
         sigma (float | tuple): Standard deviation (scale for
             ``'laplace'``) of the label in bins, one for both axes or a pair
-            (x, y): at least 0.5 for ``'gaussian'`` and 1 for ``'laplace'``,
-            whose labels would not sum to 1 below. For ``'none'`` and
+            (x, y). At least 0.5 for ``'gaussian'`` and 1 for ``'laplace'``;
+            labels would not sum to 1 otherwise. For ``'none'`` and
             ``'equal'`` only ``refine`` uses it. Defaults to 6.
-        smoothing (float): What ``'equal'`` takes from the right bin, in
-            [0, 1). Defaults to 0.1.
+        smoothing (float): The probability that ``'equal'`` moves from the
+            keypoint's bin to all others, in [0, 1). Defaults to 0.1.
         refine (str): Sub-bin decoding along each axis: ``'none'``,
             ``'dark'`` or ``'daec'``. Defaults to ``'none'``. A step of
             ``'dark'`` that is longer than sigma is not taken.
@@ -81,9 +81,9 @@ class SimCCCodec(TensorCodec):
             in ``.json``, to read what ``tools/calibrate_daec.py`` learned.
             Defaults to 0, a symmetric window.
         border (str): What ``refine`` does near the ends of an axis:
-            ``'clip'`` reads what is left of its window there, which moves
-            keypoints inwards; ``'symmetric'`` reads as far on one side of the
-            maximum as on the other, which does not, see
+            ``'clip'`` ends its window at the end of the axis, which moves
+            keypoints inwards; ``'symmetric'`` reads equally far on both sides
+            of the maximum, which leaves them in place. See
             :func:`~mmpose_simcc.functional.decode_daec` and
             :func:`~mmpose_simcc.functional.refine_dark`. Defaults to
             ``'clip'``.
@@ -98,21 +98,21 @@ class SimCCCodec(TensorCodec):
         beta (float): What the loss multiplies outputs by before their
             softmax (``KLDiscretLoss``), 10 for RTMPose. Defaults to 1.
         label_softmax (bool, optional): Whether the loss takes the softmax of
-            labels, as RTMPose's does. False by default, and to be given
-            without ``normalize``.
-        label_beta (float): What it multiplies them by before that.
-            Defaults to 10.
+            labels, as RTMPose's does. Has to be given with
+            ``normalize=False``; otherwise defaults to False.
+        label_beta (float): What the loss multiplies labels by before their
+            softmax. Defaults to 10.
         use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``: a
             keypoint at pixel p is decoded to ``p * w / (w - 1)``, as by
-            ``UDPHeatmap``, since MMPose takes pixel w for the end of the box
-            where a UDP crop has pixel w - 1. Labels are the same. Defaults to
-            False.
+            ``UDPHeatmap``, because a UDP crop ends with pixel w - 1 at the
+            end of the box, where MMPose expects pixel w. Labels do not
+            change. Defaults to False.
         calibration (str | Path, optional): A JSON file by ``tools/calibrate.py``, which says how
             this model's outputs are decoded best, in the place of the other arguments of
             decoding, and what scores are worth. Defaults to None.
-        **stock: Arguments of stock's ``SimCCLabel`` that have another name
-            here, with the values that change nothing: so the decoder of a
-            stock config is changed by its ``type``.
+        **stock: Arguments of stock's ``SimCCLabel`` that this codec does not
+            have, if their values change nothing. This lets the ``type`` alone
+            change the decoder of a stock config.
 
     Raises:
         ValueError: An argument is out of its range.

@@ -17,9 +17,10 @@ from .simcc import SimCCCodec
 def equivalent_codec(codec: BaseKeypointCodec, loss: Optional[nn.Module] = None) -> TensorCodec:
     """The codec of this package that reads the outputs of a model trained with a stock one.
 
-    Keypoints are stock's, but for two: ``UDPHeatmap`` takes another Newton step than DARK's, and
-    ``use_dark`` refines logits where :class:`SimCCCodec` refines probabilities. SimCC scores
-    are in [0, 1], where stock gives raw outputs.
+    Keypoints are those of stock's decoder, with three exceptions: ``UDPHeatmap`` takes a Newton
+    step of its own, ``use_dark`` refines logits where :class:`SimCCCodec` refines probabilities,
+    and DARK's step has no bound in stock, see :class:`DARKCodec`. SimCC scores are in [0, 1],
+    where stock gives raw outputs.
 
     Args:
         codec (BaseKeypointCodec): ``MSRAHeatmap``, ``UDPHeatmap`` or ``SimCCLabel``, or a codec
@@ -31,7 +32,7 @@ def equivalent_codec(codec: BaseKeypointCodec, loss: Optional[nn.Module] = None)
         TensorCodec: The codec.
 
     Raises:
-        ValueError: There is none.
+        ValueError: No codec of this package reads these outputs.
     """
     if isinstance(codec, TensorCodec):
         return codec

@@ -1,10 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What the equations need to know of an array.
+"""The operations for which torch and numpy have different names.
 
-They take torch tensors or numpy arrays and return what they were given. Each is written once,
-in the names that both libraries share; here is what the two call differently. Tensors stay on
-their device and can be exported; on the CPU numpy is the faster one: its argmax reads at memory
-speed, and an operation on the few numbers of one sample costs it a third of torch's time.
+The equations of this package take torch tensors or numpy arrays, and each is written once, in the
+names that both libraries share. Tensors stay on their device and can be exported. On the CPU numpy
+is faster: its argmax reads at memory speed, and on the few numbers of one sample an operation takes
+a third of torch's time.
 """
 
 import math
@@ -24,7 +24,11 @@ def namespace(array: Array) -> ModuleType:
 
 
 def as_array(values: Any, like: Array) -> Array:
-    """Numbers on the host, or an array, with kind, dtype and device of ``like``."""
+    """Numbers or an array as an array of the kind, dtype and device of ``like``.
+
+    Nothing waits for the copy to a device, and no copy is kept: kept tensors would be those of an
+    export, if one is running.
+    """
     if not isinstance(like, Tensor):
         return np.asarray(values, dtype=like.dtype)
     if isinstance(values, Tensor):

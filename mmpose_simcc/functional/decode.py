@@ -1,14 +1,14 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Decoders: heatmaps and SimCC vectors to sub-cell coordinates.
 
-Pure functions, batched over every leading dimension, of torch tensors on their own device or of
-numpy arrays; what goes in comes out. Coordinates are in heatmap cells, or in bins for vectors;
-:mod:`.frames` has their pixels. All decoders start from the integer argmax and read only a window
-around it, which holds a tenth of the cells.
+Pure functions, batched over every leading dimension. They take torch tensors or numpy arrays and
+return the same kind, on the same device. Coordinates are in heatmap cells, or in bins for vectors;
+:mod:`.frames` converts them to pixels. All decoders start from the integer argmax and read only a
+window around it, which holds a tenth of a heatmap's cells.
 
-Windows have the positions first and the maps last, shape (n, M) of vectors and (n, n, M) of
-heatmaps (rows along y, columns along x), so that what is done to a position is done to the
-neighbouring memory of all maps.
+Of M maps, windows have the shape (n, M) for vectors and (n, n, M) for heatmaps, rows along y and
+columns along x. The maps come last because an operation on one position of all windows then reads
+memory in one piece.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import List, Sequence, Tuple, Union
 
 from .arrays import Array, arange, as_array, as_float, is_finite, namespace, take
 
-LOWEST = 1e-10  # smaller responses count as this much, as in the published code
+LOWEST = 1e-10  # smaller responses are raised to this, as in the published code
 
 Delta = Union[float, Sequence, Array]
 

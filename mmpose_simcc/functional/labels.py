@@ -1,10 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Labels: keypoint coordinates to heatmaps and to SimCC vectors.
 
-Pure functions, batched over every leading dimension, of torch tensors on their own device or of
-numpy arrays; what goes in comes out. Heatmap coordinates are in cells, SimCC coordinates in bins;
-:mod:`.frames` has their pixels. Points that are not ``drawn``, and where nothing is said of it
-NaN coordinates, give labels of zeros.
+Pure functions, batched over every leading dimension. They take torch tensors or numpy arrays and
+return the same kind, on the same device. Heatmap coordinates are in cells, SimCC coordinates in
+bins; :mod:`.frames` converts pixels. Points that are not ``drawn`` have labels of zeros; by default
+these are the points with NaN coordinates.
 """
 
 import math
@@ -12,10 +12,10 @@ from typing import Optional, Sequence, Tuple
 
 from .arrays import Array, arange, as_array, as_float, namespace
 
-# From here on a Gaussian is 0: it is below 7e-10 of its peak, a hundredth of what float32 tells
-# apart from it, and would soon be subnormal numbers, which cost a processor a hundred times as
-# much as others.
-CUT = 6.5  # sigma
+# A Gaussian is set to 0 from this many sigma on. It is below 7e-10 of its peak there, far less than
+# float32 resolves beside the peak. A little farther out its values would be subnormal numbers, with
+# which a processor is a hundred times slower.
+CUT = 6.5
 
 
 def _offsets(centers: Array, size: int) -> Array:
@@ -56,7 +56,7 @@ def nearest_cells(keypoints: Array) -> Array:
 
 
 def gaussian_touches_map(centers: Array, heatmap_size: Tuple[int, int], sigma: float) -> Array:
-    """Which centres have a Gaussian that is seen on the heatmap.
+    """Which centres have a Gaussian that reaches the heatmap.
 
     The window of 3 sigma around the centre has to touch the map. Where 3 sigma is a whole number
     of cells this is the rule of MMPose's ``MSRAHeatmap``.
@@ -160,8 +160,8 @@ def _product(
     sigma: float,
     cut_around: Optional[Array] = None,
 ) -> Array:
-    """2-D Gaussians, where asked cut at 3 sigma around other centres. As exp(a + b) = exp(a)
-    exp(b), W + H exponentials a keypoint do, not W * H."""
+    """2-D Gaussians, set to 0 farther than 3 sigma from ``cut_around``. Since exp(a + b) = exp(a)
+    exp(b), a keypoint needs W + H exponentials, not W * H."""
     W, H = heatmap_size
     lines = _gaussian(_offsets(centers, max(W, H)), sigma)
     if cut_around is not None:
@@ -288,6 +288,6 @@ def simcc_laplace(
     labels = []
     for axis, (number, scale) in enumerate(zip(num_bins, sigma)):
         distance = abs(_offsets(centers[..., axis], number)) * (1 / scale)
-        # as for the Gaussian, no subnormal number
+        # 0 beyond 78 b, so that there are no subnormal numbers, see CUT
         labels.append(xp.exp(-distance) * (distance < 78) * (0.5 / scale))
     return tuple(labels)

@@ -154,7 +154,7 @@ class Heatmap1DHead(BaseSimCCHead):
         init_cfg (dict, optional): Initialization config.
 
     Raises:
-        ValueError: The decoder is another, or has not the heatmaps' size.
+        ValueError: The decoder has other settings, or another size than the heatmaps.
 
     .. _Yin et al.: https://arxiv.org/abs/2004.02108
     """
