@@ -13,8 +13,8 @@ from .calibration import Calibration, PathLike, load_calibration
 from .score_calibration import ScoreCalibration, load_score_calibration
 
 # Standard deviations of labels in cells or bins. With a smaller one a label in the middle of four
-# cells would be 0 everywhere (at 0.25 it has 0.02 of its peak there). With a much larger one any map
-# is flat.
+# cells would be 0 everywhere (at 0.25 it has 0.02 of its peak there). With a much larger one any
+# map is flat.
 SIGMA_RANGE = dict(low=0.25, high=1e3)
 
 
