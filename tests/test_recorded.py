@@ -54,6 +54,49 @@ def table_rows(text):
     return {name: cells for name, *cells in rows[2:]}
 
 
+class TestFlipTest:
+    SWAP = [0, *(k + 1 if k % 2 else k - 1 for k in range(1, K))]
+
+    def recording(self, tmp_path, move=0):
+        """Heatmaps of the mirror images have cell i at W - i, or ``move`` beside it."""
+        path = tmp_path / 'r.npz'
+        arrays = write_recording(path)
+        mirrored = np.roll(arrays['heatmaps'][:, self.SWAP, :, ::-1], 1 + move, -1)
+        arrays.update(mirrored_heatmaps=mirrored, flip_indices=np.array(self.SWAP))
+        np.savez(path, **arrays)
+        return path
+
+    @pytest.mark.parametrize(
+        'flip, move, offset',
+        [('exact', 0, 0), ('exact', 1, -0.5), ('stock', 0, 0), ('none', 1, 0)],
+    )
+    def test_is_made_of_mirrored_maps(self, tmp_path, flip, move, offset):
+        path = self.recording(tmp_path, move)
+        rows = table_rows(score_decoders(load_recording(path, OKS_SIGMAS, flip=flip)))
+        assert float(rows['dark'][-2]) == pytest.approx(offset, abs=0.02)
+        assert float(rows['dark'][-1]) == pytest.approx(0, abs=0.02)
+
+    @pytest.mark.parametrize('use_udp', [False, True])
+    def test_udp(self, tmp_path, use_udp):
+        path = self.recording(tmp_path, -1)  # cell i at W - 1 - i
+        samples = load_recording(path, OKS_SIGMAS, use_udp=use_udp)
+        rows = table_rows(score_decoders(samples))
+        assert float(rows['dark'][-2]) == pytest.approx(0 if use_udp else 0.5, abs=0.02)
+
+    @pytest.mark.parametrize(
+        'changes, message',
+        [
+            (dict(mirrored_heatmaps=np.zeros((1, K, H, W))), 'mirrored_heatmaps in .* is of shape'),
+            (dict(flip_indices=np.zeros(K, int)), 'flip_indices in .* each of the 17 keypoints'),
+        ],
+    )
+    def test_wrong_files(self, tmp_path, changes, message):
+        arrays = dict(np.load(self.recording(tmp_path)))
+        np.savez(tmp_path / 'r.npz', **{**arrays, **changes})
+        with pytest.raises(ValueError, match=message):
+            load_recording(tmp_path / 'r.npz', OKS_SIGMAS)
+
+
 class TestScoreDecoders:
     def test_every_codec(self, tmp_path):
         arrays = write_recording(tmp_path / 'r.npz')

@@ -11,6 +11,7 @@ warnings.filterwarnings('ignore', module='mm(cv|pose)')
 
 from mmpose.datasets.datasets.utils import parse_pose_metainfo  # noqa: E402
 
+from mmpose_simcc.functional.flip import FLIPS  # noqa: E402
 from mmpose_simcc.workbench.recorded import load_recording, score_decoders  # noqa: E402
 
 
@@ -26,7 +27,18 @@ def parse_args():
         type=Path,
         metavar='FILE.npz',
         help='heatmaps (N, K, H, W), keypoints_cells (N, K, 2), visible (N, K), pixels_per_cell '
-        '(N,), area (N,), and img_id (N,) where people share images',
+        '(N,), area (N,), and img_id (N,) where people share images; with mirrored_heatmaps and '
+        'flip_indices (K,) the flip test is made here',
+    )
+    parser.add_argument(
+        '--flip',
+        choices=FLIPS,
+        default='exact',
+        help='the flip test of mirrored_heatmaps; stock is of images that are reversed, exact of '
+        'those that are also moved right by a pixel (default: %(default)s)',
+    )
+    parser.add_argument(
+        '--udp', action='store_true', help='the images were cut out with TopdownAffine(use_udp)'
     )
     parser.add_argument(
         '--sigma', type=float, default=2, help='of the labels in cells (default: %(default)s)'
@@ -53,7 +65,9 @@ def main():
     try:
         file = f'configs/_base_/datasets/{args.keypoints}.py'
         oks_sigmas = parse_pose_metainfo(dict(from_file=file))['sigmas']
-        samples = load_recording(args.recording, oks_sigmas, args.sigma, args.size)
+        samples = load_recording(
+            args.recording, oks_sigmas, args.sigma, args.size, args.flip, args.udp
+        )
         print(score_decoders(samples))
     except (ValueError, OSError) as error:
         sys.exit(f'score_heatmaps: {error}')

@@ -4,7 +4,7 @@ fitted on one half of the images and scored on the other."""
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -12,20 +12,26 @@ from tabulate import tabulate
 from torch import Tensor
 
 from ..codecs import HeatmapCodec
-from ..functional import heatmap_argmax
+from ..functional import average_flip, heatmap_argmax
 from ..utils.checks import invalid
 from .calibration.ladder import DecoderStep, Decoding, OffsetStep, Samples, hold_out, paired_gain
 from .calibration.outputs import BORDERS, keep_outputs
 from .metrics import DEFAULT_SIGMA, keypoint_oks
 
 ARRAYS = ('heatmaps', 'keypoints_cells', 'visible', 'pixels_per_cell', 'area')
+OPTIONAL = ('img_id', 'mirrored_heatmaps', 'flip_indices')
 REFERENCE = 'quarter'
 FLIP = 'recorded'  # of whatever flip test the maps are
 BATCH = 64  # people
 
 
 def load_recording(
-    path: Path, oks_sigmas: Sequence[float], sigma: float = 2, size: Optional[int] = None
+    path: Path,
+    oks_sigmas: Sequence[float],
+    sigma: float = 2,
+    size: Optional[int] = None,
+    flip: str = 'exact',
+    use_udp: bool = False,
 ) -> Samples:
     """Read a recording.
 
@@ -33,11 +39,16 @@ def load_recording(
         path (str | Path): An ``.npz`` file of ``heatmaps`` (N, K, H, W), ``keypoints_cells``
             (N, K, 2) in heatmap cells, ``visible`` (N, K), ``pixels_per_cell`` of the original
             picture (N,), ``area`` of each person there (N,), and ``img_id`` (N,) where people
-            share images.
+            share images. Where it also has ``mirrored_heatmaps`` (N, K, H, W), the network's for
+            the mirror images, and ``flip_indices`` (K,), the flip test is made here.
         oks_sigmas (sequence): COCO's constants, one a keypoint. Without any, all are as an eye's.
         sigma (float): Standard deviation of the label in cells.
         size (int, optional): Cut a square of so many cells out of every map, at a random place
             around its maximum: what the border of a small map does to the same responses.
+        flip (str): The flip test of ``mirrored_heatmaps``: 'exact', 'stock' or 'none', see
+            :func:`~mmpose_simcc.functional.average_flip`. Its mirror images are those of
+            :func:`~mmpose_simcc.functional.mirror_images`.
+        use_udp (bool): Whether the pipeline's ``TopdownAffine`` has ``use_udp``.
 
     Returns:
         Samples: Of the people with a visible keypoint. Their input pixels are cells.
@@ -51,7 +62,7 @@ def load_recording(
             raise ValueError(
                 f'{path} has no {", ".join(missing)}; it must have {", ".join(ARRAYS)}'
             )
-        arrays = {name: stored[name] for name in (*ARRAYS, 'img_id') if name in stored}
+        arrays = {name: stored[name] for name in (*ARRAYS, *OPTIONAL) if name in stored}
     N, K, H, W = arrays['heatmaps'].shape
     shapes = ((N, K, H, W), (N, K, 2), (N, K), (N,), (N,))
     for name, shape in zip(ARRAYS, shapes):
@@ -60,8 +71,10 @@ def load_recording(
     if len(oks_sigmas) not in (0, K):
         raise ValueError(f'{path} has {K} keypoints, but there are {len(oks_sigmas)} OKS constants')
     arrays.setdefault('img_id', np.arange(N))
+    if 'mirrored_heatmaps' in arrays:
+        arrays['heatmaps'] = _average(path, arrays, flip, use_udp)
     seen = arrays['visible'].any(-1)
-    arrays = {name: array[seen] for name, array in arrays.items()}
+    arrays = {name: arrays[name][seen] for name in (*ARRAYS, 'img_id')}
     heatmaps = torch.from_numpy(arrays['heatmaps'].astype(np.float32))
     cells = arrays['keypoints_cells']
     if size is not None:
@@ -93,6 +106,21 @@ def load_recording(
         worth=lambda keypoints: np.where(visible, similarity(keypoints, slice(None)), np.nan),
         held_out=hold_out(arrays['img_id'], 0.5),
     )
+
+
+def _average(path: Path, arrays: Dict[str, np.ndarray], flip: str, use_udp: bool) -> np.ndarray:
+    """The flip test of recorded heatmaps and those of the mirror images."""
+    maps, mirrored = arrays['heatmaps'], arrays['mirrored_heatmaps']
+    flip_indices = arrays.get('flip_indices')
+    K = maps.shape[1]
+    if mirrored.shape != maps.shape:
+        raise ValueError(
+            f'mirrored_heatmaps in {path} is of shape {mirrored.shape}, not {maps.shape}'
+        )
+    if flip_indices is None or sorted(flip_indices.tolist()) != list(range(K)):
+        raise ValueError(f'flip_indices in {path} must name each of the {K} keypoints once')
+    maps, mirrored = (torch.from_numpy(array.astype(np.float32)) for array in (maps, mirrored))
+    return average_flip(maps, mirrored, flip_indices.tolist(), flip, use_udp).numpy()
 
 
 def _cut_out(heatmaps: Tensor, size: int) -> Tuple[Tensor, np.ndarray]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...functional import average_flip, mirror_images
 from ...utils.checks import invalid
+from ...utils.inference import pose_head
 
 
 @MODELS.register_module()
@@ -65,7 +66,7 @@ class ExactFlipPoseEstimator(TopdownPoseEstimator):
     def _averaged_with_mirrored(self, inputs: Tensor, flip_indices: Sequence[int]) -> Iterator:
         """Let the head's outputs be averaged with those of the mirror images. Every head calls
         its ``forward`` in ``predict``, so that is where it can be done for all of them."""
-        head = getattr(self.head, 'pose_head', self.head)  # the one inside a VisPredictHead
+        head = pose_head(self)
         codec = head.decoder
         use_udp = getattr(codec, 'use_udp', isinstance(codec, UDPHeatmap))
         mirrored_feats = self.extract_feat(mirror_images(inputs, 'exact', use_udp))
@@ -80,7 +81,7 @@ class ExactFlipPoseEstimator(TopdownPoseEstimator):
             return average_flip(outputs, mirrored, flip_indices, 'exact', use_udp, split_ratio)
 
         head.forward = averaged  # hides the class's method
-        if head is not self.head:
+        if head is not self.head:  # it is inside a VisPredictHead
             visibility = self.head.vis_forward
             self.head.vis_forward = lambda feats: (
                 (visibility(feats) + visibility(mirrored_feats)[:, flip_indices]) * 0.5
