@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 import contextlib
 import copy
+import importlib
 import json
 import os
 import random
@@ -36,18 +37,18 @@ from mmpose_simcc.workbench.compare import (
     named_models,
     study_runs,
 )
+from mmpose_simcc.workbench.compare.data import use_data
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.launch import say_outdated, training_dir
 from mmpose_simcc.workbench.compare.report import remarks
 from mmpose_simcc.workbench.compare.report.tables import flat_table, write_tables
-from mmpose_simcc.workbench.compare.runs import (
-    check_data,
+from mmpose_simcc.workbench.compare.runs import read_config
+from mmpose_simcc.workbench.identity import (
+    Content,
     forward_identity,
-    read_config,
+    picture_names,
     training_identity,
-    use_data,
 )
-from mmpose_simcc.workbench.identity import Content, picture_names
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 METAINFO = Path(mmpose.__file__).parent / '.mim/configs/_base_/datasets/coco.py'
@@ -212,14 +213,29 @@ class TestIdentity:
             dict(type='HeatmapCodec', refine='none'),
         ):
             other = self.variant(toy_root, codec)
-            assert training_identity(other) == training_identity(plain)
-            assert forward_identity(other, 'w') == forward_identity(plain, 'w')
+            assert training_identity(other.cfg) == training_identity(plain.cfg)
+            assert forward_identity(other.cfg, 'w') == forward_identity(plain.cfg, 'w')
 
     def test_whole_sigma_is_the_same_number(self, toy_root):
         whole, real = (
             self.variant(toy_root, dict(type='HeatmapCodec', sigma=sigma)) for sigma in (3, 3.0)
         )
-        assert training_identity(whole) == training_identity(real)
+        assert training_identity(whole.cfg) == training_identity(real.cfg)
+
+    def test_normalized_labels_do_not(self, toy_root):
+        runs = [load_run(SIMCC, toy_root) for _ in range(2)]
+        for run, normalize in zip(runs, (True, False)):
+            own = dict(type='SimCCCodec', label_smoothing='gaussian', sigma=2)
+            set_representation(run.cfg, dict(own, normalize=normalize))
+        assert len({training_identity(run.cfg) for run in runs}) == 2
+
+    def test_flip_tests_share_a_training(self, toy_root):
+        runs = [load_run(HEATMAP, toy_root) for _ in range(2)]
+        runs[0].cfg.model.type = 'ExactFlipPoseEstimator'
+        runs[1].cfg.model.type = 'TopdownPoseEstimator'
+        assert runs[0].cfg.model.type != runs[1].cfg.model.type
+        assert len({training_identity(run.cfg) for run in runs}) == 1
+        assert len({forward_identity(run.cfg, 'w') for run in runs}) == 2
 
     @pytest.mark.parametrize(
         'codec',
@@ -232,7 +248,7 @@ class TestIdentity:
     def test_labels_do_not(self, toy_root, codec):
         plain = load_run(HEATMAP, toy_root)
         other = self.variant(toy_root, codec)
-        assert training_identity(other) != training_identity(plain)
+        assert training_identity(other.cfg) != training_identity(plain.cfg)
 
 
 ANNOTATIONS = 'annotations/person_keypoints_{}2017.json'
@@ -364,8 +380,8 @@ class TestWhatIsComputedAgain:
     def identities(run, processes=1, **options):
         """As a new command finds them."""
         content = Content(**options)
-        training = training_identity(run, processes, content)
-        return training, forward_identity(run, training, content)
+        training = training_identity(run.cfg, processes, content)
+        return training, forward_identity(run.cfg, training, content)
 
     def changed(self, before, after):
         return tuple(name if a != b else '' for name, a, b in zip(('train', 'test'), before, after))
@@ -383,14 +399,32 @@ class TestWhatIsComputedAgain:
         assert Launcher('pytorch', 8).world_size == Launcher('slurm', 8).world_size == 8
         assert Launcher().world_size == Launcher('none', 8).world_size == 1
 
-    @pytest.mark.parametrize('package', ['mmpose', 'mmengine', 'torch', 'mmpose_simcc.version'])
+    @pytest.mark.parametrize(
+        'package', ['mmpose', 'mmengine', 'torch', 'mmpose_simcc', 'numpy', 'cv2', 'mmcv']
+    )
     def test_versions(self, run, package, monkeypatch):
         before = self.identities(run)
-        module = sys.modules[package]
-        if package == 'mmpose_simcc.version':
-            module = identity
-        monkeypatch.setattr(module, '__version__', '0.0.1')
+        monkeypatch.setattr(sys.modules[package], '__version__', '0.0.1')
         assert self.changed(before, self.identities(run)) == ('train', 'test')
+
+    def test_versions_of_what_is_not_used(self, run, monkeypatch):
+        before = self.identities(run)
+        monkeypatch.setattr(sys.modules['rich.console'], '__version__', '0.0.1', raising=False)
+        monkeypatch.setattr(sys.modules['matplotlib'], '__version__', '0.0.1')
+        assert self.identities(run) == before
+
+    def test_source_of_own_modules(self, run, tmp_path, monkeypatch):
+        """A hook of one's own: its source counts, which has no version."""
+        path = tmp_path / 'own_hooks_of_a_test.py'
+        monkeypatch.syspath_prepend(str(tmp_path))
+        run.cfg.custom_imports = dict(imports=['mmpose_simcc', path.stem])
+        found = []
+        for text in ('a = 1', 'a = 1', 'a = 2'):
+            path.write_text(text)
+            importlib.import_module(path.stem)
+            found.append(self.identities(run))
+        assert found[0] == found[1]
+        assert self.changed(found[1], found[2]) == ('train', 'test')
 
     def test_builds_of_one_torch_are_equal(self, run, monkeypatch):
         before = self.identities(run)
@@ -470,8 +504,8 @@ class TestWhatIsComputedAgain:
         )
         content = Content()
         for _ in range(3):
-            training_identity(run, 1, content)
-            forward_identity(run, 'w', content)
+            training_identity(run.cfg, 1, content)
+            forward_identity(run.cfg, 'w', content)
         pictures = [str(path) for path in looks if str(path).endswith('.jpg')]
         assert len(pictures) == len(set(pictures)) == 12 + 10
 
@@ -617,7 +651,7 @@ class TestBoxes:
 
     def test_annotated_boxes_on_request(self, toy_root):
         run = load_run(self.RES50, toy_root, gt_boxes=True)
-        check_data(run, 'test')
+        run.check_data('test')
         assert run.boxes == 'annotated'
 
     def test_rows_say_by_which_boxes(self, heatmap_run, toy_root, tmp_path):
@@ -872,4 +906,4 @@ def test_two_comparisons_share_a_folder(command, tmp_path):
 )
 def test_says_how_to_get_missing_data(config, how, tmp_path):
     with pytest.raises(CompareError, match=how):
-        check_data(load_run(config, str(tmp_path)), 'test')
+        load_run(config, str(tmp_path)).check_data('test')

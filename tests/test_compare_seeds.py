@@ -8,8 +8,10 @@ import pytest
 from test_compare import HEATMAP, load_run
 
 from mmpose_simcc.workbench.compare import CompareError, Study, named_models, study_runs
-from mmpose_simcc.workbench.compare.runs import set_schedule, training_identity, use_hold_out
+from mmpose_simcc.workbench.compare.data import use_hold_out
+from mmpose_simcc.workbench.compare.runs import set_schedule
 from mmpose_simcc.workbench.hold_out import hold_out
+from mmpose_simcc.workbench.identity import training_identity
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 
@@ -27,8 +29,8 @@ class TestTrainings:
         trainings = run.trainings()
         assert [training.cfg.randomness.seed for training in trainings] == [5, 6, 7]
         assert len({training.name for training in trainings}) == 3
-        assert training_identity(trainings[0]) == training_identity(run)
-        assert len({training_identity(training) for training in trainings}) == 3
+        assert training_identity(trainings[0].cfg) == training_identity(run.cfg)
+        assert len({training_identity(training.cfg) for training in trainings}) == 3
 
     def test_a_checkpoint_is_one(self, toy_root):
         run = load_run(HEATMAP, toy_root)
@@ -37,10 +39,49 @@ class TestTrainings:
 
 
 class TestHoldOut:
+    @staticmethod
+    def split(paths, folder):
+        kept, held_out = hold_out([(path, path.parent) for path in paths], folder)
+        return [*kept, held_out]
+
+    def test_a_picture_in_several_sets(self, toy_root, tmp_path):
+        """In the same file twice, or in another one: it is held out of all."""
+        path = Path(toy_root, 'annotations/person_keypoints_train2017.json')
+        content = json.loads(path.read_text())
+        for image in content['images']:
+            image['id'] += 1000
+        for annotation in content['annotations']:
+            annotation['image_id'] += 1000
+        other = path.with_name('other.json')
+        other.write_text(json.dumps(content))
+        try:
+            *kept, held_out = self.split([path, other, path], tmp_path)
+        finally:
+            other.unlink()
+        names = [
+            {image['file_name'] for image in json.loads(p.read_text())['images']}
+            for p in (*kept, held_out)
+        ]
+        assert names[0] == names[1] == names[2] and not names[0] & names[3]
+        assert kept[0] == kept[2]
+
+    @pytest.mark.parametrize('number', [1, 2])
+    def test_few_pictures(self, number, tmp_path):
+        images = [dict(id=i, file_name=f'{i}.jpg') for i in range(number)]
+        path = tmp_path / 'few.json'
+        path.write_text(json.dumps(dict(images=images, annotations=[])))
+        if number == 1:
+            with pytest.raises(ValueError, match='must have 2 images, one to hold out, but has 1'):
+                self.split([path], tmp_path)
+        else:
+            assert [
+                len(json.loads(p.read_text())['images']) for p in self.split([path], tmp_path)
+            ] == [1, 1]
+
     def test_parts(self, toy_root, tmp_path):
         path = Path(toy_root, 'annotations/person_keypoints_train2017.json')
         whole, *parts = [
-            json.loads(p.read_text()) for p in (path, *hold_out(path, tmp_path / 'parts'))
+            json.loads(p.read_text()) for p in (path, *self.split([path], tmp_path / 'parts'))
         ]
         ids = [{image['id'] for image in part['images']} for part in parts]
         assert [len(i) for i in ids] == [16, 4] and not ids[0] & ids[1]
@@ -48,7 +89,8 @@ class TestHoldOut:
             assert {a['image_id'] for a in part['annotations']} <= of_part
             assert part['categories'] == whole['categories']
         assert sum(len(part['annotations']) for part in parts) == len(whole['annotations'])
-        assert hold_out(path, tmp_path / 'again')[0].read_text() == json.dumps(parts[0])
+        again, _ = self.split([path], tmp_path / 'again')
+        assert again.read_text() == json.dumps(parts[0])
 
     def test_trains_and_tests_on_the_parts(self, toy_root, tmp_path):
         study = Study(named_models([HEATMAP]), split='hold_out')
@@ -57,7 +99,7 @@ class TestHoldOut:
         assert 'kept' in run.cfg.train_dataloader.dataset.ann_file
         assert 'held_out' in test_file and run.cfg.test_evaluator.ann_file == test_file
         assert run.cfg.test_dataloader.dataset.data_prefix.img == 'train2017/'
-        assert training_identity(run) != training_identity(load_run(HEATMAP, toy_root))
+        assert training_identity(run.cfg) != training_identity(load_run(HEATMAP, toy_root).cfg)
 
     def test_other_layouts_are_refused(self, toy_root, tmp_path):
         run = load_run(HEATMAP, toy_root)
@@ -86,7 +128,7 @@ class TestSchedule:
         runs = study_runs(study, toy_root)
         assert [run.factors['lr'] for run in runs] == [1e-3, 1e-3, 2e-3, 2e-3]
         assert [run.cfg.param_scheduler[1].T_max for run in runs] == [2, 4, 2, 4]
-        assert len({training_identity(run) for run in runs}) == 4
+        assert len({training_identity(run.cfg) for run in runs}) == 4
 
     def test_configs_without_it(self, toy_root):
         cfg = load_run(HEATMAP, toy_root).cfg

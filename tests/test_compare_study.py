@@ -8,10 +8,15 @@ from mmengine.config import Config
 from test_compare import HEATMAP, SIMCC
 
 from mmpose_simcc.utils.inference import build_model
-from mmpose_simcc.workbench.compare import CompareError, Study, load_study, study_runs
+from mmpose_simcc.workbench.compare import (
+    CompareError,
+    Study,
+    load_study,
+    study_runs,
+)
 from mmpose_simcc.workbench.compare.decoders import decoders_of
-from mmpose_simcc.workbench.compare.runs import network_identity, training_identity
 from mmpose_simcc.workbench.compare.study import VARIANTS, expand_decoders
+from mmpose_simcc.workbench.identity import network_identity, training_identity
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 STUDIES = sorted((ROOT / 'configs' / 'studies').glob('*.yml'))
@@ -41,7 +46,7 @@ class TestReadyStudies:
             of_a_table = 'table' in path.stem and path.stem.startswith(('dark', 'daec'))
             if of_a_table or path.stem.startswith('border'):
                 runs = study_runs(load_study(str(path)), str(root))
-                trainings.update(map(training_identity, runs))
+                trainings.update(training_identity(run.cfg) for run in runs)
         assert len(trainings) == 2  # biased and unbiased labels
 
     def test_studies_of_simcc_share_the_standard_training(self, tmp_path):
@@ -53,7 +58,7 @@ class TestReadyStudies:
         same = [
             run
             for run in study_runs(load_study(str(table5)), str(root))
-            if training_identity(run) == training_identity(plain)
+            if training_identity(run.cfg) == training_identity(plain.cfg)
         ]
         assert [run.factors['label_smoothing'] for run in same] == ['gaussian']
 
@@ -71,7 +76,7 @@ class TestReadyStudies:
     def test_complexities_of_input_sizes_are_not_shared(self):
         figure3 = next(p for p in STUDIES if 'figure3' in p.stem)
         runs = study_runs(load_study(str(figure3)))
-        assert len(set(map(network_identity, runs))) == len(runs) == 4
+        assert len({network_identity(run.cfg) for run in runs}) == len(runs) == 4
 
 
 class TestStudyFile:

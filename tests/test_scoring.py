@@ -14,7 +14,7 @@ from mmengine.structures import InstanceData
 
 from mmpose_simcc.utils.console import quiet
 from mmpose_simcc.utils.inference import build_model, load_config
-from mmpose_simcc.workbench.compare.runs import use_annotated_boxes, use_data
+from mmpose_simcc.workbench.compare.data import use_annotated_boxes, use_data
 from mmpose_simcc.workbench.scoring import Scorer, build_metrics, predict
 from mmpose_simcc.workbench.toy import make_toy_coco
 

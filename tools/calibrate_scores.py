@@ -13,7 +13,8 @@ from mmengine.config import DictAction  # noqa: E402
 
 from mmpose_simcc.utils.files import whole_file  # noqa: E402
 from mmpose_simcc.workbench.compare import CompareError  # noqa: E402
-from mmpose_simcc.workbench.compare.runs import read_config, use_data  # noqa: E402
+from mmpose_simcc.workbench.compare.data import use_data  # noqa: E402
+from mmpose_simcc.workbench.compare.runs import read_config  # noqa: E402
 from mmpose_simcc.workbench.compare.score_calibration import calibrate_scores  # noqa: E402
 
 

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 # MMPose and mmcv warn of what they lack for other tasks
 warnings.filterwarnings('ignore', module='mm(cv|pose)')
@@ -31,6 +32,7 @@ from mmpose_simcc.workbench.compare.report import (  # noqa: E402
     remarks,
     write_report,
 )
+from mmpose_simcc.workbench.compare.study import SCHEDULE, check_study  # noqa: E402
 from mmpose_simcc.workbench.toy import make_toy_coco  # noqa: E402
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
@@ -100,9 +102,10 @@ def parse_args():
         action=DictAction,
         default={},
         metavar='NAME=V1,V2',
-        help='codec arguments, lr and epochs to vary, in all combinations: '
+        help='codec arguments, lr, epochs and flip_test to vary, in all combinations: '
         'unbiased=False,True simcc_split_ratio=1,2,3 '
-        'label_smoothing=equal,gaussian input_size="[(64,64),(128,128)]"',
+        'label_smoothing=equal,gaussian input_size="[(64,64),(128,128)]" '
+        'flip_test=none,stock,exact',
     )
     parser.add_argument(
         '--seeds',
@@ -193,7 +196,7 @@ def read_study(args):
             name: values if isinstance(values, list) else [values]
             for name, values in args.vary.items()
         }
-        schedule = {name: vary.pop(name) for name in ('lr', 'epochs') if name in vary}
+        schedule = {name: vary.pop(name) for name in SCHEDULE if name in vary}
         study = Study(
             named_models(args.configs or TOY_CONFIGS), vary, args.decoders, schedule=schedule
         )
@@ -205,11 +208,14 @@ def read_study(args):
     if args.seeds:
         study.seeds = args.seeds
     runs = study_runs(study, args.data, args.gt_boxes, args.work_dir)
-    schemes = {run.scheme for run in runs}
-    if not args.study and len(schemes) == len(runs):
+    if not args.study:
+        varied = [*args.vary]
         # shorter than the names of configs
-        study.rows = ['scheme', 'decoder']
-        study.plot = dict(x='scheme')
+        by_scheme = not varied and len({run.scheme for run in runs}) == len(runs)
+        study.rows = ['scheme' if by_scheme else 'model', *varied, 'decoder']
+        if by_scheme:
+            study.plot = dict(x='scheme')
+    check_study(study, runs)
     return study, runs, folder
 
 
@@ -252,7 +258,7 @@ def main():
     console = Console()
     print_table(rows, console, study.value)
     console.print(
-        f'\n[bold]{page}[/] holds the tables, plots and pictures; in the same '
+        f'\n[bold]{escape(str(page))}[/] holds the tables, plots and pictures; in the same '
         'folder: ' + ', '.join(path.name for path in paths),
         highlight=False,
     )

@@ -17,12 +17,8 @@ from mmpose_simcc.deploy.client import ClientError
 from mmpose_simcc.deploy.export import INPUTS, OUTPUTS, PRECISIONS, ExportError, export_onnx
 from mmpose_simcc.utils.inference import build_model, load_weights
 from mmpose_simcc.workbench.compare import CompareError, Run
-from mmpose_simcc.workbench.compare.runs import (
-    check_data,
-    read_config,
-    use_annotated_boxes,
-    use_data,
-)
+from mmpose_simcc.workbench.compare.data import use_annotated_boxes, use_data
+from mmpose_simcc.workbench.compare.runs import read_config
 
 
 def parse_args():
@@ -79,7 +75,7 @@ def parse_args():
 def has_test_data(args, cfg):
     """Whether a model in another precision can be evaluated. int8 is not written unevaluated."""
     try:
-        check_data(Run(args.config, cfg), 'test')
+        Run(args.config, cfg).check_data('test')
     except CompareError as error:
         if args.precision == 'int8' or args.data:
             raise
@@ -97,7 +93,7 @@ def main():
         use_annotated_boxes(cfg)  # for the comparison of precisions
         evaluate = args.precision != 'fp32' and has_test_data(args, cfg)
         if args.precision == 'int8':
-            check_data(Run(args.config, cfg), 'train')
+            Run(args.config, cfg).check_data('train')
         model = build_model(cfg)
         load_weights(model, args.checkpoint)
         export_onnx(

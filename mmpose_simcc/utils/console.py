@@ -112,10 +112,10 @@ class Progress:
         self._bars = None
         if console.is_terminal or self._is_silent:
             self._bars = RichProgress(
-                TextColumn('{task.description}'),
+                TextColumn('{task.description}', markup=False),
                 BarColumn(bar_width=20),
                 TaskProgressColumn(),
-                TextColumn('{task.fields[state]}'),
+                TextColumn('{task.fields[state]}', markup=False),
                 TimeRemainingColumn(elapsed_when_finished=True),
                 console=console,
                 transient=True,

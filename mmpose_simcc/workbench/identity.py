@@ -6,27 +6,35 @@ Where files lie, how many processes read them and where in memory an object is
 do not count.
 """
 
+import contextlib
 import functools
 import hashlib
+import inspect
 import json
 import mmap
 import os
 import re
+import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple, Union
 
-import mmengine
-import mmpose
-import torch
+import mmpose.registry
+import numpy as np
 from mmengine.config import Config
+from mmengine.registry import Registry, init_default_scope
+from mmengine.runner import Runner
+from mmpose.codecs.base import BaseKeypointCodec
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
-from mmpose.registry import DATASETS
+from mmpose.models import TopdownPoseEstimator
+from mmpose.registry import DATASETS, KEYPOINT_CODECS
 
+from ..models import ExactFlipPoseEstimator
+from ..utils.configs import type_name
 from ..utils.console import track
 from ..utils.files import file_sha256
-from ..version import __version__
+from ..utils.inference import pose_head_cfg
 
 # where things lie, who reads them, and how they look
 _IRRELEVANT = frozenset(
@@ -77,14 +85,73 @@ def _plain(value: Any) -> Any:
     return [type(value), repr(value)]
 
 
-def versions() -> Dict[str, str]:
-    """Of the packages that results depend on; not of which build they are."""
-    return dict(
-        mmpose_simcc=__version__,
-        mmpose=mmpose.__version__,
-        mmengine=mmengine.__version__,
-        torch=torch.__version__.split('+')[0],
-    )
+def _dicts(node: Any) -> Iterator[dict]:
+    if isinstance(node, dict):
+        yield node
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return
+    for child in node:
+        yield from _dicts(child)
+
+
+@functools.cache
+def _registered(name: str) -> Optional[type]:
+    for registry in vars(mmpose.registry).values():
+        if isinstance(registry, Registry):
+            with contextlib.suppress(RuntimeError, KeyError):  # a name with dots; a scope
+                found = registry.get(name)
+                if found is not None:
+                    return found
+    return None
+
+
+def _packages_used(kind: type) -> Set[str]:
+    """The packages that the modules of a class and of its bases lie in or import from."""
+    found = set()
+    for base in inspect.getmro(kind) if isinstance(kind, type) else [kind]:
+        module = sys.modules[base.__module__]
+        for value in (module, *vars(module).values()):
+            name = value.__name__ if inspect.ismodule(value) else getattr(value, '__module__', None)
+            if isinstance(name, str):
+                found.add(name.partition('.')[0])
+    return found
+
+
+def _source(package: str) -> Optional[str]:
+    """Digest of the source of a package that has no version; None of the standard library."""
+    file = Path(getattr(sys.modules[package], '__file__', None) or 'built-in')
+    in_library = Path(inspect.__file__).parent in file.parents and 'site-packages' not in file.parts
+    if in_library or file.suffix != '.py':
+        return None
+    files = file.parent.rglob('*.py') if file.name == '__init__.py' else [file]
+    return digest([file_sha256(path) for path in sorted(files)])
+
+
+def versions(*parts: Any) -> Dict[str, str]:
+    """What code a config runs: the packages of the classes that it names, of its
+    ``custom_imports``, and those that their modules import. Each by its version, not by which
+    build it is, or by its source where it has no version.
+
+    Args:
+        parts: The config, or parts of it.
+    """
+    packages = {'mmpose_simcc', 'mmpose', 'mmengine', 'torch'}
+    for part in _dicts(parts):
+        kind = part.get('type')
+        kind = _registered(kind) if isinstance(kind, str) else kind
+        if kind is not None and hasattr(kind, '__module__'):
+            packages |= _packages_used(kind)
+        modules = (part.get('custom_imports') or {}).get('imports', ())
+        modules = [modules] if isinstance(modules, str) else modules
+        packages.update(module.partition('.')[0] for module in modules)
+    found = {}
+    for package in sorted(packages & sys.modules.keys()):
+        version = getattr(sys.modules[package], '__version__', None)
+        version = _source(package) if version is None else str(version).partition('+')[0]
+        if version is not None:
+            found[package] = version
+    return found
 
 
 def name_model(cfg: Config, checkpoint: str) -> Dict[str, Any]:
@@ -214,3 +281,117 @@ def _hash(picture: Path) -> Optional[str]:
     if not picture.is_file():
         return None
     return hashlib.sha256(picture.read_bytes()).hexdigest()
+
+
+# Beside its arguments MMEngine's runner reads these of a config.
+_READ_BY_RUNNER = (
+    *inspect.signature(Runner.__init__).parameters,
+    'model_wrapper_cfg',
+    'find_unused_parameters',
+    'sync_bn',
+    'compile',
+    'efficient_conv_bn_eval',
+    'activation_checkpointing',
+)
+# Of these, what a training does not depend on: where it lies, who does it, what it says.
+_NOT_OF_TRAINING = re.compile(
+    'self|cfg|val_.*|test_.*|work_dir|resume|launcher|env_cfg|log_.*|visualizer|experiment_name'
+)
+# the default hooks that only look on
+_ONLOOKERS = ('timer', 'logger', 'checkpoint', 'visualization', 'badcase', 'config_check')
+
+
+def _labels(codec: dict) -> Any:
+    """What a codec makes of three keypoints, in place of its config: two codecs that differ in
+    how they decode make the same of them. Rounded, since another processor may round otherwise."""
+    try:
+        built = KEYPOINT_CODECS.build(codec)
+        keypoints = np.float32([[[0.21, 0.4], [0.5, 0.63], [0.77, 0.9]]]) * built.input_size
+        encoded = built.encode(keypoints, np.ones((1, 3), np.float32))
+        arrays = {name: value for name, value in encoded.items() if isinstance(value, np.ndarray)}
+        highest = {name: float(np.abs(value).max(initial=0)) for name, value in arrays.items()}
+        return {
+            name: [
+                f'{highest[name]:.3g}',
+                np.round(value / (highest[name] or 1), 2).astype(np.float32) + 0,
+            ]
+            for name, value in arrays.items()
+        }
+    except Exception:  # of anybody's codec, which may ask for other keypoints
+        return codec
+
+
+def _with_labels(node: Any) -> Any:
+    """A part of a config with every codec in it by its labels."""
+    if isinstance(node, (list, tuple)):
+        return [_with_labels(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    kind = node.get('type')
+    kind = _registered(kind) if isinstance(kind, str) else kind
+    if isinstance(kind, type) and issubclass(kind, BaseKeypointCodec):
+        return _labels(node)
+    return {name: _with_labels(value) for name, value in node.items()}
+
+
+def _network(cfg: Config) -> dict:
+    """The model as it is trained."""
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
+    model = cfg.to_dict()['model']
+    model.pop('test_cfg', None)
+    head = pose_head_cfg(dict(model=model))
+    for name in ('input_size', 'simcc_split_ratio'):  # a head's are its codec's by default
+        if name in head.get('decoder', {}):
+            head.setdefault(name, head['decoder'][name])
+    if type_name(model) == ExactFlipPoseEstimator.__name__:  # it differs in its flip test alone
+        model['type'] = TopdownPoseEstimator.__name__
+    return _with_labels(model)
+
+
+def network_identity(cfg: Config) -> str:
+    """Equal for configs whose networks do the same work."""
+    return digest(Content().of(_network(cfg)))
+
+
+def training_identity(cfg: Config, processes: int = 1, content: Optional[Content] = None) -> str:
+    """Equal for configs that one training serves: those that differ in how outputs are decoded,
+    for example.
+
+    Args:
+        cfg (Config): The config.
+        processes (int): Those that train it; with their number the batch of a step grows.
+        content (Content, optional): Looks at the data; by default anew.
+    """
+    whole = cfg.to_dict()
+    read = {
+        name: whole.get(name) for name in _READ_BY_RUNNER if not _NOT_OF_TRAINING.fullmatch(name)
+    }
+    read['model'] = _network(cfg)
+    read['default_hooks'] = {
+        name: hook for name, hook in (read['default_hooks'] or {}).items() if name not in _ONLOOKERS
+    }
+    read['train_cfg'] = {
+        name: value
+        for name, value in (read['train_cfg'] or {}).items()
+        if not name.startswith('val_')
+    }
+    read['train_dataloader'] = _with_labels(read['train_dataloader'])
+    code = versions(read, dict(custom_imports=whole.get('custom_imports')))
+    return digest([code, processes, (content or Content()).of(read)])
+
+
+def forward_identity(cfg: Config, weights: str, content: Optional[Content] = None) -> str:
+    """Equal for configs that one forward pass over the test data serves.
+
+    Args:
+        cfg (Config): The config.
+        weights (str): What the weights come from: digest of a checkpoint or a training's
+            identity.
+        content (Content, optional): Looks at the data; by default anew.
+    """
+    whole = cfg.to_dict()
+    read = {name: whole[name] for name in ('test_dataloader', 'test_evaluator')}
+    read['model'] = _network(cfg)
+    read['flip_test'] = [whole['model'].get(name) for name in ('type', 'test_cfg')]
+    code = versions(read, dict(custom_imports=whole.get('custom_imports')))
+    return digest([code, weights, (content or Content()).of(_with_labels(read))])

@@ -2,10 +2,10 @@
 """Compares representations and decoders on data."""
 
 from ..launcher import Launcher
-from .comparison import compare
+from .comparison import compare, run_study
 from .errors import CompareError
 from .runs import Run
-from .study import Study, load_study, named_models, run_study, study_runs
+from .study import Study, load_study, named_models, study_runs
 
 __all__ = [
     'CompareError',

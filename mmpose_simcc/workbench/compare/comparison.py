@@ -4,9 +4,10 @@ decoder of a model from one forward pass, and keeps what is done."""
 
 import json
 import platform
+import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
 import torch
 from mmengine.device import get_device
@@ -15,14 +16,23 @@ from ...utils.files import file_sha256
 from ...utils.inference import build_model, model_input_size
 from ...utils.processes import only_here
 from ..complexity import count_complexity
-from ..identity import Content, digest, versions
+from ..identity import (
+    Content,
+    digest,
+    forward_identity,
+    network_identity,
+    training_identity,
+    versions,
+)
 from ..launcher import Launcher
 from .decoders import Decoder, decoders_of
 from .evaluation import RESULTS, build_metrics, evaluate, load_model, result_file
 from .launch import call, find_training, train
 from .rows import Row, Training
-from .runs import Run, check_data, forward_identity, network_identity, training_identity
+from .runs import Run
+from .study import Study, check_metric_names, check_study, expand_decoders
 from .timing import save_times
+from .trial import check_annotations, check_trainable, try_out
 
 
 def compare(
@@ -62,19 +72,28 @@ def compare(
         (work_dir / name).mkdir(parents=True, exist_ok=True)
     codecs = [decoders_of(run, decoders) for run in runs]
     for run in runs:  # before hours of training
-        check_data(run, 'test')
+        run.check_data('test')
         build_metrics(run)
         if not run.checkpoint:
-            check_data(run, 'train')
+            run.check_data('train')
     content = Content(hash_pictures)
     works = [
         [_work(training, of_run, launcher, content, work_dir) for training in run.trainings()]
         for run, of_run in zip(runs, codecs)
     ]
     todo = [work for of_run in works for work in of_run if work.missing]
+    tried = set()
     for work in todo:
         if work.run.checkpoint:
             load_model(work.run, work.run.checkpoint)
+        else:
+            check_trainable(work.run)
+        # seeds differ in nothing else
+        config = digest(dict(work.run.cfg.to_dict(), randomness=None))
+        if config not in tried:
+            tried.add(config)
+            _check_annotations_once(work.run, tried)
+            try_out(work.run, work.missing)
     launched = {
         work.training: work.run
         for work in todo
@@ -89,6 +108,13 @@ def compare(
             _evaluate(work, work_dir, launcher)
     prefixes = [[work.prefixes for work in of_run] for of_run in works]
     return _collect(runs, codecs, prefixes, work_dir, launcher)
+
+
+def _check_annotations_once(run: Run, checked: Set[str]) -> None:
+    data = [digest(run.cfg.to_dict()[f'{split}_dataloader']) for split in ('train', 'test')]
+    if not set(data) <= checked:
+        checked.update(data)
+        check_annotations(run, lambda line: print(f'compare: {line}', file=sys.stderr))
 
 
 class _Work(NamedTuple):
@@ -121,8 +147,8 @@ class _Work(NamedTuple):
 def _work(
     run: Run, decoders: Dict[str, dict], launcher: Launcher, content: Content, work_dir: Path
 ) -> _Work:
-    training = None if run.checkpoint else training_identity(run, launcher.world_size, content)
-    forward = forward_identity(run, training or file_sha256(run.checkpoint), content)
+    training = None if run.checkpoint else training_identity(run.cfg, launcher.world_size, content)
+    forward = forward_identity(run.cfg, training or file_sha256(run.checkpoint), content)
     prefixes = {
         name: work_dir / 'results' / digest([RESULTS, forward, content.of(codec)])
         for name, codec in decoders.items()
@@ -155,7 +181,7 @@ def _collect(
     complexities = {}
     rows = []
     for run, of_run, of_prefixes, of_times in zip(runs, codecs, prefixes, times):
-        network = network_identity(run)
+        network = network_identity(run.cfg)
         if network not in complexities:
             model = build_model(run.cfg)
             size = model_input_size(model)
@@ -195,9 +221,9 @@ def _times(
     """Times of all runs from one session, so that they compare."""
     session = digest(
         [
-            [network_identity(run) for run in runs],
+            [network_identity(run.cfg) for run in runs],
             codecs,
-            versions(),
+            versions(*(run.cfg.to_dict()['model'] for run in runs)),
             get_device(),
             platform.node(),
             torch.get_num_threads(),
@@ -224,3 +250,36 @@ def _measure(
         call(save_times, (runs, codecs, path), 'time side by side', folder, alone)
     else:
         save_times(runs, codecs, path)
+
+
+def run_study(
+    study: Study,
+    runs: List[Run],
+    work_dir: Path,
+    launcher: Optional[Launcher] = None,
+    hash_pictures: bool = False,
+) -> List[Row]:
+    """Run a study.
+
+    Args:
+        study (Study): The study.
+        runs (list[Run]): Its :func:`study_runs`.
+        work_dir (Path): The comparison's folder, see
+            :func:`compare`. Studies that share it share trainings.
+        launcher (Launcher, optional): Starts the trainings.
+        hash_pictures (bool): See :func:`compare`.
+
+    Returns:
+        list[Row]: The rows with all their factors.
+
+    Raises:
+        CompareError: A config, checkpoint or data set does not serve, or there
+            is no metric of a name.
+    """
+    check_study(study, runs)
+    check_metric_names(study, runs)
+    decoders, factors = expand_decoders(study.decoders)
+    rows = compare(runs, work_dir, decoders, launcher, hash_pictures)
+    for row in rows:
+        row.factors = {**row.factors, 'decoder': row.decoder, **factors.get(row.decoder, {})}
+    return rows

@@ -57,7 +57,7 @@ def training_dir(run: Run, identity: str, work_dir: Path) -> Path:
 
 def find_training(identity: str, work_dir: Path) -> Optional[Path]:
     """The checkpoint of a finished training, by its
-    :func:`~.runs.training_identity`."""
+    :func:`~mmpose_simcc.workbench.identity.training_identity`."""
     for finished in work_dir.glob(f'trainings/*-{identity}/finished.txt'):
         checkpoint = finished.parent / finished.read_text().strip()
         if checkpoint.is_file():
@@ -106,8 +106,9 @@ def _training_config(run: Run, folder: Path) -> Config:
     checkpoint = cfg.setdefault('default_hooks', {}).setdefault(
         'checkpoint', dict(type='CheckpointHook')
     )
-    checkpoint.pop('save_best', None)
-    checkpoint.pop('rule', None)
+    for name in ('save_best', 'rule', 'out_dir'):
+        checkpoint.pop(name, None)
+    checkpoint['save_last'] = True
     # MMEngine removes one before it saves the next: with a single one, a
     # training that is killed there would have none
     checkpoint['max_keep_ckpts'] = 2
@@ -124,17 +125,18 @@ def train(trainings: Mapping[str, Run], work_dir: Path, launcher: Launcher) -> N
 
     Args:
         trainings (dict[str, Run]): A run for each
-            :func:`~.runs.training_identity`.
+            :func:`~mmpose_simcc.workbench.identity.training_identity`.
         work_dir (Path): The comparison's folder, in which
             :func:`find_training` finds their checkpoints.
         launcher (Launcher): How to start a training.
 
     Raises:
-        CompareError: A training failed; the message names its log.
+        CompareError: Trainings failed, while the others went on to their end; the message names
+            their logs.
     """
     side_by_side = launcher.name == 'none' and get_device() == 'cpu'
     at_once = min(len(trainings), _num_cores()) if side_by_side else 1
-    waiting, elsewhere, running = dict(trainings), set(), []
+    waiting, elsewhere, running, failed = dict(trainings), set(), [], []
     for identity, run in trainings.items():
         say_outdated(run, identity, work_dir)
     with contextlib.ExitStack() as stack:
@@ -169,7 +171,16 @@ def train(trainings: Mapping[str, Run], work_dir: Path, launcher: Launcher) -> N
                 stack.callback(training.end)
                 running.append(training)
             time.sleep(POLL)
-            running = [training for training in running if not training.is_finished()]
+            for training in list(running):
+                try:
+                    finished = training.is_finished()
+                except CompareError as error:  # the others go on
+                    failed.append(str(error))
+                    finished = True
+                if finished:
+                    running.remove(training)
+    if failed:
+        raise CompareError('; '.join(failed))
 
 
 def _num_cores() -> int:
@@ -227,6 +238,8 @@ class _Program:
             CompareError: The program failed.
         """
         code = self._process.poll()
+        if code is not None:  # a data worker whose training is gone may wait for it for ever
+            self.end()
         for line in self._new_lines():
             found = _REASON.match(line)
             if found:
@@ -253,6 +266,8 @@ class _Program:
     def end(self) -> None:
         """End what still runs of it: the process, its data workers and those
         of its launcher."""
+        if self._process.stdin.closed:  # it has ended: its number may be another program's
+            return
         end_group(self._process, SECONDS_TO_END)
         self._process.stdin.close()
         self._process.wait()

@@ -158,9 +158,10 @@ def metric_key(rows: Sequence[Row], name: Optional[str] = None) -> str:
 
 def unit_factor(row: Row, key: str) -> float:
     """What turns a metric into percent, as papers give it, or pixels."""
-    prefix = key[: len(key) - len(short_name(key))]
-    in_percent = f'{prefix}PCK@0.1' in row.metrics and key not in RELIABILITY  # MPII's
-    return 1.0 if in_percent or short_name(key) == 'EPE' else 100.0
+    name = short_name(key)
+    of_mpii = f'{key[: len(key) - len(name)]}PCK@0.1' in row.metrics  # whose PCK is in percent
+    in_percent = of_mpii and (name in ('PCK', 'PCK@0.1') or name.endswith(' PCK'))
+    return 1.0 if in_percent or name == 'EPE' else 100.0
 
 
 def best_row(rows: Sequence[Row], key: str) -> Row:

@@ -24,9 +24,10 @@ from ..hold_out import hold_out
 from ..identity import name_model
 from ..reliability import bin_sums, equal_mass_bins, reliability
 from ..scoring import find_similarity
+from .data import datasets_of, path_of, pictures_of, test_on, use_annotated_boxes
 from .errors import CompareError
 from .evaluation import build_metrics, evaluate
-from .runs import Run, check_data, datasets_of, path_of, test_on, use_annotated_boxes
+from .runs import Run
 
 MAX_KNOTS = 31
 SAMPLES = 40  # keypoints to a knot
@@ -164,7 +165,7 @@ def _choose_pictures(
     """Test on the pictures to calibrate on, in place; their annotations, and whether the config
     trains on some of them."""
     cfg = run.cfg
-    check_data(run, 'train')
+    run.check_data('train')
     training = [copy.deepcopy(dataset) for dataset in datasets_of(cfg, 'train')]
     if ann_file:
         test_on(cfg, Path(ann_file))
@@ -174,9 +175,9 @@ def _choose_pictures(
         path = path_of(training[0], training[0]['ann_file'])
         held_out = path.with_name(path.name.replace('-kept.json', '-held_out.json'))
         if held_out == path or not held_out.is_file():
-            _, held_out = hold_out(path, work_dir)
+            _, held_out = hold_out([(path, pictures_of(training[0]))], work_dir)
         test_on(cfg, held_out)
-    check_data(run, 'test')
+    run.check_data('test')
     (test,) = datasets_of(cfg, 'test')
     pictures = _pictures(test)
     seen = any(pictures & _pictures(dataset) for dataset in training)

@@ -6,7 +6,7 @@ import inspect
 from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 from mmengine.config import Config
@@ -15,23 +15,14 @@ from mmpose.registry import KEYPOINT_CODECS
 
 from ...config import set_representation
 from ...utils.inference import pose_head_cfg
-from ..launcher import Launcher
 from ..metrics import RELIABILITY, value_names
 from ..scoring import result_key
-from .comparison import compare
-from .decoders import Decoder
+from .data import use_annotated_boxes, use_data, use_hold_out, use_split
+from .decoders import Decoder, decoders_of
 from .errors import CompareError
 from .evaluation import build_metrics
-from .rows import COSTS, Row, find_key
-from .runs import (
-    Run,
-    read_config,
-    set_schedule,
-    use_annotated_boxes,
-    use_data,
-    use_hold_out,
-    use_split,
-)
+from .rows import COSTS, find_key
+from .runs import Run, read_config, set_flip_test, set_schedule
 
 
 @dataclass
@@ -53,9 +44,9 @@ class Study:
         decoders (list, optional): Names, or codecs with a ``name``; ``each``
             in such a codec names arguments to vary. See
             :func:`~mmpose_simcc.workbench.compare.decoders.decoders_of`.
-        schedule (dict): Of ``lr`` (the optimizer's) and ``epochs`` (the
-            learning rate's schedule is stretched with them) values to vary,
-            all combinations.
+        schedule (dict): Of ``lr`` (the optimizer's), ``epochs`` (the
+            learning rate's schedule is stretched with them) and ``flip_test``
+            ('none', 'stock', 'exact') values to vary, all combinations.
         seeds (int): How often each model is trained.
         split (str): ``'test'``; ``'train'`` to evaluate on the training data;
             ``'hold_out'`` to train on four fifths of the training images and
@@ -121,24 +112,43 @@ def named_models(specs: Sequence[str]) -> List[dict]:
         specs (list[str]): ``CONFIG`` or ``CONFIG=CHECKPOINT`` each.
 
     Returns:
-        list[dict]: Named by their config, and by their checkpoint where one
-        config comes several times.
+        list[dict]: Named by their config, with its folder where two have one name, and by their
+        checkpoint where one config comes several times.
 
     Raises:
         CompareError: The same is named twice.
     """
-    models = {}
+    found = []
     for spec in specs:
-        config, _, checkpoint = spec.partition('=')
-        name = Path(config).stem
-        if name in models and checkpoint:
-            name += f'={Path(checkpoint).stem}'
-        if name in models:
-            raise CompareError(f'{name} is named twice')
-        models[name] = dict(config=config, checkpoint=checkpoint or None, name=name)
-    return list(models.values())
+        config, checkpoint = _split(spec)
+        if dict(config=config, checkpoint=checkpoint) in found:
+            raise CompareError(f'{spec} is named twice')
+        found.append(dict(config=config, checkpoint=checkpoint))
+    paths = {model['config']: Path(model['config']).with_suffix('') for model in found}
+    for model in found:
+        parts = paths[model['config']].parts
+        for length in range(1, len(parts) + 1):  # the folder too, where it tells two apart
+            others = [path for config, path in paths.items() if config != model['config']]
+            if parts[-length:] not in [path.parts[-length:] for path in others]:
+                break
+        model['name'] = '/'.join(parts[-length:])
+    names = [model['name'] for model in found]
+    for model, name in zip(found, names):
+        if names.count(name) > 1 and model['checkpoint']:
+            model['name'] += f'={Path(model["checkpoint"]).stem}'
+    return found
 
 
+def _split(spec: str) -> Tuple[str, Optional[str]]:
+    """The paths in ``CONFIG=CHECKPOINT``, each of which may have a ``=`` of its own."""
+    for place in (i for i, letter in enumerate(spec + '=') if letter == '='):
+        if spec[:place].endswith(('.py', '.json', '.yml', '.yaml')):
+            return spec[:place], spec[place + 1 :] or None
+    config, _, checkpoint = spec.partition('=')
+    return config, checkpoint or None
+
+
+SCHEDULE = ('lr', 'epochs', 'flip_test')
 VARIANTS = ('full', 'faces')
 SPLITS = ('test', 'train', 'hold_out')
 
@@ -229,6 +239,10 @@ def study_runs(
             run.checkpoint = checkpoint
             run.seeds = study.seeds
             run.factors.update(model=name, scheme=run.scheme, **model.get('factors', {}))
+            if run.name in runs:
+                raise CompareError(
+                    f'two models are named {run.name}: give one of them another `name`'
+                )
             runs[run.name] = run
     return list(runs.values())
 
@@ -248,7 +262,9 @@ def _combinations(cfg: Config, codec) -> List[dict]:
 
 def _vary(name: str, cfg: Config, change: dict, schedule: dict, study: Study) -> Run:
     cfg = copy.deepcopy(cfg)
-    set_schedule(cfg, **schedule)
+    set_schedule(cfg, schedule.get('lr'), schedule.get('epochs'))
+    if 'flip_test' in schedule:
+        set_flip_test(cfg, schedule['flip_test'])
     if change:
         own = dict(pose_head_cfg(cfg).decoder)
         own.pop('heatmap_size', None)  # follows the input size
@@ -296,6 +312,54 @@ def expand_decoders(decoders: Optional[List[Decoder]]):
     return expanded, factors
 
 
+def planned_rows(study: Study, runs: Sequence[Run]) -> List[Dict[str, Any]]:
+    """The factors of every row that a study will have."""
+    decoders, factors = expand_decoders(study.decoders)
+    return [
+        {**run.factors, 'decoder': name, **factors.get(name, {})}
+        for run in runs
+        for name in decoders_of(run, decoders)
+    ]
+
+
+def check_study(study: Study, runs: Sequence[Run]) -> None:
+    """See that the names in a study mean something, and that its table tells all rows apart.
+
+    Raises:
+        CompareError: There is no such factor, no row that has such a value of it, or two rows
+            have the same label.
+    """
+    rows = planned_rows(study, runs)
+    known = list(dict.fromkeys(name for row in rows for name in row))
+    columns = [study.columns] if isinstance(study.columns, str) else []
+    wanted = [dict(decoder=d) if isinstance(d, str) else d for d in study.disagree]
+    plotted = [study.plot[name] for name in ('x', 'series') if study.plot.get(name)]
+    named = dict(rows=study.rows, columns=columns, baseline=study.baseline, plot=plotted)
+    for place, names in [*named.items(), *(('disagree', each) for each in wanted)]:
+        for name in names:
+            if name not in known:
+                raise CompareError(
+                    f'`{place}` names the factor {name!r}; there are {", ".join(known)}'
+                )
+    for place, factors in [('baseline', study.baseline), *(('disagree', w) for w in wanted)]:
+        if not any(all(row.get(name) == factors[name] for name in factors) for row in rows):
+            values = {
+                name: list(dict.fromkeys(str(row.get(name)) for row in rows)) for name in factors
+            }
+            there = '; '.join(f'{name}: {", ".join(found)}' for name, found in values.items())
+            raise CompareError(f'`{place}`: no row has {dict(factors)}; there are {there}')
+    labelled: Dict[tuple, dict] = {}
+    for row in rows:
+        label = tuple(study.label(name, row.get(name)) for name in (*study.rows, *columns))
+        other = labelled.setdefault(label, row)
+        if other is not row:
+            apart = [name for name in known if row.get(name) != other.get(name)]
+            raise CompareError(
+                f'two rows are labelled {", ".join(label)}: `rows` needs one of '
+                f'{", ".join(apart) or "the names of the models"} as well'
+            )
+
+
 def check_metric_names(study: Study, runs: Sequence[Run]) -> None:
     """See that there are the metrics that a study names, before anything is computed. They are
     not checked where a metric tells its values only with its results.
@@ -322,35 +386,3 @@ def check_metric_names(study: Study, runs: Sequence[Run]) -> None:
         keys += [result_key(metric, name) for name in names]
     for name in wanted:
         find_key(name, keys)
-
-
-def run_study(
-    study: Study,
-    runs: List[Run],
-    work_dir: Path,
-    launcher: Optional[Launcher] = None,
-    hash_pictures: bool = False,
-) -> List[Row]:
-    """Run a study.
-
-    Args:
-        study (Study): The study.
-        runs (list[Run]): Its :func:`study_runs`.
-        work_dir (Path): The comparison's folder, see
-            :func:`.compare`. Studies that share it share trainings.
-        launcher (Launcher, optional): Starts the trainings.
-        hash_pictures (bool): See :func:`.compare`.
-
-    Returns:
-        list[Row]: The rows with all their factors.
-
-    Raises:
-        CompareError: A config, checkpoint or data set does not serve, or there
-            is no metric of a name.
-    """
-    check_metric_names(study, runs)
-    decoders, factors = expand_decoders(study.decoders)
-    rows = compare(runs, work_dir, decoders, launcher, hash_pictures)
-    for row in rows:
-        row.factors = {**row.factors, 'decoder': row.decoder, **factors.get(row.decoder, {})}
-    return rows

@@ -20,7 +20,8 @@ from torch import Tensor
 from ...utils.console import track
 from ...utils.files import whole_file
 from ...utils.inference import build_model, model_input_size, pose_head, recorded_outputs
-from .runs import Run, network_identity
+from ..identity import network_identity
+from .runs import Run
 
 WARM_UP = 3  # rounds that are not counted
 ROUNDS = 30
@@ -52,13 +53,13 @@ def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str
     """
     device = get_device()
     networks, outputs, images = {}, {}, {}
-    users = [network_identity(run) for run in runs]
+    users = [network_identity(run.cfg) for run in runs]
     for run, user in zip(runs, users):
         if user not in networks:
             networks[user] = build_model(run.cfg).to(device)
             width, height = model_input_size(networks[user])
             images[user] = torch.randn(1, 3, height, width, device=device)
-            outputs[user] = _decoder_inputs(networks[user], images[user])
+            outputs[user] = decoder_inputs(networks[user], images[user])
     codecs = [
         {name: KEYPOINT_CODECS.build(decoder) for name, decoder in of_run.items()}
         for of_run in decoders
@@ -95,7 +96,7 @@ def save_times(runs: List[Run], decoders: List[Dict[str, dict]], path: Path) -> 
         unfinished.write_text(json.dumps(times))
 
 
-def _decoder_inputs(model: TopdownPoseEstimator, image: Tensor) -> Tuple[Tensor, ...]:
+def decoder_inputs(model: TopdownPoseEstimator, image: Tensor) -> Tuple[Tensor, ...]:
     """What the head decodes of an image: not in all heads what the network
     gives."""
     head = pose_head(model)

@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 
-from ...config.parts import dicts_of_type
+from ...utils.configs import dicts_of_type
 from ...utils.console import quiet
 from ...utils.files import whole_file
 

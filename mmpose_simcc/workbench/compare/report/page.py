@@ -23,7 +23,7 @@ from ...statistics import REPEATS
 from ..bootstrap import resampled_names
 from ..evaluation import build_metrics
 from ..rows import Row, main_metric, metric_key
-from ..runs import Run, check_data
+from ..runs import Run
 from ..study import Study, check_metric_names
 from .differences import differences, measure_rows, name_of
 from .keypoints import keypoint_tables, write_keypoints
@@ -44,7 +44,7 @@ def remarks(study: Study, runs: Sequence[Run]) -> List[str]:
         CompareError: Data are not there, metrics cannot be built, or there is none of a name.
     """
     for run in runs:
-        check_data(run, 'test')
+        run.check_data('test')
     check_metric_names(study, runs)
     lines = []
     by_data: Dict[str, List[Run]] = {}

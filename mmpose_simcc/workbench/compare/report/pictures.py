@@ -70,7 +70,7 @@ class People(NamedTuple):
 def load_people(run: Run) -> People:
     """The annotated people of a run's test data."""
     cfg = run.cfg.test_dataloader.dataset.copy()
-    cfg.pipeline = []
+    cfg.pipeline = [step for step in cfg.pipeline if step.get('type') == 'KeypointConverter']
     if 'bbox_file' in cfg:
         cfg.bbox_file = ''
     init_default_scope(run.cfg.get('default_scope', 'mmpose'))
@@ -84,7 +84,9 @@ def load_people(run: Run) -> People:
         whose = info['id'], info['img_id'], info['img_path'], info['bbox'][0]
         people.append(Person(*whose, keypoints, visible > 0))
     meta = dataset.metainfo
-    return People(people, meta['skeleton_links'], meta['keypoint_id2name'])
+    number = len(people[0].keypoints)
+    links = [link for link in meta['skeleton_links'] if max(link) < number]
+    return People(people, links, meta['keypoint_id2name'])
 
 
 class Predictions:
@@ -107,9 +109,10 @@ class Predictions:
 
     def of(self, person: Person) -> Optional[np.ndarray]:
         """Keypoints (K, 2) in image pixels of an annotated person: by its id, or, where boxes were
-        detected, the nearest in the image."""
+        detected, the nearest in the image. None where there are none."""
         if not self._detected:
-            return self.keypoints[self._by_id[person.id]]
+            place = self._by_id.get(person.id)
+            return None if place is None else self.keypoints[place]
         found = self.keypoints[self._by_image.get(person.img_id, [])]
         if len(found) == 0 or not person.labelled.any():
             return None
@@ -173,7 +176,15 @@ def plot_samples(rows: Sequence[Row], runs: Sequence[Run], key: str) -> Figure:
     """
     best = [best_row([row for row in rows if row.config == run.name], key) for run in runs]
     data = {row.test_data: load_people(run) for run, row in zip(runs, best)}
-    chosen = {name: _choose(found.people) for name, found in data.items()}
+    chosen = {}
+    for run, row in zip(runs, best):
+        predictions = Predictions(row.trainings[0], run)
+        known = [
+            person
+            for person in data[row.test_data].people
+            if run.box_files or predictions.of(person) is not None
+        ]
+        chosen.setdefault(row.test_data, _choose(known))
     columns = max(map(len, chosen.values()))
     figure = Figure(figsize=(2 * columns, 2 * len(runs)))
     grid = figure.subplots(len(runs), columns, squeeze=False, gridspec_kw=TIGHT)

@@ -1,0 +1,161 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""On which data a config trains and is tested."""
+
+import copy
+import os
+from pathlib import Path
+from typing import Any, Iterable, Iterator, List, Optional
+
+from mmengine.config import Config
+
+from ...utils.configs import type_name
+from ..hold_out import hold_out
+from .errors import CompareError
+
+
+def dicts(node: Any) -> Iterator[dict]:
+    """Every dict in a part of a config."""
+    if isinstance(node, dict):
+        yield node
+        node = node.values()
+    elif not isinstance(node, (list, tuple)):
+        return
+    for child in node:
+        yield from dicts(child)
+
+
+def datasets_of(cfg: Config, split: str) -> List[dict]:
+    """The configs of the data sets that read annotations."""
+    return [d for d in dicts(cfg[f'{split}_dataloader']) if d.get('ann_file')]
+
+
+def path_of(dataset: dict, name: str) -> Path:
+    """Where a file or folder that the config of a data set names lies."""
+    return Path(dataset.get('data_root') or '', name)
+
+
+def annotations_of(dataset: dict) -> Path:
+    return path_of(dataset, dataset['ann_file'])
+
+
+def pictures_of(dataset: dict) -> Path:
+    """The folder of a data set's pictures."""
+    return path_of(dataset, (dataset.get('data_prefix') or {}).get('img', ''))
+
+
+def _inside(path: Any, folders: Iterable[str]) -> Optional[str]:
+    """A path relative to the innermost of folders that it lies in; None where it lies in none."""
+    if not isinstance(path, str) or not path:
+        return None
+    relative = [os.path.relpath(path, folder) for folder in folders]
+    relative = [each for each in relative if not each.startswith('..')]
+    return min(relative, key=len, default=None)
+
+
+def use_data(cfg: Config, root: str) -> None:
+    """Point a config at other data of the same layout, in place.
+
+    Args:
+        cfg (Config): The config.
+        root (str): Folder in place of every ``data_root``, that of the config itself included;
+            annotations, pictures and detected boxes that lie in one are found there, whether
+            their path has it in front or not.
+
+    Raises:
+        CompareError: The config names no folder of its data.
+    """
+    nodes = [*dicts(cfg._cfg_dict)]
+    old = {node['data_root'] for node in nodes if node.get('data_root')}
+    if not old:
+        raise CompareError(
+            f'--data {root}: the config {cfg.filename} has no `data_root` that it could replace'
+        )
+    for node in nodes:
+        prefixes = node.get('data_prefix') or {}
+        for place, name in [
+            (node, 'ann_file'),
+            (node, 'bbox_file'),
+            *((prefixes, name) for name in prefixes),
+        ]:
+            relative = _inside(place.get(name), old)
+            if relative is not None:
+                joined = node.get('data_root') and name != 'bbox_file'  # by the data set itself
+                place[name] = relative if joined else os.path.join(root, relative)
+        if node.get('data_root'):
+            node['data_root'] = root.rstrip('/') + '/'
+
+
+def use_annotated_boxes(cfg: Config) -> None:
+    """Test on annotated boxes, in place of detected ones, in place."""
+    for node in dicts(cfg._cfg_dict):
+        if node.get('bbox_file'):
+            node['bbox_file'] = ''
+
+
+def use_split(cfg: Config) -> None:
+    """Test on the training data and their annotated boxes, in place."""
+    test_on(cfg, annotations_of(datasets_of(cfg, 'train')[0]))
+
+
+def use_hold_out(cfg: Config, folder: Path) -> None:
+    """Train on four fifths of the training images and test on the others, in place. Of several
+    training sets the first is split; the others lose the pictures that are held out.
+
+    Args:
+        cfg (Config): The config.
+        folder (Path): Gets the annotations.
+
+    Raises:
+        CompareError: The annotations cannot be split.
+    """
+    train = datasets_of(cfg, 'train')
+    sources = [(annotations_of(dataset), pictures_of(dataset)) for dataset in train]
+    try:
+        kept, held_out = hold_out(sources, folder)
+    except (OSError, ValueError) as error:
+        raise CompareError(f'hold-out of the training data: {error}') from error
+    for dataset, path in zip(train, kept):
+        dataset['ann_file'] = str(path.resolve())
+    test_on(cfg, held_out)
+
+
+def _converters(pipeline: Any) -> List[dict]:
+    return [step for step in pipeline or () if type_name(step) == 'KeypointConverter']
+
+
+def test_on(cfg: Config, ann_file: Path) -> None:
+    """Test on other annotations of the first training set and annotated boxes, in place. Its type,
+    its ``metainfo`` and its keypoint converters stay those of the training, the rest of the
+    pipeline is the test's.
+
+    Args:
+        cfg (Config): The config.
+        ann_file (Path): The annotations.
+
+    Raises:
+        CompareError: A metric reads annotations that are not the test data's.
+    """
+    old = {annotations_of(dataset).resolve() for dataset in datasets_of(cfg, 'test')}
+    train = copy.deepcopy(cfg.train_dataloader.dataset)
+    dataset = next(node for node in dicts(train) if node.get('ann_file'))
+    whole = next((node for node in dicts(train) if type_name(node) == 'CombinedDataset'), dataset)
+    steps = cfg.test_dataloader.dataset.pipeline
+    steps = [step for step in steps if type_name(step) != 'KeypointConverter']
+    loaded = bool(steps) and type_name(steps[0]) == 'LoadImage'
+    converters = _converters(whole.get('pipeline'))
+    if whole is not dataset:
+        whole['datasets'] = [dataset]
+        dataset['pipeline'] = _converters(dataset.get('pipeline'))
+    whole['pipeline'] = [*steps[:loaded], *converters, *steps[loaded:]]
+    dataset['ann_file'] = str(ann_file.resolve())  # not below a data_root
+    dataset.pop('bbox_file', None)
+    dataset['test_mode'] = whole['test_mode'] = True
+    cfg.test_dataloader.dataset = whole
+    for node in dicts(cfg.test_evaluator):
+        if node.get('ann_file'):
+            if Path(node['ann_file']).resolve() not in old:
+                raise CompareError(
+                    f'`test_evaluator` reads {node["ann_file"]}, which is not the annotation file '
+                    f'of the test data, {", ".join(map(str, sorted(old)))}'
+                )
+            node['ann_file'] = str(ann_file.resolve())

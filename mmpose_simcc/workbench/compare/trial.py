@@ -1,0 +1,183 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Goes the whole way with one batch before hours of training: what would fail at its end fails
+here."""
+
+import contextlib
+import copy
+import tempfile
+from pathlib import Path
+from typing import Callable, Dict, Iterator, NamedTuple, Tuple
+
+import torch
+from mmengine.runner import Runner
+from mmpose.models import TopdownPoseEstimator
+from torch import Tensor
+
+from ...config import check_config
+from ...utils.console import quiet
+from ...utils.files import save_arrays
+from ...utils.inference import (
+    build_model,
+    describe,
+    model_input_size,
+    network_outputs,
+    pose_head,
+)
+from ..complexity import count_complexity
+from ..data import check_data
+from ..scoring import People, Scorer, Scores, predict
+from .errors import CompareError
+from .evaluation import decode_by
+from .report.pictures import plot_samples
+from .rows import Row, Training
+from .runs import Run
+from .timing import decoder_inputs
+
+BATCH = 4  # people
+
+
+class Trial(NamedTuple):
+    """What one batch gives.
+
+    Attributes:
+        model (TopdownPoseEstimator): Untrained.
+        outputs (tuple): Of the network, as the head decodes them.
+        people (People): Of the batch.
+        scores (dict): For each decoder.
+    """
+
+    model: TopdownPoseEstimator
+    outputs: Tuple[Tensor, ...]
+    people: People
+    scores: Dict[str, Scores]
+
+
+@contextlib.contextmanager
+def step(run: Run, name: str) -> Iterator[None]:
+    """A step of a trial, whose error is told in one line.
+
+    Raises:
+        CompareError: Whatever was raised in it.
+    """
+    try:
+        with quiet():
+            yield
+    except CompareError:
+        raise
+    except Exception as error:  # of anybody's dataset, transform, model or metric
+        raise CompareError(f'{run.name}, {name}: {describe(error)}') from error
+
+
+def check_trainable(run: Run) -> None:
+    """See that a training does not need validation, which comparisons leave out: they score the
+    last checkpoint.
+
+    Raises:
+        CompareError: A hook or scheduler of the config needs it.
+    """
+    hooks = [*(run.cfg.get('custom_hooks') or ()), *(run.cfg.get('default_hooks') or {}).values()]
+    schedulers = run.cfg.get('param_scheduler') or ()
+    schedulers = [schedulers] if isinstance(schedulers, dict) else [*schedulers]
+    for part in (*hooks, *schedulers):
+        kind = str((part or {}).get('type'))
+        if 'EarlyStopping' in kind or 'ReduceOnPlateau' in kind:
+            raise CompareError(
+                f'{run.name}: {kind} follows the metrics of a validation, but a comparison trains '
+                'without one and scores the last epoch: take it out of the config'
+            )
+
+
+def check_annotations(run: Run, say: Callable[[str], None]) -> None:
+    """Look at the annotations that a run is trained and tested on.
+
+    Args:
+        run (Run): The run.
+        say (callable): Gets a line about what may be wrong.
+
+    Raises:
+        CompareError: They are such that figures would mean nothing.
+    """
+    cfg = copy.deepcopy(run.cfg)
+    cfg.val_dataloader = None  # not used
+    if run.checkpoint:
+        cfg.train_dataloader = None
+    with step(run, 'annotations'):
+        found = check_data(cfg)
+    shown = f'python tools/check_data.py {run.cfg.filename}'
+    for finding in found:
+        if finding.level == 'error':
+            raise CompareError(
+                f'{run.name}, {finding.split} data: {finding.what} ({finding.number}); see {shown}'
+            )
+    warnings = sum(finding.level == 'warning' for finding in found)
+    if warnings:
+        say(f'{run.name}: {warnings} things to look at in the annotations: {shown}')
+
+
+@torch.no_grad()
+def try_out(run: Run, decoders: Dict[str, dict]) -> Trial:
+    """Send one batch of the test data through all that a comparison does with a model: the
+    untrained network, every decoder, the metrics, the count of its size, the timing and the
+    pictures.
+
+    Args:
+        run (Run): The run.
+        decoders (dict): Codec configs by name.
+
+    Returns:
+        Trial: What the batch gives, for those who do more with it.
+
+    Raises:
+        CompareError: A step fails; the message says which, and why.
+    """
+    loader_cfg = copy.deepcopy(run.cfg.test_dataloader)
+    loader_cfg.batch_size = min(loader_cfg.get('batch_size', BATCH), BATCH)
+    with step(run, 'its parts'):
+        try:
+            check_config(run.cfg)
+        except ValueError as error:
+            raise CompareError(f'{run.name}: {error}') from error
+    with step(run, 'model'):
+        model = build_model(run.cfg)
+    with step(run, 'test data'):
+        loader = Runner.build_dataloader(loader_cfg, seed=0)
+        batch = next(iter(loader))
+    with step(run, 'network'):
+        outputs, samples = next(network_outputs(model, [batch]))
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, decoder in decoders.items():
+            with step(run, f'decoder {name}'):
+                decode = {name: decode_by(pose_head(model), decoder)}
+                people, predictions = predict(
+                    model, [(outputs, samples)], decode, loader.dataset.metainfo
+                )
+            if not found:
+                with step(run, 'metrics'):
+                    scorer = Scorer(run.cfg.test_evaluator, people)
+            with step(run, f'metrics of the decoder {name}'):
+                found[name] = scorer(*predictions[name].load(), Path(folder, name))
+        with step(run, 'size of the network'):
+            size = model_input_size(model)
+            cost = count_complexity(model, size)
+        with step(run, 'time of a picture'):
+            decoder_inputs(model, torch.zeros(1, 3, *size[::-1]))
+        with step(run, 'pictures'):
+            name, scores = next(iter(found.items()))
+            prefix = str(Path(folder, 'trial'))
+            save_arrays(f'{prefix}.npz', **scores.arrays)
+            row = Row(
+                config=run.name,
+                scheme=run.scheme,
+                decoder=name,
+                input_size=size,
+                params=cost.params,
+                paper_gflops=cost.paper_gflops,
+                gflops=cost.gflops,
+                forward_ms=0,
+                decode_ms=0,
+                trainings=[Training('', prefix, scores.metrics)],
+            )
+            figure = plot_samples([row], [run], next(iter(row.metrics)))
+            figure.savefig(Path(folder, 'trial.png'))
+    return Trial(model, outputs, people, found)
