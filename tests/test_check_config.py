@@ -10,7 +10,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.runner import Runner
 
+from mmpose_simcc import ConfigCheckHook
 from mmpose_simcc.config import check_config, checks, set_representation
 from mmpose_simcc.utils.configs import dicts_of_type
 
@@ -204,3 +206,42 @@ class TestOutputs:
         check_config(cfg)
         cfg.model.head.in_featuremap_size = (12, 16)
         refused(cfg, 'does not take pictures')
+
+
+class TestHook:
+    """In MMPose's own tools."""
+
+    @pytest.fixture
+    def runner(self, tmp_path):
+        cfg = stock(RES50)
+        cfg.model.backbone.update(depth=18, init_cfg=None)
+        cfg.model.head.in_channels = 512
+        set_representation(cfg, dict(type='DARKCodec', input_size=(64, 64)))
+        cfg.default_hooks.pop('visualization')
+        return Runner(
+            model=cfg.model,
+            work_dir=str(tmp_path),
+            default_hooks=cfg.default_hooks,
+            default_scope=cfg.default_scope,
+            log_level='ERROR',
+            cfg=cfg,
+        )
+
+    def test_training_of_a_config_that_disagrees(self, runner):
+        (hook,) = (hook for hook in runner.hooks if isinstance(hook, ConfigCheckHook))
+        hook.before_train(runner)
+        runner.cfg.model.head.out_channels = 16
+        with pytest.raises(ValueError, match='out_channels` must be 17'):
+            hook.before_train(runner)
+
+    @pytest.mark.parametrize('use_udp', [True, False])
+    def test_published_weights(self, runner, tmp_path, use_udp):
+        """As `mim test CONFIG --checkpoint CHECKPOINT` loads them."""
+        meta = dict(converted_from='HRNet-W32, heatmap', use_udp=use_udp)
+        checkpoint = dict(meta=meta, state_dict=runner.model.state_dict())
+        torch.save(checkpoint, tmp_path / 'weights.pth')
+        if use_udp:
+            with pytest.raises(ValueError, match='need TopdownAffine.use_udp=True.*docs/weights'):
+                runner.load_checkpoint(str(tmp_path / 'weights.pth'))
+        else:
+            runner.load_checkpoint(str(tmp_path / 'weights.pth'))

@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 import copy
+import functools
 
 import numpy as np
 import pytest
@@ -445,8 +446,13 @@ head = dict(type=HeatmapHead, in_channels=8, out_channels=17, decoder=codec)
     assert 'mmpose_simcc' in (tmp_path / 'dumped.py').read_text()
 
 
-def stock(name):
+@functools.cache
+def _stock(name):
     return Config.fromfile(Config._get_cfg_path(name, __file__)[0])
+
+
+def stock(name):
+    return copy.deepcopy(_stock(name))
 
 
 def affines(cfg):

@@ -6,7 +6,6 @@ import functools
 import json
 import re
 from pathlib import Path
-from unittest import mock
 
 import mmpose
 import numpy as np
@@ -87,24 +86,9 @@ PARAMETERS = {
 }
 
 
-_cfg_path = Config._get_cfg_path
-
-
-@functools.cache
-def _installed_path(name):
-    return _cfg_path(name, '')
-
-
 @functools.cache
 def load(name):
-    """A config. MMEngine reads all of MMPose's metafiles to find one stock config: once is
-    enough for a base of many."""
-
-    def cfg_path(path, filename):
-        return _installed_path(path) if '::' in path else _cfg_path(path, filename)
-
-    with mock.patch.object(Config, '_get_cfg_path', staticmethod(cfg_path)):
-        return Config.fromfile(CONFIGS[name])
+    return Config.fromfile(CONFIGS[name])
 
 
 @functools.cache
