@@ -17,6 +17,7 @@ from ..utils.configs import (
     class_of,
     dicts_of_type,
     is_simcc_codec,
+    label_codecs,
     num_keypoints,
     parts_in_use,
     pose_head_cfg,
@@ -77,12 +78,8 @@ in `train_dataloader`, but got 16
 
 def _check_labels(cfg: dict, decoder: dict) -> None:
     """The codecs that make labels against the decoder."""
-    encoders = []
-    for target in dicts_of_type(parts_in_use(cfg), 'GenerateTarget'):
-        encoder = target.get('encoder')
-        encoders += encoder if isinstance(encoder, (list, tuple)) else [encoder]
-    for encoder in encoders:
-        if not isinstance(encoder, dict) or 'input_size' not in encoder:
+    for encoder in label_codecs(cfg):
+        if 'input_size' not in encoder:
             continue
         if is_simcc_codec(encoder) != is_simcc_codec(decoder):
             raise ValueError(

@@ -5,7 +5,14 @@ from typing import Optional
 
 from mmengine.config import Config
 
-from ..utils.configs import dicts_of_type, is_simcc_codec, parts_in_use, pose_head_cfg, type_name
+from ..utils.configs import (
+    dicts_of_type,
+    is_simcc_codec,
+    label_codecs,
+    parts_in_use,
+    pose_head_cfg,
+    type_name,
+)
 
 # Whether a stock codec is for pictures that are cut out with UDP
 STOCK_CODECS = dict(
@@ -76,10 +83,7 @@ def check_frames(cfg: dict) -> bool:
         cfg = cfg._cfg_dict
     use_udp = bool(pipeline_frame(cfg))
     codecs = [('the config has the decoder', pose_head_cfg(cfg).get('decoder'))]
-    for target in dicts_of_type(parts_in_use(cfg), 'GenerateTarget'):
-        encoder = target.get('encoder')
-        encoders = encoder if isinstance(encoder, (list, tuple)) else [encoder]
-        codecs += [('the config has the encoder', encoder) for encoder in encoders]
+    codecs += [('the config has the encoder', encoder) for encoder in label_codecs(cfg)]
     for place, codec in codecs:
         if isinstance(codec, dict) and codec_frame(codec) not in (None, use_udp):
             raise ValueError(frame_conflict(codec, place, use_udp))

@@ -11,7 +11,7 @@ from typing import NamedTuple, Optional, Tuple
 from mmengine.config import Config
 
 from ..utils.checks import invalid
-from ..utils.configs import dicts_of_type, is_simcc_codec, parts_in_use, pose_head_cfg, type_name
+from ..utils.configs import is_simcc_codec, label_codecs, pose_head_cfg, type_name
 from .sizes import num_deconvs
 
 LEARNING_RATE = 1e-3  # of Adam, without weight decay
@@ -146,9 +146,7 @@ def _set_labels_and_loss(cfg: dict, head: dict, codec: dict, data_set: str) -> N
         reduction = 'stock' if model in AVERAGED_OVER_BINS else 'mean'
     if codec.get('label_smoothing') == 'equal':
         smoothing = SMOOTHING.get(model, 0.1)
-        for target in dicts_of_type(parts_in_use(cfg), 'GenerateTarget'):
-            target['encoder']['smoothing'] = smoothing
-        for each in (codec, cfg.get('codec')):
+        for each in (codec, cfg.get('codec'), *label_codecs(cfg)):
             if each:
                 each['smoothing'] = smoothing
     if type_name(head.get('loss') or {}) in ('', 'SimCCKLLoss'):

@@ -1,7 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Looks up parts of a top-down config."""
 
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Iterator, List, Optional, Sequence
 
 from mmengine.registry import Registry
 from mmpose.registry import KEYPOINT_CODECS, MODELS
@@ -80,6 +80,15 @@ def parts_in_use(cfg: dict) -> dict:
         if name.endswith('_dataloader') or name == 'custom_hooks'
     }
     return used if list(dicts_of_type(used, 'TopdownAffine')) else cfg
+
+
+def label_codecs(cfg: dict) -> List[dict]:
+    """Every codec by which a pipeline in use makes labels."""
+    codecs = []
+    for target in dicts_of_type(parts_in_use(cfg), 'GenerateTarget'):
+        encoder = target.get('encoder')
+        codecs += encoder if isinstance(encoder, (list, tuple)) else [encoder]
+    return [codec for codec in codecs if isinstance(codec, dict)]
 
 
 def same(value: Any, other: Any) -> bool:

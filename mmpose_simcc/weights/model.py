@@ -4,6 +4,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
+import torch
 from torch import Tensor
 
 Shapes = Dict[str, Tuple[int, ...]]
@@ -92,17 +93,22 @@ def list_first(names: Sequence[str], limit: int = 5) -> str:
 def check_match(
     what: str, expected: Shapes, weights: Dict[str, Tensor], sources: Dict[str, str]
 ) -> None:
-    """Check that a model has exactly these weights.
+    """Check that a model has exactly these weights, and that all are finite.
 
     Args:
-        what (str): Both, for the message.
+        what (str): Names the weights, and the model where there are several, for the message.
         expected (dict): Names and shapes of the model's weights.
         weights (dict[str, Tensor]): The weights.
         sources (dict[str, str]): Under which name each came.
 
     Raises:
-        ValueError: Some do not match or are missing.
+        ValueError: Some do not match, are missing, or are not finite.
     """
+    damaged = [
+        sources.get(name, name)
+        for name, value in weights.items()
+        if value.device.type != 'meta' and not torch.isfinite(value).all()
+    ]
     unmatched = [
         sources.get(name, name)
         for name, shape in shapes_of(weights).items()
@@ -110,6 +116,8 @@ def check_match(
     ]
     missing = [name for name in expected if name not in weights]
     problems = []
+    if damaged:
+        problems.append(f'not a finite number in {list_first(damaged)}')
     if unmatched:
         problems.append(f'no match for {list_first(unmatched)}')
     if missing:
