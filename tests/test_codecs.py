@@ -57,14 +57,6 @@ class TestHeatmapEncode:
         with pytest.raises(ValueError, match='`keypoints` must be of one instance'):
             HeatmapCodec(**SIZE).encode(np.zeros((N, 5, 2)))
 
-    @pytest.mark.parametrize('codec', HEATMAP_CODECS)
-    def test_nan_keypoints_have_weight_zero(self, codec):
-        keypoints = np.array([[[np.nan, 3.0], [10.0, 20.0], [np.inf, -np.inf]]])
-        encoded = codec(**SIZE).encode(keypoints)
-        assert encoded['keypoint_weights'].tolist() == [[0, 1, 0]]
-        assert np.isfinite(encoded['heatmaps']).all()
-        assert not encoded['heatmaps'][[0, 2]].any()
-
 
 class TestHeatmapDecode:
     def maps(self, keypoints, sigma=2, unbiased=True):
@@ -85,19 +77,6 @@ class TestHeatmapDecode:
             assert decoded.shape == (1, 1, 2) and scores.shape == (1, 1)
             assert np.abs(decoded - keypoint).max() <= error
 
-    @pytest.mark.parametrize('codec', HEATMAP_CODECS)
-    def test_batch_equals_single(self, codec):
-        codec = codec(**SIZE)
-        maps = self.maps(np.random.default_rng(0).uniform(0, 190, (5, 17, 2)))
-        maps += 0.05 * torch.rand(maps.shape)
-        keypoints, scores = codec.batch_decode(maps)
-        assert len(keypoints) == len(scores) == 5
-        for sample, points, values in zip(maps.numpy(), keypoints, scores):
-            single, single_scores = codec.decode(sample)
-            assert points.shape == (1, 17, 2) and values.shape == (1, 17)
-            np.testing.assert_allclose(points, single, atol=1e-4)
-            np.testing.assert_array_equal(values, single_scores)
-
     @pytest.mark.parametrize('refine,stock_unbiased', [('quarter', False), ('dark', True)])
     def test_equals_stock(self, refine, stock_unbiased):
         codec = DARKCodec(**SIZE) if refine == 'dark' else HeatmapCodec(**SIZE, refine=refine)
@@ -107,37 +86,6 @@ class TestHeatmapDecode:
         for sample in maps:
             for actual, expected in zip(codec.decode(sample), stock.decode(sample)):
                 np.testing.assert_allclose(actual, expected, atol=4e-3)
-
-    @pytest.mark.parametrize('codec', HEATMAP_CODECS)
-    @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 0.0, -1.0, 'one nan', 'one inf'])
-    def test_bad_maps(self, codec, value):
-        codec = codec(**SIZE)
-        maps = self.maps([[88.0, 120.0]] * 2)
-        if value == 'one nan':
-            maps[0, 3, 5] = np.nan
-        elif value == 'one inf':
-            maps[0, 3, 5] = np.inf
-        else:
-            maps[0] = value
-        keypoints, scores = codec.decode(maps.numpy())
-        assert scores[0, 0] == 0
-        assert np.isfinite(keypoints).all()
-        assert (keypoints >= 0).all() and (keypoints < (192, 256)).all()
-        # its neighbour does not suffer
-        assert scores[0, 1] == pytest.approx(1)
-        assert np.abs(keypoints[0, 1] - (88, 120)).max() < 10
-
-    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float64])
-    def test_dtypes(self, dtype):
-        codec = DARKCodec(**SIZE)
-        maps = self.maps([[90.3, 120.9]])[None]
-        keypoints, _ = codec.batch_decode(maps.to(dtype))
-        assert np.abs(keypoints[0] - (90.3, 120.9)).max() < 0.6
-
-    def test_no_samples(self):
-        for codec in HEATMAP_CODECS:
-            keypoints, scores = codec(**SIZE).batch_decode(torch.zeros(0, 17, 64, 48))
-            assert keypoints == [] and scores == []
 
 
 class TestDelta:
@@ -343,29 +291,6 @@ class TestSimCC:
                     assert error[0] > bias
 
     @pytest.mark.parametrize(
-        'point',
-        [
-            (-1, 50),
-            (50, -0.5),
-            (192, 50),
-            (50, 256),
-            (1e6, 1e6),
-            (-1e9, 5),
-            (np.nan, 5),
-            (191.9, 10),
-        ],
-    )
-    @pytest.mark.parametrize('smoothing', SMOOTHINGS)
-    def test_outside_has_weight_zero(self, smoothing, point):
-        codec = SimCCCodec((192, 256), 2, smoothing)
-        encoded = codec.encode(np.array([[point, (30, 40)]]))
-        assert encoded['keypoint_weights'].tolist() == [[0, 1]]
-        for axis in 'xy':
-            labels = encoded[f'keypoint_{axis}_labels']
-            assert not labels[0, 0].any()
-            assert labels[0, 1].sum() == pytest.approx(1, abs=0.01)
-
-    @pytest.mark.parametrize(
         'smoothing, sigma, error', [('gaussian', 0.5, 0.02), ('laplace', 1, 0.09)]
     )
     def test_the_smallest_sigma_gives_labels_that_sum_to_1(self, smoothing, sigma, error):
@@ -398,12 +323,6 @@ class TestSimCC:
             assert p[at - 2 : at + 3].sum().item() == pytest.approx(mass, rel=1e-3)
         _, scores = codec.decode(*(z.detach()[0].numpy() for z in logits))
         assert scores.item() == pytest.approx(1, abs=1e-3)
-
-    def test_invisible(self):
-        codec = SimCCCodec((192, 256))
-        encoded = codec.encode(np.full((1, 2, 2), 30.0), np.array([[0.0, 1.0]]))
-        assert encoded['keypoint_weights'].tolist() == [[0, 1]]
-        assert not encoded['keypoint_x_labels'][0, 0].any()
 
     @pytest.mark.parametrize('refine', ['none', 'dark', 'daec'])
     def test_coordinates_ignore_an_offset(self, refine):
@@ -455,28 +374,3 @@ class TestSimCC:
         y = rng.standard_normal((17, 512)).astype(np.float32) + 3
         for actual, expected in zip(codec.decode(x, y), stock.decode(x, y)):
             np.testing.assert_array_equal(actual, expected)
-
-    @pytest.mark.parametrize('refine', ['none', 'dark', 'daec'])
-    @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 0.0, 5.0])
-    def test_bad_logits(self, refine, value):
-        codec = SimCCCodec((192, 256), refine=refine)
-        x, y = np.zeros((2, 384), np.float32), np.zeros((2, 512), np.float32)
-        x[1, 100], y[1, 120] = 40, 40
-        x[0] = value
-        keypoints, scores = codec.decode(x, y)
-        assert scores[0, 0] == 0 and scores[0, 1] == 1
-        assert np.isfinite(keypoints).all()
-        assert (keypoints >= 0).all() and (keypoints < (192, 256)).all()
-        np.testing.assert_allclose(keypoints[0, 1], (50, 60), atol=0.01)
-        by_torch = codec.decode_tensors(torch.from_numpy(x)[None], torch.from_numpy(y)[None])
-        for actual, expected in zip(by_torch, (keypoints, scores)):
-            np.testing.assert_allclose(actual, expected, atol=1e-4)
-
-    def test_batch_equals_single(self):
-        codec = SimCCCodec((192, 256))
-        x, y = torch.randn(3, 17, 384), torch.randn(3, 17, 512)
-        keypoints, scores = codec.batch_decode(x, y)
-        for i in range(3):
-            single = codec.decode(x[i].numpy(), y[i].numpy())
-            np.testing.assert_allclose(keypoints[i], single[0])
-            np.testing.assert_allclose(scores[i], single[1], rtol=1e-5)
