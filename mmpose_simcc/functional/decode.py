@@ -63,9 +63,9 @@ def heatmap_argmax(heatmaps: Array) -> Tuple[Array, Array]:
 
 
 def _gaussian_kernel(size: int) -> List[float]:
-    """OpenCV's Gaussian of an odd size, whose sigma follows from the size:
-    ``cv2.getGaussianKernel(size, -1)``."""
-    small = {  # which it has in tables
+    """OpenCV's Gaussian of an odd size, ``cv2.getGaussianKernel(size, -1)``. In Python alone, so
+    that torch.compile can read it."""
+    small = {  # OpenCV has these in tables
         1: [1],
         3: [1, 2, 1],
         5: [1, 4, 6, 4, 1],
@@ -90,10 +90,10 @@ class _Axis:
 
     Attributes:
         offsets (Array): Offsets from the maximum, int64, shape (n, 1).
-        positions (Array): Where they lead to, or the nearer end of the axis where they lead off
-            it, int64, shape (n, M).
-        exists (Array): Which of them stay on the axis, bool, shape (n, M).
-        to_border (Array): From each maximum to the nearer end, int64, shape (M,).
+        positions (Array): The positions at these offsets, int64, shape (n, M). Beyond the ends of
+            the axis the end is repeated.
+        exists (Array): Which offsets lead to a position on the axis, bool, shape (n, M).
+        to_border (Array): Distance from each maximum to the nearer end, int64, shape (M,).
     """
 
     def __init__(self, locs: Array, size: int, radius: int) -> None:
@@ -111,8 +111,8 @@ def _window(
     blur_kernel_size: int = 1,
     border: str = 'clip',
 ) -> Array:
-    """What is around each maximum of the smoothed maps (DARK, Eq. 10). Only what the window needs
-    is smoothed.
+    """The responses around each maximum, of the smoothed maps (DARK, Eq. 10) if there is a kernel.
+    Only the window is smoothed, not the whole map.
 
     Args:
         maps (Array): Vectors (M, L) or heatmaps (M, H, W).
@@ -123,13 +123,14 @@ def _window(
         border (str): See :func:`refine_dark`.
 
     Returns:
-        Array: float32 or float64, shape (n, M) or (n, n, M). 0 beyond the ends of an axis.
+        Array: float32 or float64, shape (n, M) or (n, n, M). What lies beyond the ends of an axis
+        has no meaning.
     """
     reach = radius + blur_kernel_size // 2
     axes = [_Axis(loc, size, reach) for loc, size in zip(locs, maps.shape[1:])]
     cells = math.prod(maps.shape[1:])
     index = axes[0].positions * (cells // maps.shape[1]) + cells * arange(maps.shape[0], locs[0])
-    if len(axes) == 2:
+    if len(axes) == 2:  # so far the first cells of rows
         index = index[:, None] + axes[1].positions
     window = as_float(maps.reshape(-1).take(index))
     if blur_kernel_size == 1:
@@ -146,7 +147,7 @@ def _blur(window: Array, axis: _Axis, radius: int, kernel_size: int, border: str
     Args:
         window (Array): Shape (n, ..., M).
         axis (_Axis): Its n positions.
-        radius (int): Positions on each side of the maximum that are left.
+        radius (int): Positions on each side of the maximum that the result has.
         kernel_size (int): Odd size of the Gaussian kernel.
         border (str): See :func:`refine_dark`.
 
@@ -170,14 +171,14 @@ def _blur(window: Array, axis: _Axis, radius: int, kernel_size: int, border: str
 def _steps(
     numerators: Array, denominator: Array, usable: Array, max_step: float = math.inf
 ) -> Array:
-    """Steps from the maxima, ``numerators / denominator``: 0 for a whole map where one is not
-    usable, not finite or longer than ``max_step``. Only what is usable is divided, so that
-    gradients are finite.
+    """Steps from the maxima, ``numerators / denominator``. A map has a step of 0 along all axes if
+    it is not usable, or if one of its steps is not finite or longer than ``max_step``. Such maps
+    are not divided at all, which keeps gradients finite.
 
     Args:
         numerators (Array): One for each axis, shape (A, M).
-        denominator (Array): Positive where it is usable, shape (M,).
-        usable (Array): Bool, shape (M,).
+        denominator (Array): Positive for usable maps, shape (M,).
+        usable (Array): Which maps are usable, bool, shape (M,).
         max_step (float): In positions.
 
     Returns:
@@ -233,7 +234,7 @@ def shift_quarter(heatmaps: Array, locs: Array) -> Array:
     *shape, H, W = heatmaps.shape
     x, y = locs[..., 0], locs[..., 1]
     peak = y * W + x
-    # right, below, left, above; the map's ends where this is off the map, which is not used
+    # right, below, left, above; next to the border these are other cells, which `inside` leaves out
     neighbours = xp.stack([peak + 1, peak + W, peak - 1, peak - W], -1).clip(0, H * W - 1)
     values = take(heatmaps.reshape(*shape, H * W), neighbours)
     after, before = values[..., :2], values[..., 2:]
@@ -271,7 +272,7 @@ def shift_second_max(heatmaps: Array, locs: Array) -> Array:
     second, _ = heatmap_argmax(others)
     towards = as_array(second - locs, heatmaps)
     distance = xp.sqrt((towards * towards).sum(-1))[..., None]
-    # no other cell above -inf
+    # the distance is 0 if all other cells are -inf
     shift = xp.where(distance > 0, 0.25 * towards / distance, 0.0)
     return as_array(locs, heatmaps) + shift
 
@@ -371,15 +372,16 @@ def _lowest(delta: Delta) -> float:
 
 
 def _daec_reach(sigma: float, delta: Delta) -> int:
-    """Positions on each side of a maximum that may count; negative factors reach farther."""
+    """How many positions on each side of a maximum may count: e, and more for negative factors."""
     return daec_radius(sigma) + max(0, -math.floor(_lowest(delta)))
 
 
 def _daec_weights(
     axis: _Axis, offsets: Array, sigma: float, delta: Array, cut_upper: bool, border: str
 ) -> Array:
-    """How much each position along an axis counts in DAEC's sums: 1 from -e to e - delta (for a
-    cut of the lower bound from delta - e to e), and the next one by the fraction of delta.
+    """How much each position along an axis counts in DAEC's sums: 1 from -e to e - delta, or from
+    delta - e to e where the lower bound is cut. With a fractional delta the position next to the
+    cut counts by a fraction.
 
     Args:
         axis (_Axis): n positions around each maximum.
