@@ -90,11 +90,14 @@ class TestMetrics:
         assert metric_key([row], expected).split('/')[-1] == expected
 
     def test_of_one_name_have_their_whole_names(self):
-        row = make_row({'a/PCK': 0.5, 'b/PCK': 0.7, 'NME': 0.1})
-        assert list(shown_metrics([row]).values()) == ['a/PCK', 'b/PCK', 'NME']
-        assert flat_table([row]).cells.columns.tolist()[-3:] == ['a/PCK', 'b/PCK', 'NME (%)']
+        row = make_row({'a/PCK': 0.5, 'b/PCK': 0.7, 'a/NME': 0.1, 'b/NME': 0.2})
+        names = ['a/PCK', 'b/PCK', 'a/NME', 'b/NME']
+        headings = ['a/PCK', 'b/PCK', 'a/NME (%)', 'b/NME (%)']
+        assert list(shown_metrics([row]).values()) == names
+        assert flat_table([row]).cells.columns.tolist()[-4:] == headings
+        assert study_table(Study([], rows=[]), [row]).cells.columns.tolist() == headings
         assert metric_key([row]) == 'a/PCK'
-        with pytest.raises(CompareError, match='no metric PCK; there are a/PCK, b/PCK, NME'):
+        with pytest.raises(CompareError, match='no metric PCK; there are a/PCK, b/PCK, a/NME'):
             metric_key([row], 'PCK')
 
     def test_without_sigmas_coco_comes_last(self):

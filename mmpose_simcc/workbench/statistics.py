@@ -221,7 +221,7 @@ def confidence_interval(
 
 def noise_of(row: Measured) -> Noise:
     """The noise of the mean over trainings."""
-    return Noise(_images(row), row.images - 1, *_trainings([row]))
+    return Noise(_images(row), max(row.images - 1, 1), *_trainings([row]))
 
 
 def noise_of_difference(row: Measured, other: Measured) -> Noise:
@@ -235,7 +235,7 @@ def noise_of_difference(row: Measured, other: Measured) -> Noise:
         trainings = _trainings([row._replace(values=row.values - other.values)])
     else:
         trainings = _trainings([row, other])
-    return Noise(_images(row, other), row.images - 1, *trainings)
+    return Noise(_images(row, other), max(row.images - 1, 1), *trainings)
 
 
 def _images(row: Measured, other: Optional[Measured] = None) -> np.ndarray:

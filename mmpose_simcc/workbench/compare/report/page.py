@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from ....utils.files import whole_file
 from ....version import __version__
-from ...metrics import RELIABILITY, goodness, title
+from ...metrics import RELIABILITY, goodness, short_name, title
 from ...scoring import find_similarity
 from ...statistics import REPEATS
 from ..bootstrap import resampled_names
@@ -27,14 +27,14 @@ from ..runs import Run
 from ..study import Study, check_metric_names
 from .differences import differences, measure_rows, name_of
 from .keypoints import keypoint_tables, write_keypoints
-from .pictures import load_people, plot_disagreement, plot_samples
+from .pictures import People, load_people, plot_disagreement, plot_samples
 from .plots import plot_scores, plot_study, save
 from .tables import Table, difference_table, flat_table, study_table, write_tables
 
 
 def remarks(study: Study, runs: Sequence[Run]) -> List[str]:
-    """What a reader has to know of the data and metrics of a study, a line
-    each. It can be said before anything is computed.
+    """What a reader has to know of the data and metrics of a study, a line each. It can be said
+    before anything is computed.
 
     Args:
         study (Study): The study.
@@ -69,7 +69,7 @@ def remarks(study: Study, runs: Sequence[Run]) -> List[str]:
         names = [name for metric in metrics for name in resampled_names(metric)]
         if find_similarity(metrics):
             names += RELIABILITY
-        if not names or (study.value or names[0]) not in names:
+        if not names or short_name(study.value or names[0]) not in names:
             kinds = ', '.join(type(metric).__name__ for metric in metrics)
             lines.append(f'{run.name}: {study.value or kinds} has no intervals and no verdicts')
     return lines
@@ -104,18 +104,20 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
         found = differences(study, rows, measured)
         ranges = [item.range for item in found]
         tables['differences'] = difference_table(study, found)
-    keypoints = _keypoint_tables(study, rows, by_name)
+    people = {row.test_data: load_people(by_name[row.config]) for row in rows[::-1]}
+    keypoints = _keypoint_tables(study, rows, by_name, people[rows[0].test_data])
 
     plot = plot_study(study, rows, ranges)
     with_rows = [run for run in runs if any(row.config == run.name for row in rows)]
-    figures = dict(samples=plot_samples(rows, with_rows, key))
+    figures = dict(samples=plot_samples(rows, with_rows, key, people))
     if any('ECE' in row.metrics for row in rows):
         figures['scores'] = plot_scores(rows, by_name)
     pair = choose_pair(study, rows, key)
     compared = [name_of(study, row, rows) for row in pair]
     if pair:
         of_pair = [by_name[row.config] for row in pair]
-        figures['disagreement'] = plot_disagreement(pair, of_pair, compared)
+        of_test = people[pair[0].test_data]
+        figures['disagreement'] = plot_disagreement(pair, of_pair, compared, of_test)
 
     paths += [
         *(tables[name].write(folder / f'{name}.md') for name in tables if name != 'all'),
@@ -168,7 +170,9 @@ def choose_pair(study: Study, rows: Sequence[Row], key: str) -> List[Row]:
     return pair if len(pair) == 2 and pair[0] is not pair[1] else []
 
 
-def _keypoint_tables(study: Study, rows: Sequence[Row], runs: Dict[str, Run]) -> Dict[str, Table]:
+def _keypoint_tables(
+    study: Study, rows: Sequence[Row], runs: Dict[str, Run], people: People
+) -> Dict[str, Table]:
     """Of the rows on the test data of the first; detected boxes have no truth, and calibrated
     scores the keypoints of the raw ones."""
     rows = [
@@ -179,7 +183,7 @@ def _keypoint_tables(study: Study, rows: Sequence[Row], runs: Dict[str, Run]) ->
     if any(runs[row.config].box_files for row in rows):
         return {}
     names = [name_of(study, row, rows) for row in rows]
-    return keypoint_tables(rows, runs, names, load_people(runs[rows[0].config]))
+    return keypoint_tables(rows, runs, names, people)
 
 
 def _embed(path: Path) -> str:

@@ -166,16 +166,18 @@ def _choose(people: List[Person]) -> List[Person]:
     return [full[round(place)] for place in places]
 
 
-def plot_samples(rows: Sequence[Row], runs: Sequence[Run], key: str) -> Figure:
+def plot_samples(
+    rows: Sequence[Row], runs: Sequence[Run], key: str, data: Dict[str, People]
+) -> Figure:
     """Sample people: a line for each model with its best decoder, predicted over true skeletons.
 
     Args:
         rows (list[Row]): The rows.
         runs (list[Run]): Their runs.
         key (str): The metric that tells the best.
+        data (dict): The people of each row's ``test_data``.
     """
     best = [best_row([row for row in rows if row.config == run.name], key) for run in runs]
-    data = {row.test_data: load_people(run) for run, row in zip(runs, best)}
     chosen = {}
     for run, row in zip(runs, best):
         predictions = Predictions(row.trainings[0], run)
@@ -234,15 +236,17 @@ def disagreements(
     return sorted(found, key=lambda case: -case.distance)
 
 
-def plot_disagreement(rows: Sequence[Row], runs: Sequence[Run], names: Sequence[str]) -> Figure:
+def plot_disagreement(
+    rows: Sequence[Row], runs: Sequence[Run], names: Sequence[str], data: People
+) -> Figure:
     """The people on whom two rows disagree most, and the keypoint in question enlarged.
 
     Args:
         rows (sequence[Row]): Two rows.
         runs (sequence[Run]): Their runs.
         names (sequence[str]): What to call them.
+        data (People): The test data of both.
     """
-    data = load_people(runs[0])
     cases = disagreements(data.people, rows, runs)[:NUMBER]
     figure = Figure(figsize=(2 * max(len(cases), 1), 4.2))
     grid = figure.subplots(2, max(len(cases), 1), squeeze=False, gridspec_kw=TIGHT)

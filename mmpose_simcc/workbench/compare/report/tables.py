@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ....utils.files import whole_file
-from ...metrics import UNITS, goodness, lower_is_better, title
+from ...metrics import UNITS, goodness, lower_is_better, short_name
 from ..rows import COSTS, Row, main_metric, metric_key, shown_metrics, unit_factor
 from ..study import Study
 from .differences import Difference, name_of
@@ -91,7 +91,7 @@ def flat_table(rows: Sequence[Row]) -> Table:
         'Decode (ms)': [f'{row.decode_ms:.3f}' for row in rows],
     }
     for key, name in shown_metrics(rows).items():
-        columns[_heading(key, name)] = [_flat_text(row, key) for row in rows]
+        columns[_heading(name)] = [_flat_text(row, key) for row in rows]
     return Table.of([*columns], list(zip(*columns.values())))
 
 
@@ -109,8 +109,10 @@ def write_tables(rows: Sequence[Row], folder: Path) -> List[Path]:
     return paths
 
 
-def _heading(key: str, name: str) -> str:
-    return title(key) if lower_is_better(key) else name
+def _heading(name: str) -> str:
+    """A metric's name, with its unit if it is an error."""
+    unit = UNITS.get(short_name(name))
+    return f'{name} ({unit})' if unit else name
 
 
 def _flat_text(row: Row, key: str) -> str:
@@ -126,32 +128,28 @@ def study_table(study: Study, rows: Sequence[Row]) -> Table:
         rows (list[Row]): The rows.
     """
 
-    def labels(row: Row) -> tuple:
-        return tuple(study.label(factor, row.factors.get(factor)) for factor in study.rows)
-
-    if isinstance(study.columns, str):  # a line for all values of a factor
-
-        def column(row: Row) -> str:
-            return study.label(study.columns, row.factors.get(study.columns))
-
-        names = list(dict.fromkeys(map(column, rows)))
-        found = {(labels(row), column(row)): row for row in rows}
-        heads = list(dict.fromkeys(map(labels, rows)))
-        grid = {name: [found.get((head, name)) for head in heads] for name in names}
-        shown = dict.fromkeys(names, study.value or main_metric(rows))
-    else:
-        names = study.columns or list(shown_metrics(rows).values())
-        heads = list(map(labels, rows))
-        grid, shown = dict.fromkeys(names, rows), {name: name for name in names}
     comparable = len({row.test_data for row in rows}) == 1
-    lines, best = [list(head) for head in heads], [[False] * len(head) for head in heads]
-    for name in names:
-        texts, marks = _study_column(grid[name], rows, shown[name], comparable)
-        for line, marked, text, mark in zip(lines, best, texts, marks):
-            line.append(text)
-            marked.append(mark)
-    titles = [title(name) if name in UNITS else name for name in names]
-    return Table.of([*map(study.title_of, study.rows), *titles], lines, best)
+    heads = [
+        tuple(study.label(factor, row.factors.get(factor)) for factor in study.rows) for row in rows
+    ]
+    columns = {}
+    if isinstance(study.columns, str):  # a line for all values of a factor
+        value = study.value or main_metric(rows)
+        names = [study.label(study.columns, row.factors.get(study.columns)) for row in rows]
+        found = dict(zip(zip(heads, names), rows))
+        heads = list(dict.fromkeys(heads))
+        for name in dict.fromkeys(names):
+            column = [found.get((head, name)) for head in heads]
+            columns[name] = _study_column(column, rows, value, comparable)
+    else:
+        for name in study.columns or shown_metrics(rows).values():
+            columns[_heading(name)] = _study_column(rows, rows, name, comparable)
+    texts, marks = zip(*columns.values())
+    return Table.of(
+        [*map(study.title_of, study.rows), *columns],
+        [[*head, *line] for head, line in zip(heads, zip(*texts))],
+        [[*[False] * len(study.rows), *line] for line in zip(*marks)],
+    )
 
 
 def _study_column(
@@ -184,7 +182,7 @@ def difference_table(study: Study, found: Sequence[Difference]) -> Table:
     """Every row with its interval, and against its baseline."""
     columns = (
         'Row',
-        f'{title(study.value)} [95%]',
+        f'{_heading(study.value)} [95%]',
         'Compared with',
         'Difference [95%]',
         'p (Holm)',
@@ -223,7 +221,7 @@ def print_table(rows: Sequence[Row], console: Console, value: Optional[str] = No
     }
     best = [[False] * len(rows)] * 2
     for key, name in metrics.items():
-        columns[_heading(key, name)] = [_flat_text(row, key) for row in rows]
+        columns[_heading(name)] = [_flat_text(row, key) for row in rows]
         best.append(_best_of(rows, key, comparable))
     widths = [max(map(len, [name, *texts])) for name, texts in columns.items()]
     lines = list(zip(zip(*columns.values()), zip(*best)))
