@@ -28,7 +28,7 @@ from ..data import check_data
 from ..scoring import People, Scorer, Scores, predict
 from .errors import CompareError
 from .evaluation import decode_by
-from .report.pictures import plot_samples
+from .report.pictures import load_people, plot_samples
 from .rows import Row, Training
 from .runs import Run
 from .timing import decoder_inputs
@@ -178,6 +178,7 @@ def try_out(run: Run, decoders: Dict[str, dict]) -> Trial:
                 decode_ms=0,
                 trainings=[Training('', prefix, scores.metrics)],
             )
-            figure = plot_samples([row], [run], next(iter(row.metrics)))
+            people_of = {row.test_data: load_people(run)}
+            figure = plot_samples([row], [run], next(iter(row.metrics)), people_of)
             figure.savefig(Path(folder, 'trial.png'))
     return Trial(model, outputs, people, found)
