@@ -96,10 +96,20 @@ class TestKeypoints:
         cfg.train_dataloader.dataset.metainfo = dict(from_file=str(tmp_path / 'none.py'))
         refused(cfg, 'metainfo of CocoDataset in `train_dataloader` cannot be read: FileNotFound')
 
-    def test_pairs_that_swap(self):
+    def test_pairs_that_swap_one_way(self, caplog):
         cfg = stock(RES50)
         cfg.train_dataloader.dataset.metainfo = metainfo(left='right', right='')
-        refused(cfg, "swaps 'left' with 'right' in mirrored pictures, but 'right' with 'right'")
+        refused(cfg, 'must be 2, the number of keypoints')
+        assert "swaps 'left' with 'right' in mirrored pictures, but 'right' with" in caplog.text
+
+    def test_on_a_part_of_the_keypoints(self):
+        cfg = stock(RES50)
+        for loader in (cfg.val_dataloader, cfg.test_dataloader):
+            loader.dataset.type = 'Face300WDataset'
+        cfg.val_evaluator = dict(cfg.val_evaluator, pred_converter=dict(type='KeypointConverter'))
+        refused(cfg, 'must be 68, .* in `test_dataloader`')
+        cfg.model.test_cfg.output_keypoint_indices = list(range(17))
+        check_config(cfg)
 
     def test_combined_and_converted(self):
         cfg = stock(RTMPOSE)
