@@ -527,6 +527,7 @@ def test_pictures_of_annotations(tmp_path):
     assert picture_names(path) == []
 
 
+@pytest.mark.slow
 def test_digest_is_equal_in_every_process():
     """Whatever the order of sets, and addresses."""
     code = (

@@ -262,7 +262,7 @@ def test_average_precision_over_categories_equals_the_evaluator(toy_root, tmp_pa
     expected = metric.evaluate(len(content['annotations']))['coco/AP']
     assert 0.05 < expected < 0.95
     row = make_row({'coco/AP': expected}, predictions=str(tmp_path / 'row'))
-    categories = match_predictions(row.trainings[0], run, metric)
+    categories = match_predictions(row.trainings[0], metric)
     assert len(categories) == 4
     ones = np.ones((1, len(content['images'])), int)
     assert average_precision(categories, ones)[0] == pytest.approx(expected, abs=1e-12)

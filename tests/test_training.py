@@ -256,8 +256,7 @@ class TestKilledAndResumed:
             transform.type.startswith('Random')
             for transform in cfg.train_dataloader.dataset.pipeline
         )
-        # where it is killed differs from run to run, and is told if it fails
-        step = random.SystemRandom().randint(steps[0], steps[1])
+        step = random.Random(last).randint(steps[0], steps[1])  # anywhere
         start(cfg, folder / 'whole').train()
         killed = kill_at(cfg, folder / 'killed', repo_root, step)
         print(f'killed at step {killed}')

@@ -21,12 +21,15 @@ from mmpose_simcc.workbench.compare import (
     run_study,
     study_runs,
 )
+from mmpose_simcc.workbench.compare.bootstrap import find_source, match_predictions
 from mmpose_simcc.workbench.compare.data import use_data, use_hold_out
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.launch import _Program
 from mmpose_simcc.workbench.compare.rows import Row, Training, unit_factor
 from mmpose_simcc.workbench.compare.study import check_study
 from mmpose_simcc.workbench.compare.trial import check_trainable, try_out
+from mmpose_simcc.workbench.scoring import Scorer
+from mmpose_simcc.workbench.statistics import average_precision
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 ANNOTATIONS = 'annotations/person_keypoints_val2017.json'
@@ -202,6 +205,35 @@ def test_mpii_with_a_prefix_is_in_percent():
     row = make_row({'mpii/PCK': 88.0, 'mpii/PCK@0.1': 30.0, 'mpii/Head PCK': 95.0, 'NME': 0.05})
     factors = {key: unit_factor(row, key) for key in row.metrics}
     assert factors == {'mpii/PCK': 1, 'mpii/PCK@0.1': 1, 'mpii/Head PCK': 1, 'NME': 100}
+
+
+def test_scheme_is_that_of_the_labels(toy_root):
+    """Decoders know nothing of it."""
+    run = load_run(HEATMAP, toy_root)
+    assert run.scheme == 'heatmap, biased'
+    run.cfg.model.head.decoder = dict(run.head.decoder, type='DARKCodec', unbiased=True)
+    assert run.scheme == 'heatmap, biased'
+
+
+def test_intervals_of_converted_keypoints_and_of_a_second_metric(run, tmp_path):
+    """On the images as they are, resamples have the metric's value."""
+    nine = dict(num_keypoints=9, mapping=NINE)
+    evaluator = run.cfg.test_evaluator
+    run.cfg.test_evaluator = [
+        dict(evaluator),
+        dict(evaluator, prefix='nine', gt_converter=nine, pred_converter=nine),
+    ]
+    trial = try_out(run, decoders_of(run, ['quarter']))
+    keypoints = trial.people.arrays['gt_keypoints'] + 3
+    scores = np.linspace(0.5, 1, 4 * 17).reshape(4, 17)
+    scorer = Scorer(run.cfg.test_evaluator, trial.people)
+    found = scorer(keypoints, scores, tmp_path / 'row')
+    training = Training('', str(tmp_path / 'row'), found.metrics)
+    for key in ('coco/AP', 'nine/AP'):
+        categories = match_predictions(training, find_source(run, key))
+        once = np.ones((1, len(categories[0].annotated)))
+        assert average_precision(categories, once)[0] == pytest.approx(found.metrics[key])
+    assert found.metrics['coco/AP'] != found.metrics['nine/AP']
 
 
 class TestData:

@@ -52,7 +52,7 @@ TOY_DATA = dict(train=1600, val=300, seed=1)
 def parse_args():
     parser = argparse.ArgumentParser(
         description='Compare keypoint heads and decoders: train each config '
-        'that has no checkpoint, decode its outputs on the test data by '
+        'that has no checkpoint (its last epoch counts), decode its outputs on the test data by '
         'every decoder from one forward pass, and write a model-zoo table '
         '(Markdown, CSV, JSON) and plots. Whatever was done before with the '
         'same config, checkpoint and data is not computed again, and an '

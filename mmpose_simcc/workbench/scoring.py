@@ -280,7 +280,7 @@ def build_metrics(
         by itself the metric would convert the annotations again each time that it is computed,
         and the data set's sigmas in place.
     """
-    metrics = []
+    metrics, files = [], 0
     for cfg in [evaluator] if isinstance(evaluator, dict) else evaluator:
         kind = METRICS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
         path = cfg.get('ann_file')
@@ -295,8 +295,16 @@ def build_metrics(
             if getattr(metric, 'gt_converter', None) and metric.coco is not None:
                 metric.coco = _converted(metric.coco, metric.gt_converter)
                 metric.truth_converter, metric.gt_converter = metric.gt_converter, None
+        if hasattr(metric, 'outfile_prefix'):
+            metric.file_number, files = files, files + 1
         metrics.append(metric)
     return metrics
+
+
+def results_prefix(metric: BaseMetric, prefix: Union[str, Path]) -> str:
+    """Where a metric writes its files: the first of a config that writes any at the prefix of the
+    row, another one at ``PREFIX.1``, and so forth."""
+    return f'{prefix}.{metric.file_number}' if metric.file_number else str(prefix)
 
 
 def result_key(metric: BaseMetric, name: str) -> str:
@@ -516,10 +524,9 @@ class Scorer:
     def _evaluate(self, keypoints: np.ndarray, scores: np.ndarray, prefix: Path) -> dict:
         """By MMPose's metrics. The evaluator is made anew for each decoder, the metrics are not:
         what they keep of samples is gone after an evaluation."""
-        files = [metric for metric in self.metrics if hasattr(metric, 'outfile_prefix')]
-        for i, metric in enumerate(files):
-            metric.outfile_prefix = f'{prefix}.{i}' if i else str(prefix)
         for metric in self.metrics:
+            if hasattr(metric, 'outfile_prefix'):
+                metric.outfile_prefix = results_prefix(metric, prefix)
             metric.collect_dir = f'{prefix}.parts'  # on the disk that all processes see
         evaluator = Evaluator(self.metrics)
         start = 0

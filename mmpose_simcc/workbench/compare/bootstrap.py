@@ -13,7 +13,7 @@ from ...utils.console import quiet
 from ...utils.files import whole_file
 from ..metrics import RELIABILITY, short_name
 from ..reliability import Ranking, calibration_noise, with_truth
-from ..scoring import distance_names, result_key
+from ..scoring import distance_names, result_key, results_prefix
 from ..statistics import (
     CocoMatches,
     Measured,
@@ -99,15 +99,20 @@ def resampled(training: Training, run: Run, key: str) -> Optional[np.ndarray]:
 
 def _precision(training: Training, run: Run, metric: CocoMetric, key: str) -> np.ndarray:
     with quiet():
-        categories = match_predictions(training, run, metric)
+        categories = match_predictions(training, metric)
     return average_precision(categories, resample(len(categories[0].annotated)))
 
 
-def match_predictions(training: Training, run: Run, metric: CocoMetric) -> List[CocoMatches]:
+def match_predictions(training: Training, metric: CocoMetric) -> List[CocoMatches]:
     """Match a training's stored predictions as the metric does."""
-    predictions = metric.coco.loadRes(f'{training.predictions}.keypoints.json')
+    file = f'{results_prefix(metric, training.predictions)}.keypoints.json'
+    predictions = metric.coco.loadRes(file)
     evaluation = COCOeval(
-        metric.coco, predictions, metric.iou_type, np.array(run.sigmas), metric.use_area
+        metric.coco,
+        predictions,
+        metric.iou_type,
+        np.array(metric.dataset_meta['sigmas']),
+        metric.use_area,
     )
     evaluation.params.useSegm = None
     evaluation.params.areaRng = evaluation.params.areaRng[:1]

@@ -113,7 +113,7 @@ def evaluate(
 
 
 def build_metrics(run: Run) -> List[BaseMetric]:
-    """A run's metrics, to be asked what they give.
+    """A run's metrics, for the keypoints of its test data.
 
     Raises:
         CompareError: They cannot be built, or belong to several data sets.
@@ -126,6 +126,6 @@ def build_metrics(run: Run) -> List[BaseMetric]:
         )
     init_default_scope(run.cfg.get('default_scope', 'mmpose'))
     try:
-        return scoring.build_metrics(evaluator)
+        return scoring.build_metrics(evaluator, run.metainfo)
     except Exception as error:  # metrics are built by anybody's code
         raise CompareError(f'{run.name}: `test_evaluator`: {describe(error)}') from error

@@ -22,7 +22,7 @@ from ...utils.configs import type_name
 from ...utils.files import file_sha256
 from ...utils.inference import describe, load_config, pose_head_cfg
 from ..identity import digest
-from .data import annotations_of, datasets_of, path_of
+from .data import annotations_of, datasets_of, dicts, path_of
 from .errors import CompareError
 
 HOW_TO_GET_COCO = (
@@ -77,10 +77,15 @@ class Run:
         init_default_scope(self.cfg.get('default_scope', 'mmpose'))
         return KEYPOINT_CODECS.build(self.head.decoder)
 
-    def equivalent_codec(self) -> Optional[TensorCodec]:
+    def equivalent_codec(self, cfg: Optional[dict] = None) -> Optional[TensorCodec]:
         """The codec of this package that reads the head's outputs: its own,
-        or the one that corresponds to a stock codec. None: there is none."""
-        codec, loss = self.build_codec(), None
+        or the one that corresponds to a stock codec. None: there is none.
+
+        Args:
+            cfg (dict, optional): Config of another codec than the head's.
+        """
+        init_default_scope(self.cfg.get('default_scope', 'mmpose'))
+        codec, loss = KEYPOINT_CODECS.build(cfg or self.head.decoder), None
         if isinstance(codec, SimCCLabel) and self.head.get('loss'):
             try:  # it says what the outputs mean
                 loss = MODELS.build(self.head.loss)
@@ -93,8 +98,13 @@ class Run:
 
     @property
     def scheme(self) -> str:
-        """The representation in words."""
-        codec = self.equivalent_codec()
+        """The representation in words: that of the labels."""
+        encoders = [
+            node['encoder']
+            for node in dicts(self.cfg.get('train_dataloader'))
+            if type_name(node) == 'GenerateTarget' and isinstance(node.get('encoder'), dict)
+        ]
+        codec = self.equivalent_codec(*encoders[:1])
         if isinstance(codec, SimCCCodec):
             return f'SimCC, {codec.label_smoothing}, k={codec.simcc_split_ratio:g}'
         if isinstance(codec, BaseHeatmapCodec):
@@ -124,12 +134,17 @@ class Run:
         return [annotations_of(dataset) for dataset in datasets_of(self.cfg, 'test')]
 
     @property
-    def sigmas(self) -> List[float]:
-        """Those of the test data's keypoints, on which OKS depends."""
+    def metainfo(self) -> dict:
+        """Of the test data: names of keypoints, sigmas and so forth."""
         cfg = self.cfg.test_dataloader.dataset.copy()
         cfg.update(lazy_init=True, pipeline=[])
         init_default_scope(self.cfg.get('default_scope', 'mmpose'))
-        return [float(sigma) for sigma in DATASETS.build(cfg).metainfo['sigmas']]
+        return DATASETS.build(cfg).metainfo
+
+    @property
+    def sigmas(self) -> List[float]:
+        """Those of the test data's keypoints, on which OKS depends."""
+        return [float(sigma) for sigma in self.metainfo['sigmas']]
 
     @property
     def test_data(self) -> str:
