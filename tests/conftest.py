@@ -13,7 +13,6 @@ from pathlib import Path
 from unittest import mock
 
 import cv2
-import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -115,12 +114,6 @@ def run(*command, cwd=None):
     )
     assert result.returncode == 0, result.stdout[-4000:]
     return result.stdout
-
-
-def read_predictions(people, name):
-    """What a reference decoder of a calibration predicts, in image pixels, (N, K, 2)."""
-    found = np.concatenate([np.load(path)[f'by_{name}'] for path in people.shards])
-    return people.to_image(found, slice(None))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
-from mmpose_simcc.codecs.calibration import LEVELS, Radii, another_decoder
+from mmpose_simcc.codecs.calibration import LEVELS, Radii, ScoreMaps, another_decoder
 from mmpose_simcc.workbench.calibration.fit import (
     FEWEST,
     conformal_quantile,
@@ -29,7 +29,7 @@ from mmpose_simcc.workbench.calibration.ladder import (
     hold_out,
     paired_gain,
 )
-from mmpose_simcc.workbench.calibration.outputs import keep_outputs
+from mmpose_simcc.workbench.calibration.outputs import BORDERS, keep_outputs
 from mmpose_simcc.workbench.metrics import keypoint_oks
 
 N, K, SIZE = 80, 4, (20, 24)
@@ -95,8 +95,11 @@ class TestOutputs:
             # float16 windows: 0.002 cells of 2 pixels
             np.testing.assert_allclose(found, expected, atol=0.006)
 
-    def test_simcc_is_the_codec(self):
-        codec = SimCCCodec(**SIMCC)
+    @pytest.mark.parametrize('use_udp', [False, True])
+    @pytest.mark.parametrize('border', ['clip', 'symmetric'])
+    def test_simcc_is_the_codec(self, border, use_udp):
+        arguments = dict(SIMCC, use_udp=use_udp)
+        codec = SimCCCodec(**arguments)
         pixels = np.random.default_rng(1).uniform(0, SIZE, (30, K, 2))
         x, y = vectors(pixels, codec)
         x[0, 0, 3], x[0, 1] = float('nan'), 0
@@ -104,11 +107,11 @@ class TestOutputs:
         for batch in zip(x.split(7), y.split(7)):
             outputs.append(*batch)
         for delta in (0.0, [-2.5, 4.0]):
-            daec = SimCCCodec(**SIMCC, refine='daec', delta=delta)
+            daec = SimCCCodec(**arguments, refine='daec', delta=delta, border=border)
             expected = np.concatenate(daec.batch_decode(x, y)[0])
-            found = outputs.predict(outputs.daec(delta, 'clip'))
+            found = outputs.predict(outputs.daec(delta, border))
             np.testing.assert_allclose(found, expected, atol=0.004)
-        dark = np.concatenate(SimCCCodec(**SIMCC, refine='dark').batch_decode(x, y)[0])
+        dark = np.concatenate(SimCCCodec(**arguments, refine='dark').batch_decode(x, y)[0])
         np.testing.assert_array_equal(outputs.predict(outputs.fixed['dark']), dark)
 
     @pytest.mark.parametrize('kind', ['heatmap', 'simcc'])
@@ -117,7 +120,7 @@ class TestOutputs:
         outputs = keep_outputs(codec)
         pixels = np.random.default_rng(1).uniform(0, SIZE, (6, K, 2))
         outputs.append(*([heatmaps(pixels)] if kind == 'heatmap' else vectors(pixels, codec)))
-        for border in outputs.borders:
+        for border in BORDERS:
             rows, pairs = zip(*outputs.predict_pairs(border, together=4))
             assert [row.stop for row in rows] == [4, 6]
             pairs, deltas = np.concatenate(pairs), outputs.deltas
@@ -127,10 +130,10 @@ class TestOutputs:
                 np.testing.assert_allclose(pairs[:, i, j], expected, atol=2e-3)
 
 
-def samples_of(flips, seed=0, noise=0.0):
+def samples_of(flips, seed=0, noise=0.0, number=N):
     """People of a model whose answers are shifted, by flip test: {name: cells (2,) or (K, 2)}."""
     rng = np.random.default_rng(seed)
-    cells = rng.uniform(8, 12, (N, K, 2))
+    cells = rng.uniform(8, 12, (number, K, 2))
     codec = HeatmapCodec(**HEATMAP)
     outputs = {}
     for name, shift in flips.items():
@@ -139,7 +142,7 @@ def samples_of(flips, seed=0, noise=0.0):
         for batch in heatmaps(off, noise=0.01, second=0).split(16):
             outputs[name].append(batch)
     truth = cells * 2 * 1.5 + 7  # cells of 2 input pixels of 1.5 image pixels
-    visible = rng.random((N, K)) < 0.8
+    visible = rng.random((number, K)) < 0.8
 
     def similarity(keypoints, rows):
         shape = (-1, *[1] * (keypoints.ndim - 3))
@@ -150,12 +153,12 @@ def samples_of(flips, seed=0, noise=0.0):
         outputs,
         truth,
         visible,
-        np.repeat(np.arange(N // 2), 2),
-        np.full((N, 2), 1.5),
-        np.full((N, 2), 7.0),
+        np.repeat(np.arange(number // 2), 2),
+        np.full((number, 2), 1.5),
+        np.full((number, 2), 7.0),
         similarity,
         lambda keypoints: np.where(visible, similarity(keypoints, slice(None)), np.nan),
-        hold_out(np.repeat(np.arange(N // 2), 2), 0.5),
+        hold_out(np.repeat(np.arange(number // 2), 2), 0.5),
     )
 
 
@@ -195,7 +198,7 @@ class TestDecoderStep:
         kept, ((_, trials),) = climb(start(samples), samples, [DecoderStep()])
         assert kept.decoder['type'] == 'DARKCodec'
         gains = {trial.name: trial.gain.value for trial in trials}
-        assert gains['dark'] > 0 > gains['argmax'] and gains['quarter'] == 0
+        assert gains['dark'] > 0 > gains['argmax'] and gains['as it is'] == 0
         assert [trial.name for trial in trials if trial.chosen] == [kept.name]
 
     def test_simplest_of_those_alike(self):
@@ -281,6 +284,18 @@ class TestFit:
         np.testing.assert_allclose(inside[:, 1], inside[:, 0] ** 2, atol=0.03)
         assert (np.diff(points, axis=0) >= 0).all() and len(points) <= 32
 
+    @pytest.mark.parametrize('number', [1, 30, 100, 5000])
+    def test_is_a_map_of_any_scores(self, number):
+        rng = np.random.default_rng(number)
+        for scores in (
+            np.ones(number),
+            np.zeros(number),
+            rng.uniform(-5, 5, number),
+            rng.choice([0.3, 0.9, 1.0], number),
+        ):
+            for right in (np.zeros(number), np.ones(number), rng.uniform(0, 1, number)):
+                ScoreMaps([fit_map(scores, right)])(scores[:, None])
+
     def test_few_samples_share_a_map(self):
         scores, similarity, _ = scored_people(500)
         similarity[FEWEST - 1 :, 1] = np.nan
@@ -346,6 +361,20 @@ class TestScoresAndRadii:
         kept, _ = climb(first, samples, [ScoreStep(), RadiusStep()])
         assert kept.score_maps is not None and kept.radii is not None
         np.testing.assert_array_equal(kept.keypoints(samples), first.keypoints(samples))
+
+    @pytest.mark.parametrize('alike', [True, False])
+    def test_maps_of_each_keypoint_where_they_gain(self, alike):
+        """The worth of a score differs between keypoints, or it does not."""
+        samples = samples_of(dict(none=0.0), number=800)
+        rng = np.random.default_rng(0)
+        scores = rng.uniform(0, 1, (800, K))
+        worth = scores**2 if alike else scores * [0.3, 0.6, 0.8, 1.0]
+        right = (rng.uniform(0, 1, scores.shape) < worth).astype(float)
+        samples.outputs['none']._scores = [scores]
+        samples.worth = lambda keypoints: right
+        _, ((_, trials),) = climb(start(samples), samples, [ScoreStep()])
+        kept = next(trial.name for trial in trials if trial.chosen)
+        assert kept == ('one map' if alike else 'a map for each keypoint')
 
     def test_pinball_loss_is_least_at_the_quantile(self):
         samples = samples_of(dict(none=0.0), noise=0.3)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import mmpose
@@ -24,7 +25,7 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from mmengine.utils import digit_version
 
-from mmpose_simcc.codecs.learned import save_learned_delta
+from mmpose_simcc.codecs.calibration import made_for, save_calibration
 from mmpose_simcc.config import set_representation
 from mmpose_simcc.utils.inference import build_model, pose_head_cfg
 from mmpose_simcc.workbench import identity
@@ -56,6 +57,12 @@ CONFIGS = ROOT / 'configs' / 'body_2d_keypoint'
 HEATMAP = str(CONFIGS / 'topdown_heatmap/toy_coco' / 'td-hm_res18_1xb8-4e_toy-coco-64x64.py')
 DARK = HEATMAP.replace('res18_', 'res18_dark-')
 SIMCC = str(CONFIGS / 'simcc/toy_coco/simcc_res18_1xb8-4e_toy-coco-64x64.py')
+
+
+def heatmap_run_with(run, **test_cfg):
+    run = replace(run, cfg=copy.deepcopy(run.cfg))
+    run.cfg.model.test_cfg.update(test_cfg)
+    return run
 
 
 @pytest.fixture(scope='module')
@@ -158,23 +165,25 @@ class TestCompare:
         assert sorted(work_dir.rglob('*')) == files
         assert [path.stat().st_mtime_ns for path in files] == before
 
-    def test_a_learned_factor_is_not_used_for_another_border(self, heatmap_run, tmp_path):
-        decoder = dict(heatmap_run.cfg.model.head.decoder, type='DAECCodec')
+    def test_a_calibration_is_a_row_of_its_own(self, heatmap_run, tmp_path):
+        """It decodes in the place of whatever decoder has it."""
+        path = str(tmp_path / 'c.json')
         codec = heatmap_run.build_codec()
-        settings = dict(
-            sigma=codec.sigma,
-            heatmap_size=codec.heatmap_size,
-            corner='br',
-            smooth=False,
-            border='clip',
+        content = dict(
+            made_for=dict(made_for(codec), num_keypoints=17, flip_test='stock'),
+            decoder=dict(type='DARKCodec'),
+            calibrated_on='some pictures',
         )
-        save_learned_delta(tmp_path / 'd.json', 'heatmap', 1.5, settings, {})
+        save_calibration(path, content)
         cfg = copy.deepcopy(heatmap_run.cfg)
-        cfg.model.head.decoder = dict(decoder, delta=str(tmp_path / 'd.json'))
-        decoders = decoders_of(Run('learned', cfg))
-        assert decoders['daec']['delta'] == str(tmp_path / 'd.json')
-        assert decoders['daec_symmetric']['delta'] == 'empirical'
-        assert decoders['daec_symmetric']['border'] == 'symmetric'
+        cfg.model.test_cfg.flip_test = True
+        cfg.model.head.decoder.calibration = path
+        decoders = decoders_of(Run('calibrated', cfg))
+        assert list(decoders)[-1] == 'calibrated'
+        assert [d.get('calibration') for d in decoders.values()] == [None] * 6 + [path]
+        study = [dict(name='own', type='DARKCodec', calibration=path)]
+        decoders = decoders_of(heatmap_run_with(heatmap_run, flip_test=True), study)
+        assert list(decoders) == ['own', 'own, calibrated']
 
     def test_tables_hold_the_rows(self, compared, tmp_path):
         _, rows = compared
@@ -467,12 +476,13 @@ class TestWhatIsComputedAgain:
         assert found[0] == found[1]
         assert self.changed(found[1], found[2]) == ('', 'test')
 
-    def test_learned_factors(self, tmp_path):
+    def test_calibrations(self, tmp_path):
         found = []
         for name, text in (('a', '1'), ('b', '1'), ('c', '2')):
             path = tmp_path / f'{name}.json'
             path.write_text(text)
-            found.append(identity.digest(Content().of(dict(type='DAECCodec', delta=str(path)))))
+            codec = dict(type='DAECCodec', calibration=str(path))
+            found.append(identity.digest(Content().of(codec)))
         assert found[0] == found[1] != found[2]
 
     def test_says_which_training_does_not_serve(self, run, tmp_path, capsys):

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import read_predictions
 from test_compare import load_run, stock_test, with_random_weights
 
+from mmpose_simcc.codecs.calibration import made_for, save_calibration
 from mmpose_simcc.utils.inference import load_config
-from mmpose_simcc.workbench.calibration.calibrate import calibrate
-from mmpose_simcc.workbench.calibration.capture import capture
-from mmpose_simcc.workbench.calibration.records import build_records
+from mmpose_simcc.workbench.calibration.calibrate import capture
 from mmpose_simcc.workbench.compare import CompareError, compare
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.evaluation import evaluate
@@ -103,14 +101,19 @@ def test_stock_row_equals_stock_test(kind, toy_root, tmp_path):
 def test_calibration_of_a_stock_model(kind, toy_root, tmp_path):
     """Its decoders find what those of a comparison find, and its file is for them."""
     run = stock_run(kind, toy_root, tmp_path)
-    calibration = calibrate(run.cfg, run.checkpoint, tmp_path, 'test', step=1)
-    calibration.save(tmp_path / 'daec.json')
-    records = build_records(run.head.decoder, loss=run.head.get('loss'))
-    people = capture(run.cfg, run.checkpoint, records, 'test', tmp_path)
-    decoders = decoders_of(run, ['argmax', 'dark', 'daec'])
-    decoders['daec']['delta'] = str(tmp_path / 'daec.json')
+    model, outputs, people = capture(run, run.checkpoint)
+    kept = next(iter(outputs.values()))
+    decoders = decoders_of(run, ['argmax', 'dark'])
+    content = dict(
+        made_for=dict(made_for(kept.codec), num_keypoints=kept.scores.shape[1], flip_test='none'),
+        decoder=kept.fixed['dark'],
+        calibrated_on='some pictures',
+        offset=[[1.0, -2.0]],
+    )
+    save_calibration(tmp_path / 'c.json', content)
+    decoders['calibrated'] = dict(decoders['argmax'], calibration=str(tmp_path / 'c.json'))
     evaluate(run, run.checkpoint, decoders, {name: tmp_path / name for name in decoders})
-    for name in ('argmax', 'dark'):
-        keypoints = np.load(tmp_path / f'{name}.npz')['keypoints']
-        np.testing.assert_allclose(read_predictions(people, name), keypoints, atol=0.01)
-    assert np.isfinite(np.load(tmp_path / 'daec.npz')['keypoints']).all()
+    for name, offset in (('argmax', 0), ('dark', 0), ('calibrated', [1.0, -2.0])):
+        expected = np.load(tmp_path / f'{name}.npz')['keypoints']
+        found = kept.predict(kept.fixed['argmax' if name == 'argmax' else 'dark']) - offset
+        np.testing.assert_allclose(people.to_image(found), expected, atol=0.01)

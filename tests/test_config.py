@@ -589,7 +589,7 @@ class TestCheckFrames:
             read_config(HALF_UDP)
         assert str(error.value).startswith(f'config {HALF_UDP}: ')
         with pytest.raises(ValueError, match=named):
-            calibrate(stock(HALF_UDP), 'none.pth', tmp_path)
+            calibrate(stock(HALF_UDP), 'none.pth', tmp_path, split='test')
 
     def test_the_right_decoder(self):
         cfg = stock(UDP)

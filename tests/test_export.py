@@ -21,7 +21,7 @@ from mmpose.apis.inference import dataset_meta_from_config
 from mmpose.registry import KEYPOINT_CODECS
 from torch import nn
 
-from mmpose_simcc.codecs.score_calibration import save_score_calibration
+from mmpose_simcc.codecs.calibration import made_for, save_calibration
 from mmpose_simcc.config import set_representation
 from mmpose_simcc.workbench.toy import make_toy_coco
 
@@ -573,17 +573,31 @@ def test_printed_call(padding, batch, why, tmp_path):
 
 
 KNOTS = [[[0.0, 0.0], [0.1, 0.3 + 0.02 * k], [0.5, 0.7], [1.0, 0.9]] for k in range(17)]
+OFFSET = [[0.3 + 0.05 * k, -0.25] for k in range(17)]
+RADII = dict(edges=[[0.4]] * 17, pixels=[[[2 + k, 6 + k], [1, 2]] for k in range(17)])
+
+
+def calibrate_to(path, decoder, **changes):
+    """Write a calibration of a config's decoder."""
+    codec = build_codec(decoder)
+    kept = dict(decoder, type=type(codec).__name__)
+    content = dict(
+        made_for=dict(made_for(codec), num_keypoints=17, flip_test='none'),
+        decoder={k: v for k, v in kept.items() if k in ('type', 'refine', 'delta', 'score')},
+        calibrated_on='some pictures',
+        score_maps=KNOTS,
+    )
+    save_calibration(path, {**content, **changes})
+    return str(path)
 
 
 class TestCalibratedScores:
-    def build(self, name, folder, knots=KNOTS):
-        """A model as it is, and with calibrated scores."""
+    def build(self, name, folder, **changes):
+        """A model as it is, and with a calibration."""
         cfg = config_of(name)
-        path = str(folder / f'{knots[0][1][1]}.json')
-        codec = build_codec(cfg.model.head.decoder)
-        save_score_calibration(path, codec, 'some pictures', knots, {})
         calibrated = copy.deepcopy(cfg)
-        calibrated.model.head.decoder.score_calibration = path
+        decoder = calibrated.model.head.decoder
+        decoder.calibration = calibrate_to(folder / 'c.json', cfg.model.head.decoder, **changes)
         return (build(cfg), cfg), (build(calibrated), calibrated)
 
     @pytest.mark.parametrize(
@@ -613,14 +627,57 @@ class TestCalibratedScores:
             True,
         ]
         described = json.loads(path.with_suffix('.json').read_text())
-        assert described['scores_calibrated_on'] == 'some pictures'
+        assert described['calibrated_on'] == 'some pictures'
+
+    @pytest.mark.parametrize('name, output', [('dark', 'keypoints'), ('simcc', 'simcc')])
+    def test_offset_and_radii(self, name, output, tmp_path):
+        """Another decoder, an offset and radii, against the codec; a SimCC vector has bins."""
+        changes = dict(offset=OFFSET, radii=RADII)
+        _, (model, cfg) = self.build(name, tmp_path, **changes)
+        path = tmp_path / 'a.onnx'
+        lines = []
+        export_onnx(model, cfg, path, output=output, report=lines.append)
+        session = PoseSession(path)
+        crops = np.random.default_rng(0).integers(0, 256, (3, *session.input_size[::-1], 3))
+        crops = crops.astype(np.uint8)
+        deployed = DeployModel(model, output=output)
+        with torch.no_grad():
+            responses = Reference(model, deployed).responses(crops)
+            keypoints, scores = deployed.decode.codec.decode_tensors(*responses)
+        stable = Reference(model, deployed).is_stable(responses, keypoints.numpy())
+        found, found_scores = session.predict_crops(crops)
+        np.testing.assert_allclose(found_scores, scores.clamp(min=1e-6), atol=1e-4)
+        if output == 'simcc':
+            nearest = (keypoints * 2).round().clamp(0, 127) / 2
+            np.testing.assert_allclose(found, nearest, atol=1e-5)
+            return
+        np.testing.assert_allclose(found[stable], keypoints[stable], atol=0.01)
+        radii = session.run(crops)[2]
+        np.testing.assert_allclose(radii, deployed.decode.codec.keypoint_radius(scores), atol=1e-4)
+
+    def test_flip_test_is_told(self, tmp_path):
+        _, (model, cfg) = self.build('dark', tmp_path)
+        content = json.loads((tmp_path / 'c.json').read_text())
+        content['made_for']['flip_test'] = 'stock'
+        save_calibration(tmp_path / 'c.json', content)
+        lines = []
+        export_onnx(build(cfg), cfg, tmp_path / 'a.onnx', report=lines.append)
+        assert any("made with the flip test 'stock', which the file does not" in x for x in lines)
+
+    def test_other_weights_are_refused(self, tmp_path):
+        _, (model, cfg) = self.build('dark', tmp_path)
+        content = json.loads((tmp_path / 'c.json').read_text())
+        content['made_for']['model'] = 'another'
+        save_calibration(tmp_path / 'c.json', content)
+        with pytest.raises(ValueError, match='was made for other weights'):
+            export_onnx(build(cfg), cfg, tmp_path / 'a.onnx')
 
     def test_other_scores_are_noticed(self, tmp_path):
         _, (model, cfg) = self.build('dark', tmp_path)
         path = tmp_path / 'a.onnx'
         export_onnx(model, cfg, path)
         other = [[[0.0, 0.05], [0.1, 0.35], [1.0, 0.95]]] * 17
-        _, (model, _) = self.build('dark', tmp_path, other)
+        _, (model, _) = self.build('dark', tmp_path, score_maps=other)
         with pytest.raises(ExportError, match='disagree.*of calibrated scores'):
             compare_with_pytorch(PoseSession(path), model, DeployModel(model))
 
@@ -1032,10 +1089,8 @@ def test_rtmlib_decodes_the_file(calibrated, tmp_path, shared_dir):
     rtmlib = pytest.importorskip('rtmlib')
     cfg = config_of('simcc')
     if calibrated:
-        path = str(tmp_path / 'scores.json')
-        codec = build_codec(cfg.model.head.decoder)
-        save_score_calibration(path, codec, 'some pictures', KNOTS, {})
-        cfg.model.head.decoder.score_calibration = path
+        decoder = cfg.model.head.decoder
+        decoder.calibration = calibrate_to(tmp_path / 'c.json', decoder)
     model = build(cfg)
     path = tmp_path / 'a.onnx'
     lines = []

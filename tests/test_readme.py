@@ -56,8 +56,7 @@ PLACEHOLDERS = {
 TOOLS = {
     'benchmark_codecs.py': (['--rounds', '1'], 'stock / ours'),
     'benchmark_scale.py': (['annotations', '--part', '0.001'], 'peak resident MiB'),
-    'calibrate_daec.py': ([], 'written: '),
-    'calibrate_scores.py': (['--data', 'test'], 'written: '),
+    'calibrate.py': (['--split', 'test'], 'written: '),
     'compare.py': ([], 'holds the tables, plots and pictures'),
     'convert_official.py': ([], 'wrote '),
     'export_onnx.py': ([], 'passed onnx.checker'),

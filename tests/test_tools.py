@@ -3,7 +3,7 @@
 
 Elsewhere tools run inside of the tests' process. Those that are not here have
 such a test beside the others of what they do: ``compare`` (interrupted),
-``calibrate_daec`` (two processes), ``infer_onnx`` (without torch),
+``calibrate``, ``infer_onnx`` (without torch),
 ``make_toy_coco`` (end to end), ``train`` and ``test`` (by mim).
 """
 
@@ -46,9 +46,9 @@ def test_benchmark_models(tmp_path):
 
 
 def test_benchmark_scale(tmp_path):
-    parts = 'annotations', 'evaluation', 'intervals', 'windows', 'search'
+    parts = 'annotations', 'evaluation', 'intervals', 'calibration'
     out = tool(tmp_path, 'benchmark_scale.py', *parts, '--part', 0.002)
     rows = [line.split('|')[1:-1] for line in out.splitlines() if line.startswith('|')][2:]
     assert [row[0].strip() for row in rows] == list(parts)
-    assert '208 detections, 5 decoders' in rows[1][1] and '300 people' in rows[4][1]
+    assert '208 detections, 5 decoders' in rows[1][1] and '300 people' in rows[3][1]
     assert all(300 < float(row[2]) < 4000 and float(row[5]) >= 0 for row in rows)

@@ -10,8 +10,7 @@ from benchmark.scale import PARTS, rehearse, scale_table
 def parse_args():
     parser = argparse.ArgumentParser(
         description="Memory and time of this package's steps at COCO's size, on drawn "
-        'annotations and with a network of one layer, each in a process of its own. Needs 8 GB of '
-        'disk.'
+        'annotations and with a network of one layer, each in a process of its own.'
     )
     parser.add_argument('parts', nargs='*', metavar='PART', help=f'some of: {", ".join(PARTS)}')
     parser.add_argument(

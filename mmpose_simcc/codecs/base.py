@@ -10,7 +10,6 @@ from torch import Tensor
 from ..functional.arrays import Array, as_float
 from ..utils.checks import invalid
 from .calibration import Calibration, PathLike, load_calibration
-from .score_calibration import ScoreCalibration, load_score_calibration
 
 # Standard deviations of labels in cells or bins. With a smaller one a label in the middle of four
 # cells would be 0 everywhere (at 0.25 it has 0.02 of its peak there). With a much larger one any
@@ -28,15 +27,12 @@ class TensorCodec(BaseKeypointCodec):
     """
 
     calibration: Optional[Calibration] = None
-    score_calibration: Optional[ScoreCalibration] = None
 
-    def _calibrate(self, path: Optional[PathLike], score_path: Optional[str] = None) -> None:
-        """Read the calibration files. Has to come last in a subclass's ``__init__``, because a
-        file is made for certain values of its arguments."""
+    def _calibrate(self, path: Optional[PathLike]) -> None:
+        """Read the calibration file. Has to come last in a subclass's ``__init__``, because a file
+        is made for certain values of its arguments."""
         if path is not None:
             self.calibration = load_calibration(path, self)
-        if score_path is not None:
-            self.score_calibration = load_score_calibration(score_path, self)
 
     @abstractmethod
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
@@ -74,12 +70,7 @@ class TensorCodec(BaseKeypointCodec):
             ValueError: The outputs have a wrong size or are not floating point, or the
                 calibration is for another number of keypoints.
         """
-        keypoints, scores = (self.calibration or self._decode)(*encoded)
-        return keypoints, self.calibrate_scores(scores)
-
-    def calibrate_scores(self, scores: Array) -> Array:
-        """Scores after ``score_calibration``, unchanged if there is none."""
-        return scores if self.score_calibration is None else self.score_calibration(scores)
+        return (self.calibration or self._decode)(*encoded)
 
     def keypoint_radius(self, scores: Array) -> Optional[Array]:
         """The radii that hold the truth with probabilities 0.5 and 0.9.

@@ -346,7 +346,7 @@ def save_calibration(path: PathLike, content: dict) -> None:
             ``calibrated_on``; and where there are any ``offset``, ``score_maps``, ``radii``,
             ``instance_score``, ``weights`` as in :class:`Calibration`. All else is for people.
     """
-    content = dict(format=FORMAT, version=__version__, **content)
+    content = {**content, 'format': FORMAT, 'version': __version__}
     lines = []
     for name, value in content.items():  # a line for each entry of a long list
         if isinstance(value, list):
@@ -379,7 +379,7 @@ def read_calibration(path: PathLike) -> dict:
             f'{name} is by {OLD_FORMATS[found]} of an earlier version; make it anew: '
             f'python tools/calibrate.py CONFIG CHECKPOINT --out {os.fspath(path)}'
         )
-    if found != FORMAT:
+    if found != FORMAT or not isinstance(content.get('made_for'), dict):
         raise ValueError(f'{name} is not by tools/calibrate.py')
     return content
 

@@ -9,7 +9,6 @@ from ..functional.arrays import Array
 from ..utils.checks import check_bool, check_choice, invalid
 from .calibration import PathLike
 from .heatmap import BaseHeatmapCodec
-from .learned import load_learned_delta
 
 DeltaArgument = Union[str, float, Sequence]
 
@@ -21,20 +20,21 @@ def parse_delta(delta: DeltaArgument) -> np.ndarray:
         ValueError: ``delta`` has none of the allowed forms.
     """
     allowed = (
-        "'empirical', the path of a JSON file of a learned one, a "
-        'finite number, a pair (x, y) of them, or a list with a '
-        'number or a pair for each keypoint'
+        "'empirical', a finite number, a pair (x, y) of them, or a list with a number or a pair "
+        'for each keypoint (a file of tools/calibrate.py goes to `calibration`)'
     )
     try:
-        array = np.array(delta, dtype=np.float32)
+        array = np.array(delta)
+        if array.dtype.kind not in 'iuf':  # text, booleans
+            raise ValueError
+        array = array.astype(np.float32)
     except (TypeError, ValueError):
         raise invalid('delta', delta, allowed) from None
     per_keypoint = array.ndim == 1 and len(array) > 2
     if per_keypoint:
         array = np.stack([array, array], axis=-1)
     if (
-        isinstance(delta, (str, bool))
-        or array.ndim > 2
+        array.ndim > 2
         or array.size == 0
         or (array.ndim and array.shape[-1] != 2)
         or not np.isfinite(array).all()
@@ -61,10 +61,7 @@ class DAECCodec(BaseHeatmapCodec):
             ``smooth=True``; a number, fractional allowed (the last column or
             row counts by its fraction); a pair for x and y; or a list with a
             number or a pair for each keypoint. Two numbers are a pair: for
-            two keypoints give two pairs. A path ending in ``.json`` reads
-            what ``tools/calibrate_daec.py`` learned from data, which applies
-            to one sigma, heatmap size, corner, smoothing and border. Defaults
-            to ``'empirical'``.
+            two keypoints give two pairs. Defaults to ``'empirical'``.
         corner (str): The corner of the window that is cut (DAEC, Section
             4.6): ``'br'``, ``'ur'``, ``'bl'`` or ``'ul'``. Defaults to
             ``'br'``, the method.
@@ -100,7 +97,6 @@ class DAECCodec(BaseHeatmapCodec):
         border: str = 'clip',
         use_udp: bool = False,
         calibration: Optional[PathLike] = None,
-        score_calibration: Optional[str] = None,
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
         self.corner = check_choice('corner', corner, ('br', 'ur', 'bl', 'ul'))
@@ -108,23 +104,9 @@ class DAECCodec(BaseHeatmapCodec):
         self.border = check_choice('border', border, ('clip', 'symmetric'))
         if isinstance(delta, str) and delta == 'empirical':
             delta = empirical_delta(self.sigma, smooth)
-        elif isinstance(delta, str) and delta.endswith('.json'):
-            delta = self._load_delta(delta)
         self.delta = parse_delta(delta)
         self._delta_numbers = self.delta.tolist()  # compiled code reads numbers, not arrays
-        self._calibrate(calibration, score_calibration)
-
-    def _load_delta(self, path: str):
-        settings = dict(
-            sigma=self.sigma,
-            heatmap_size=self.heatmap_size,
-            corner=self.corner,
-            smooth=self.smooth,
-            border=self.border,
-        )
-        if self.smooth:
-            settings['blur_kernel_size'] = self.blur_kernel_size
-        return load_learned_delta(path, 'heatmap', settings)
+        self._calibrate(calibration)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         K = locs.shape[-2]

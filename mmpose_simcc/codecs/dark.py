@@ -56,11 +56,10 @@ class DARKCodec(BaseHeatmapCodec):
         border: str = 'clip',
         use_udp: bool = False,
         calibration: Optional[PathLike] = None,
-        score_calibration: Optional[str] = None,
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
         self.border = check_choice('border', border, ('clip', 'symmetric'))
-        self._calibrate(calibration, score_calibration)
+        self._calibrate(calibration)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         return refine_dark(heatmaps, locs, self.blur_kernel_size, self.sigma, self.border)

@@ -154,7 +154,6 @@ class HeatmapCodec(BaseHeatmapCodec):
         refine: str = 'quarter',
         use_udp: bool = False,
         calibration: Optional[PathLike] = None,
-        score_calibration: Optional[str] = None,
     ) -> None:
         super().__init__(input_size, heatmap_size, sigma, unbiased, blur_kernel_size, use_udp)
         self.refine = check_choice('refine', refine, ('none', 'quarter', 'second_max'))
@@ -162,7 +161,7 @@ class HeatmapCodec(BaseHeatmapCodec):
             raise invalid(
                 'heatmap_size', heatmap_size, "at least two cells for refine='second_max'"
             )
-        self._calibrate(calibration, score_calibration)
+        self._calibrate(calibration)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         if self.refine == 'quarter':

@@ -10,7 +10,6 @@ from ..functional.arrays import Array, as_array, is_finite, namespace, softmax, 
 from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
 from .base import SIGMA_RANGE, TensorCodec, check_maps
 from .calibration import PathLike
-from .learned import load_learned_delta
 
 
 def _check_pair(name: str, value: Union[float, Sequence[float]], **bounds) -> Tuple[float, float]:
@@ -76,10 +75,8 @@ class SimCCCodec(TensorCodec):
         blur_kernel_size (int, optional): Odd size of the kernel of
             ``refine='dark'`` in bins; 1 does not smooth. Follows sigma by
             default.
-        delta (float | tuple | str): Error-compensation factor of
-            ``refine='daec'`` in bins, one or a pair (x, y), or a path ending
-            in ``.json``, to read what ``tools/calibrate_daec.py`` learned.
-            Defaults to 0, a symmetric window.
+        delta (float | tuple): Error-compensation factor of ``refine='daec'`` in bins, one or a
+            pair (x, y). Defaults to 0, a symmetric window.
         border (str): What ``refine`` does near the ends of an axis:
             ``'clip'`` ends its window at the end of the axis, which moves
             keypoints inwards; ``'symmetric'`` reads equally far on both sides
@@ -133,7 +130,7 @@ class SimCCCodec(TensorCodec):
         smoothing: float = 0.1,
         refine: str = 'none',
         blur_kernel_size: Optional[int] = None,
-        delta: Union[float, Tuple[float, float], str] = 0.0,
+        delta: Union[float, Tuple[float, float]] = 0.0,
         border: str = 'clip',
         score: str = 'softmax',
         normalize: bool = True,
@@ -142,7 +139,6 @@ class SimCCCodec(TensorCodec):
         label_beta: float = 10.0,
         use_udp: bool = False,
         calibration: Optional[PathLike] = None,
-        score_calibration: Optional[str] = None,
         **stock,
     ) -> None:
         super().__init__()
@@ -160,17 +156,6 @@ class SimCCCodec(TensorCodec):
         if blur_kernel_size is not None:
             check_odd('blur_kernel_size', blur_kernel_size)
         self.blur_kernel_size = blur_kernel_size
-        if isinstance(delta, str) and delta.endswith('.json'):
-            delta = load_learned_delta(
-                delta,
-                'simcc',
-                dict(
-                    sigma=self.sigma,
-                    simcc_split_ratio=self.simcc_split_ratio,
-                    input_size=self.input_size,
-                    border=border,
-                ),
-            )
         self.delta = _check_pair('delta', delta)
         self.border = check_choice('border', border, ('clip', 'symmetric'))
         self.score = check_choice('score', score, ('softmax', 'maximum'))
@@ -201,7 +186,7 @@ class SimCCCodec(TensorCodec):
         self.perfect_mass = tuple(
             float(F.peak_mass(p, p.argmax(-1), self.peak_radius)) for p in perfect
         )
-        self._calibrate(calibration, score_calibration)
+        self._calibrate(calibration)
 
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
         """Labels of a batch by their names, on its device.

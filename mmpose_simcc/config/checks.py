@@ -12,11 +12,13 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import DATASETS
 
+from ..codecs.calibration import read_calibration
 from ..models import TokenPose
 from ..utils.checks import invalid
 from ..utils.configs import (
     class_of,
     dicts_of_type,
+    flip_test_of,
     is_simcc_codec,
     label_codecs,
     num_keypoints,
@@ -73,10 +75,33 @@ in `train_dataloader`, but got 16
     if not isinstance(decoder, dict) or 'input_size' not in decoder:
         return
     check_head_fits(head, decoder)
+    check_calibration(cfg, decoder)
     _check_labels(cfg, decoder)
     _check_crops(cfg, decoder)
     _check_tokens(cfg['model'].get('backbone') or {}, head, decoder)
     _check_outputs(cfg, decoder)
+
+
+def check_calibration(cfg: dict, decoder: dict) -> None:
+    """Check that a decoder's calibration was made with the flip test that a config has.
+    ``CalibratedPoseEstimator`` does the one of the calibration.
+
+    Args:
+        cfg (Config | dict): A top-down config.
+        decoder (dict): Config of a codec.
+
+    Raises:
+        ValueError: It was made with another one, or cannot be read.
+    """
+    path, model = decoder.get('calibration'), cfg['model']
+    if path is None or type_name(model) == 'CalibratedPoseEstimator':
+        return
+    made, has = read_calibration(path)['made_for'].get('flip_test'), flip_test_of(model)
+    if made != has:
+        raise ValueError(
+            f'`calibration` file {str(path)!r} was made with the flip test {made!r}, but the '
+            f'config has {has!r}; model.type=CalibratedPoseEstimator does the one of the file'
+        )
 
 
 def _check_labels(cfg: dict, decoder: dict) -> None:

@@ -71,6 +71,13 @@ def num_keypoints(head: dict) -> int:
     return head['out_channels'] // (3 if has_offset_maps(head.get('decoder') or {}) else 1)
 
 
+def flip_test_of(model: dict) -> str:
+    """The flip test of a model's config: ``'none'``, ``'stock'`` or ``'exact'``."""
+    if not (model.get('test_cfg') or {}).get('flip_test'):
+        return 'none'
+    return 'exact' if type_name(model) == 'ExactFlipPoseEstimator' else 'stock'
+
+
 def parts_in_use(cfg: dict) -> dict:
     """The parts of a config that a runner builds pipelines from: its data loaders and hooks. The
     top level of a config may name other pipelines, which none of them uses."""

@@ -164,7 +164,7 @@ def score_decoders(samples: Samples) -> str:
     start = Decoding(REFERENCE, outputs.own, FLIP)
     step = DecoderStep()
     found = {}
-    for name in step.candidates(start, samples)[1:]:
+    for name in (REFERENCE, *step.candidates(start, samples)[1:]):
         found[name] = _by_the_other_half(step, name, start, samples)
     for border in BORDERS:
         for delta in range(-1, int(outputs.codec.sigma) + 4):

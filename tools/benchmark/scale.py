@@ -14,27 +14,15 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.runner import Runner
-from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS
+from mmpose.registry import KEYPOINT_CODECS, MODELS
 from tabulate import tabulate
 from torch import Tensor, nn
 
 from mmpose_simcc.functional import gaussian_heatmaps
 from mmpose_simcc.utils.console import quiet
-from mmpose_simcc.utils.files import save_arrays
 from mmpose_simcc.utils.inference import build_model, network_outputs
-from mmpose_simcc.workbench.calibration.calibrate import learn
-from mmpose_simcc.workbench.calibration.capture import (
-    SHARD_PEOPLE,
-    build_dataset,
-    capture,
-    load_people,
-)
-from mmpose_simcc.workbench.calibration.records import (
-    Setting,
-    build_records,
-    reference_keypoints,
-)
-from mmpose_simcc.workbench.calibration.search import candidate_deltas
+from mmpose_simcc.workbench.calibration import calibrate
+from mmpose_simcc.workbench.calibration.outputs import keep_outputs
 from mmpose_simcc.workbench.compare.bootstrap import resampled
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.evaluation import evaluate
@@ -125,93 +113,12 @@ def resample_rows(root: Path, part: float) -> str:
     return f'{rows}, {time.process_time() - start:.0f} CPU seconds without drawing predictions'
 
 
-def capture_windows(root: Path, part: float) -> str:
-    """The forward pass of a calibration at 96x72 maps: of all the data set,
-    people of 1,000."""
+def calibrate_model(root: Path, part: float) -> str:
+    """A calibration at 96x72 maps: people of the training set, all of whose annotations are
+    read, through the network and up the ladder."""
     cfg = _config('384x288', root)
-    records = build_records(cfg.model.head.decoder)
-    people = capture(cfg, _checkpoint(cfg, root), records, 'train', root / 'captured', 1000)
-    size = sum(path.stat().st_size for path in people.shards) / len(people)
-    return (
-        f'{round(part * TRAIN[1])} people read, {len(people)} captured, '
-        f'{size * TRAIN[1] / 1e9:.1f} GB for all of COCO'
-    )
-
-
-def _draw_shards(root: Path, folder: Path, cfg: Config, records) -> list:
-    """What a good network would leave of the training set: at the annotated
-    keypoints windows of noisy Gaussians, each of some whole error in cells."""
-    dataset = build_dataset(cfg, 'train', root / 'captured')
-    rng = np.random.default_rng(0)
-    W, H = records.codec.heatmap_size
-    inside = torch.from_numpy(rng.uniform(-0.5, 0.5, (SHARD_PEOPLE, KEYPOINTS, 2))).float()
-    maps, _ = gaussian_heatmaps(inside + torch.tensor([W // 2, H // 2]), (W, H), 3.0)
-    block = records.record(0.8 * maps + 0.02 * torch.rand(maps.shape))
-    input_size = np.array(records.codec.input_size, np.float32)
-    shards = []
-    folder.mkdir(exist_ok=True)
-    for start in range(0, len(dataset), SHARD_PEOPLE):
-        infos = [
-            dataset.get_data_info(i) for i in range(start, min(start + SHARD_PEOPLE, len(dataset)))
-        ]
-        P = len(infos)
-        boxes = np.concatenate([info['bbox'] for info in infos])
-        size = boxes[:, 2:] - boxes[:, :2]
-        height = 1.25 * np.maximum(size[:, 1], size[:, 0] * H / W)
-        scale = np.stack([height * W / H, height], -1).astype(np.float32)
-        center = (boxes[:, 2:] + boxes[:, :2]) / 2
-        truth = np.stack([info['keypoints'] for info in infos])
-        pixels = (truth[:, 0] - (center - scale / 2)[:, None]) * (input_size / scale)[:, None]
-        errors = np.rint(rng.normal(0, 0.7, (P, KEYPOINTS, 2)))
-        locs = np.rint(pixels / 4 - inside[:P].numpy() + errors).clip(0, [W - 1, H - 1])
-        arrays = dict(
-            {name: array[:P] for name, array in block.items()},
-            locs=locs.astype(np.int16),
-            scores=block['peaks'][:P],
-            id=np.array([info['id'] for info in infos]),
-            img_id=np.array([info['img_id'] for info in infos]),
-            category_id=np.ones(P, int),
-            area=np.array([info['area'] for info in infos], float),
-            input_size=np.tile(input_size, (P, 1)),
-            input_center=center,
-            input_scale=scale,
-            gt_bboxes=boxes[:, None],
-            gt_bbox_scales=scale[:, None],
-            gt_bbox_scores=np.ones((P, 1), np.float32),
-            gt_keypoints=truth,
-            gt_keypoints_visible=np.stack([info['keypoints_visible'] for info in infos]),
-            **{f'by_{name}': np.float32(4 * locs) for name in records.references},
-        )
-        shards.append(folder / f'{start:08d}.npz')
-        save_arrays(shards[-1], **arrays)
-    return shards
-
-
-def _drawn_calibration(root: Path):
-    cfg = _config('384x288', root)
-    records = build_records(cfg.model.head.decoder)
-    return cfg, records, root / 'drawn'
-
-
-def draw_windows(root: Path, part: float) -> str:
-    """Files as the forward pass of a calibration leaves them."""
-    cfg, records, folder = _drawn_calibration(root)
-    shards = _draw_shards(root, folder, cfg, records)
-    size = sum(path.stat().st_size for path in shards)
-    return f'{round(part * TRAIN[1])} people, {size / 1e9:.1f} GB'
-
-
-def search_factors(root: Path, part: float) -> str:
-    """The search of a calibration: every factor, corner, smoothing, border
-    and granularity."""
-    cfg, records, folder = _drawn_calibration(root)
-    lazy = dict(cfg.train_dataloader.dataset, lazy_init=True)
-    metainfo = DATASETS.build(lazy).metainfo
-    path = root / 'annotations/person_keypoints_train2017.json'
-    people = load_people(sorted(folder.glob('*.npz')), metainfo, str(path))
-    deltas = candidate_deltas(records.low, records.high, records.default_step)
-    calibration = learn(cfg, people, records, Setting(), deltas)
-    return f'{len(people)} people, {len(deltas)} factors: {calibration.chosen.name}'
+    found = calibrate(cfg, _checkpoint(cfg, root), root / 'calibration', split='train')
+    return f'{round(part * TRAIN[1])} people to draw from, {found.calibrated_on}'
 
 
 def _seconds(step: Callable[[], object], repeats: int = 5) -> float:
@@ -230,22 +137,15 @@ def time_steps(root: Path, part: float) -> str:
     steps = {}
     for size in ('256x192', '384x288'):
         cfg = _config(size, root)
-        records = build_records(cfg.model.head.decoder)
-        W, H = records.codec.heatmap_size
+        codec = KEYPOINT_CODECS.build(cfg.model.head.decoder)
+        W, H = codec.heatmap_size
         inside = torch.rand(BATCH, KEYPOINTS, 2) * torch.tensor([W - 1, H - 1])
-        maps, _ = gaussian_heatmaps(inside, (W, H), records.codec.sigma)
+        maps, _ = gaussian_heatmaps(inside, (W, H), codec.sigma)
         maps = 0.8 * maps + 0.02 * torch.rand(maps.shape)
         for name, decoder in decoders_of(Run('one layer', cfg), DECODERS).items():
             decode = KEYPOINT_CODECS.build(decoder).batch_decode
             steps[f'{name} {size}'] = _seconds(partial(decode, maps)) / BATCH
-        recorded = records.record(maps)
-        save = partial(save_arrays, root / 'recorded.npz', **recorded)
-        steps[f'windows {size}'] = _seconds(partial(records.record, maps)) / BATCH
-        steps[f'references {size}'] = (
-            _seconds(partial(reference_keypoints, records, (maps,))) / BATCH
-        )
-        kilobytes = sum(array.nbytes for array in recorded.values()) / BATCH / 1000
-        steps[f'writing windows {size} ({kilobytes:.0f} kB)'] = _seconds(save) / BATCH
+        steps[f'calibration {size}'] = _seconds(partial(keep_outputs(codec).append, maps)) / BATCH
     steps.update(_time_metrics(root))
     return '; '.join(f'{name} {1000 * seconds:.3f}' for name, seconds in steps.items())
 
@@ -282,9 +182,7 @@ PARTS: Dict[str, Callable[[Path, float], str]] = dict(
     annotations=draw_annotations,
     evaluation=compare_decoders,
     intervals=resample_rows,
-    capture=capture_windows,
-    windows=draw_windows,
-    search=search_factors,
+    calibration=calibrate_model,
     steps=time_steps,
 )
 
@@ -327,8 +225,7 @@ def rehearse(name: str, root: Path, part: float) -> Rehearsal:
     """Rehearse a part in a process of its own.
 
     Args:
-        name (str): One of PARTS; the first makes what the others need, and
-            ``windows`` what ``search`` needs.
+        name (str): One of PARTS; the first makes what the others need.
         root (Path): The folder for it all.
         part (float): Of COCO's size, in (0, 1].
     """

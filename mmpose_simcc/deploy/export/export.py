@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmpose.models import TopdownPoseEstimator
 
 from ...utils.checks import check_choice, invalid
+from ...utils.inference import weights_digest
 from ..client import PoseSession
 from .evaluate import compare_on_made_up, evaluate_sessions
 from .graph import DeployModel
@@ -66,6 +67,7 @@ def export_onnx(
     model.eval()
     deployed = DeployModel(model, input, output).eval()
     description = describe(cfg, deployed)
+    _check_calibration(model, deployed, report)
     path = Path(path)
     if path.suffix == '.json':
         raise invalid('path', path, 'with another suffix than .json, which its description has')
@@ -103,12 +105,36 @@ def export_onnx(
                 )
         size = os.path.getsize(written) / 2**20
         beside = os.path.join(folder, 'description.json')
-        Path(beside).write_text(json.dumps(description, indent=1))
+        Path(beside).write_text(json.dumps(description, indent=1, default=str))
         os.replace(beside, path.with_suffix('.json'))
         os.replace(written, path)
     report(f'{path}: {size:.1f} MiB')
     report(OPENVINO)
     report(_how_to_run(path, deployed, description, batch))
+
+
+def _check_calibration(
+    model: TopdownPoseEstimator, deployed: DeployModel, report: Callable[[str], None]
+) -> None:
+    """Refuse that of other weights; say where it was made with a flip test, which a file has not.
+
+    Raises:
+        ValueError: It was made for other weights.
+    """
+    calibration = deployed.decode.calibration
+    if calibration is None:
+        return
+    if calibration.model not in (None, weights_digest(model)):
+        raise ValueError(
+            '`model.head.decoder.calibration` was made for other weights than the model has: '
+            'make it anew with tools/calibrate.py'
+        )
+    if calibration.flip_test != 'none':
+        report(
+            f'the calibration was made with the flip test {calibration.flip_test!r}, which the '
+            'file does not do: for one that fits, calibrate with '
+            '--cfg-options model.test_cfg.flip_test=False'
+        )
 
 
 def _how_to_run(path: Path, model: DeployModel, description: dict, batch: Optional[int]) -> str:

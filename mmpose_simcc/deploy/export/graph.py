@@ -8,6 +8,7 @@ from mmpose.models import TopdownPoseEstimator
 from torch import Tensor, nn
 
 from ...codecs import SimCCCodec, equivalent_codec
+from ...functional.arrays import as_array
 from ...models import Heatmap1DHead
 from ...utils.checks import check_choice
 from ...utils.inference import pose_head
@@ -103,6 +104,22 @@ def relative_heights(vectors: Tensor) -> Tensor:
     return _below_the_peak((vectors - peak + 1).clamp(min=0), vectors < peak)
 
 
+def move_peaks(vectors: Tensor, bins: Tensor) -> Tensor:
+    """Vectors whose maxima lie at other bins.
+
+    Args:
+        vectors (Tensor): Shape (..., L).
+        bins (Tensor): Where the maxima ought to lie, shape (...); the nearest bin is taken.
+
+    Returns:
+        Tensor: Shape (..., L); ends are repeated where nothing moves in.
+    """
+    last = vectors.shape[-1] - 1
+    shift = bins.round().clamp(0, last).long() - vectors.argmax(-1)
+    index = torch.arange(last + 1, device=vectors.device) - shift.unsqueeze(-1)
+    return vectors.gather(-1, index.clamp(0, last))
+
+
 def _below_the_peak(values: Tensor, is_below: Tensor) -> Tensor:
     """Lower by a millionth what is not a maximum: rounding may have made it
     one."""
@@ -124,7 +141,9 @@ class Decode(nn.Module):
             head classifies coordinates, else ``'keypoints'``.
 
     Attributes:
-        output_names (tuple[str]): Names of the outputs.
+        output_names (tuple[str]): Names of the outputs. A calibrated model has a third one of
+            keypoints and scores, ``'radii'`` (B, K, 2) in input-image pixels.
+        calibration (Calibration, optional): That of the codec, where the outputs are decoded.
 
     Raises:
         ValueError: The head or its codec is not supported, or has not this
@@ -142,24 +161,33 @@ class Decode(nn.Module):
             OUTPUTS[0 if self.is_simcc else 1 :],
         )
         raw = ('simcc_x', 'simcc_y') if self.is_simcc else ('heatmaps',)
-        self.output_names = ('keypoints', 'scores') if self.output == 'keypoints' else raw
-        self.is_calibrated = self.codec.score_calibration is not None and self.output != 'raw'
+        self.calibration = None if self.output == 'raw' else self.codec.calibration
+        decoded = ('keypoints', 'scores')
+        if self.calibration and self.calibration.radii:
+            decoded += ('radii',)
+        self.output_names = decoded if self.output == 'keypoints' else raw
 
     def forward(self, *responses: Tensor) -> Tuple[Tensor, ...]:
         """Outputs as named in ``output_names``; keypoints in input-image pixels. The vectors of
         both axes have the codec's score as their maximum, since some clients take the smaller of
-        both maxima for the score and others the mean."""
+        both maxima for the score and others the mean. A calibration moves them to the bin nearest
+        to its keypoint."""
         if self.output == 'raw':
             return responses
         keypoints, scores = self.codec.decode_tensors(*responses)
         if self.output == 'keypoints':
-            return keypoints, scores
+            radii = self.codec.keypoint_radius(scores)
+            return (keypoints, scores) if radii is None else (keypoints, scores, radii)
         height = scores.clamp(min=1e-6).unsqueeze(-1)  # a vector of zeros has no argmax
         if self.is_logits:
             relative = (relative_probabilities(r * self.codec.beta) for r in responses)
         else:
             relative = (relative_heights(r) for r in responses)
-        return tuple(vectors * height for vectors in relative)
+        vectors = tuple(vectors * height for vectors in relative)
+        if self.calibration:
+            bins = keypoints * as_array(self.codec.bins_per_pixel, like=keypoints)
+            vectors = tuple(move_peaks(v, at) for v, at in zip(vectors, bins.unbind(-1)))
+        return vectors
 
 
 class Network(nn.Module):

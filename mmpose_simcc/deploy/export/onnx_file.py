@@ -77,15 +77,25 @@ def describe(cfg: Config, model: DeployModel) -> Dict[str, Any]:
     )
     if model.decode.is_simcc:
         description['simcc_split_ratio'] = model.decode.codec.simcc_split_ratio
-    if model.decode.is_calibrated:
-        calibration = model.decode.codec.score_calibration
-        description['scores_calibrated_on'] = calibration.about['calibrated_on']
+    calibration = model.decode.calibration
+    if calibration:
+        description.update(
+            calibrated_on=calibration.calibrated_on,
+            instance_score=calibration.instance_score,
+            keypoint_weights=None if calibration.weights is None else calibration.weights.tolist(),
+        )
+        if calibration.radii:
+            description['radii'] = dict(
+                edges=calibration.radii.edges, pixels=calibration.radii.pixels
+            )
     return description
 
 
 def write_metadata(proto: onnx.ModelProto, values: Dict[str, Any]) -> None:
     """Set ``metadata_props``, each value as JSON."""
-    onnx.helper.set_model_props(proto, {name: json.dumps(value) for name, value in values.items()})
+    onnx.helper.set_model_props(
+        proto, {name: json.dumps(value, default=str) for name, value in values.items()}
+    )
 
 
 @contextlib.contextmanager

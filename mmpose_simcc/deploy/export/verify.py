@@ -95,8 +95,12 @@ class Reference:
         """Keypoints (B, K, 2) in pixels."""
         if not self.reads_argmax:
             return self.codec.decode_tensors(*responses)[0].numpy()
-        locs = [vectors.argmax(-1) for vectors in responses]
-        return torch.stack(locs, -1).numpy() / self.codec.bins_per_pixel
+        if self.codec.calibration:
+            bins = self.codec.decode_tensors(*responses)[0].numpy() * self.codec.bins_per_pixel
+            bins = bins.round().clip(0, np.array(self.codec.num_bins) - 1)
+        else:
+            bins = torch.stack([vectors.argmax(-1) for vectors in responses], -1).numpy()
+        return bins / self.codec.bins_per_pixel
 
     def is_stable(self, responses: Sequence[Tensor], keypoints: np.ndarray) -> np.ndarray:
         """Which keypoints rounding does not move, shape (B, K)."""
@@ -154,7 +158,7 @@ def compare_with_pytorch(
             score is not finite, or no keypoint can be compared.
     """
     reference = Reference(model, deployed)
-    is_calibrated = deployed.decode.is_calibrated
+    is_calibrated = deployed.decode.calibration is not None
     differences, score_differences, unstable = [], [], 0
     for seed, batch_size in enumerate(batch_sizes):
         crops = made_up_crops(batch_size, session.input_size, seed)

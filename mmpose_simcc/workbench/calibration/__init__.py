@@ -1,7 +1,8 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Learns the error-compensation factor of DAEC from data."""
+"""Finds how a trained model's outputs are decoded best, and what its scores are worth."""
 
-from .calibrate import Calibration, Choice, Curve, calibrate
-from .report import plot_calibration, print_report
+from .calibrate import Calibrated, calibrate
+from .ladder import LADDER, Decoding, Samples, climb
+from .report import summary, tables
 
-__all__ = ['Calibration', 'Choice', 'Curve', 'calibrate', 'plot_calibration', 'print_report']
+__all__ = ['LADDER', 'Calibrated', 'Decoding', 'Samples', 'calibrate', 'climb', 'summary', 'tables']

@@ -15,7 +15,7 @@ from scipy.stats import t
 from ...codecs.calibration import LEVELS, Radii, ScoreMaps
 from ..statistics import adjust
 from .fit import fit_maps, fit_radii
-from .outputs import Outputs
+from .outputs import BORDERS, Outputs
 
 ERROR_RATE = 0.05  # of a step: that it keeps anything though nothing gains
 
@@ -152,10 +152,10 @@ class DecoderStep(_OfKeypoints):
 
     def candidates(self, decoding: Decoding, samples: Samples) -> List[str]:
         outputs = samples.outputs[decoding.flip]
-        # a SimCC codec has one factor an axis
-        factors = self.factors[: 6 if len(outputs.borders) > 1 else 4]
-        daec = [f'daec, {border}, {factor}' for border in outputs.borders for factor in factors]
-        return ['as it is', *outputs.fixed, *daec]
+        factors = self.factors if outputs.has_factors_of_keypoints else self.factors[:4]
+        daec = [f'daec, {border}, {factor}' for border in BORDERS for factor in factors]
+        fixed = [name for name, decoder in outputs.fixed.items() if decoder != outputs.own]
+        return ['as it is', *fixed, *daec]
 
     def fit(self, name: str, decoding: Decoding, samples: Samples) -> Decoding:
         outputs = samples.outputs[decoding.flip]

@@ -56,12 +56,13 @@ class Outputs:
     Attributes:
         fixed (dict): Decoders without a parameter to fit, from the simplest to the finest: names
             and configs.
+        has_factors_of_keypoints (bool): Whether DAEC may have a factor for each keypoint.
         deltas (np.ndarray): DAEC's factors to choose from, in cells or bins, shape (D,).
         empirical (float): Its factor by the paper.
         scores (np.ndarray): Of the keypoints, by whatever decoder, shape (N, K).
     """
 
-    borders: Tuple[str, ...]
+    has_factors_of_keypoints: bool
     fixed: Dict[str, dict]
     deltas: np.ndarray
     empirical: float
@@ -95,9 +96,10 @@ class Outputs:
 
     def append(self, *outputs: Tensor) -> None:
         """Keep a batch of network outputs, each of shape (B, K, ...)."""
-        for decoder in (self.own, *self.fixed.values()):
+        decoders = {_name(decoder): decoder for decoder in (self.own, *self.fixed.values())}
+        for name, decoder in decoders.items():
             keypoints, scores = another_decoder(self.codec, decoder).batch_decode(*outputs)
-            self._keypoints.setdefault(_name(decoder), []).append(np.concatenate(keypoints))
+            self._keypoints.setdefault(name, []).append(np.concatenate(keypoints))
         self._scores.append(np.concatenate(scores).astype(np.float64))
         self._windows.append(self._keep(*outputs))
 
@@ -159,7 +161,7 @@ def _factors(low: float, high: float, step: float) -> np.ndarray:
 class HeatmapOutputs(Outputs):
     """Heatmaps. See :class:`Outputs`."""
 
-    borders = BORDERS
+    has_factors_of_keypoints = True
 
     def __init__(self, codec: BaseKeypointCodec) -> None:
         super().__init__(codec)
@@ -170,6 +172,7 @@ class HeatmapOutputs(Outputs):
             second_max=dict(type='HeatmapCodec', refine='second_max'),
             dark=dict(type='DARKCodec', blur_kernel_size=codec.blur_kernel_size),
         )
+        self.fixed['dark, symmetric'] = dict(self.fixed['dark'], border='symmetric')
         for kernel in KERNELS:
             if kernel != codec.blur_kernel_size:
                 decoder = dict(type='DARKCodec', blur_kernel_size=kernel)
@@ -229,21 +232,25 @@ class HeatmapOutputs(Outputs):
 class SimCCOutputs(Outputs):
     """SimCC vectors. See :class:`Outputs`."""
 
-    borders = BORDERS[:1]
+    has_factors_of_keypoints = False
     empirical = 0.0  # a symmetric window: the papers have no rule for vectors
 
     def __init__(self, codec: SimCCCodec) -> None:
         super().__init__(codec)
         self.fixed = {
-            name: dict(self.own, refine=refine, delta=0.0)
-            for name, refine in (('argmax', 'none'), ('dark', 'dark'))
+            name: dict(self.own, refine=refine, delta=0.0, border=border)
+            for name, refine, border in (
+                ('argmax', 'none', 'clip'),
+                ('dark', 'dark', 'clip'),
+                ('dark, symmetric', 'dark', 'symmetric'),
+            )
         }
         low = -max(codec.sigma)
         self.deltas = _factors(low, min(map(daec_radius, codec.sigma)), 0.5)
         self._half_widths = [daec_radius(sigma) + int(np.ceil(-low)) for sigma in codec.sigma]
 
     def daec(self, delta, border: str) -> dict:
-        return dict(self.own, refine='daec', delta=delta)
+        return dict(self.own, refine='daec', delta=delta, border=border)
 
     def _keep(self, *logits: Tensor) -> dict:
         kept, all_locs = {}, []
@@ -258,10 +265,10 @@ class SimCCOutputs(Outputs):
             all_locs.append(locs)
         return dict(kept, locs=torch.stack(all_locs, -1).cpu().numpy())
 
-    def _axes(self, windows: dict) -> Iterator[Tuple[int, np.ndarray, int]]:
+    def _axes(self, windows: dict, border: str) -> Iterator[Tuple[int, np.ndarray, int]]:
         for axis, (name, e) in enumerate(zip('xy', self._half_widths)):
             locs = windows['locs'][..., axis]
-            counts = _in_window(locs, self.codec.num_bins[axis], e, 'clip')
+            counts = _in_window(locs, self.codec.num_bins[axis], e, border)
             yield axis, windows[name].astype(np.float32) * counts, e
 
     def _decode(self, windows: dict, decoder: dict) -> np.ndarray:
@@ -270,7 +277,7 @@ class SimCCOutputs(Outputs):
             [
                 decode_daec_1d(v, np.full(v.shape[:-1], e), codec.sigma[axis], codec.delta[axis])
                 - e
-                for axis, v, e in self._axes(windows)
+                for axis, v, e in self._axes(windows, decoder['border'])
             ],
             -1,
         )
@@ -278,7 +285,7 @@ class SimCCOutputs(Outputs):
 
     def _decode_pairs(self, windows: dict, border: str) -> np.ndarray:
         found = []
-        for axis, vectors, e in self._axes(windows):
+        for axis, vectors, e in self._axes(windows, border):
             cover = _cover(self.deltas, self.codec.sigma[axis], e)
             steps = np.arange(-e, e + 1)
             with np.errstate(invalid='ignore'):

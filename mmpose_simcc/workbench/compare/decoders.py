@@ -9,6 +9,7 @@ from mmpose.registry import KEYPOINT_CODECS
 from ...codecs import SimCCCodec
 from ...codecs.base import TensorCodec
 from ...codecs.calibration import OUTPUT_ARGUMENTS
+from ...config import check_calibration
 from .errors import CompareError
 from .runs import Run
 
@@ -31,7 +32,7 @@ STOCK = 'stock'
 DEFAULT = (STOCK, *HEATMAP_DECODERS)
 DEFAULT_SIMCC = (STOCK, 'argmax')
 
-CALIBRATION = 'score_calibration'
+CALIBRATION = 'calibration'
 
 Decoder = Union[str, dict]
 
@@ -52,13 +53,14 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
             default ``stock``, all decoders of a heatmap and argmax for SimCC.
 
     Returns:
-        dict: Names and codec configs. One with ``score_calibration`` comes
-        twice: without it, and as ``'NAME, calibrated'``. Outputs that no
-        codec of this package reads (regression, Megvii's heatmaps, UDP's
-        offset maps) have ``stock`` alone.
+        dict: Names and codec configs. One with a ``calibration`` comes twice: without it, and as
+        ``'NAME, calibrated'``; the run's own with one comes last, as ``'calibrated'``. Outputs
+        that no codec of this package reads (regression, Megvii's heatmaps, UDP's offset maps)
+        have ``stock`` alone.
 
     Raises:
-        CompareError: A name is unknown, or an argument is out of its range.
+        CompareError: A name is unknown, an argument is out of its range, or a calibration is for
+            another flip test.
     """
     codec = run.equivalent_codec()
     stock = dict(run.head.decoder)
@@ -85,23 +87,26 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
                 chosen[name] = _complete(run, codec, change)
     if not chosen:
         raise CompareError(f'{run.name}: none of the decoders fits {run.head.decoder.type}')
-    chosen = _with_raw_scores(chosen)
+    chosen = _with_raw(chosen)
+    if stock.get(CALIBRATION) is not None:
+        chosen['calibrated'] = {key: value for key, value in stock.items() if key != '_scope_'}
     for name, config in chosen.items():
         try:
             KEYPOINT_CODECS.build(config)
+            check_calibration(run.cfg, config)
         except (ValueError, TypeError) as error:
             raise CompareError(f'{run.name}, decoder {name}: {error}') from error
     return chosen
 
 
 def calibrated_on(decoder: dict) -> Optional[str]:
-    """The pictures on which a codec's scores were calibrated; None: they are as they are."""
+    """The pictures on which a codec was calibrated; None: it was not."""
     calibration = getattr(KEYPOINT_CODECS.build(decoder), CALIBRATION, None)
-    return calibration and calibration.about['calibrated_on']
+    return calibration and calibration.calibrated_on
 
 
-def _with_raw_scores(chosen: Dict[str, dict]) -> Dict[str, dict]:
-    """Beside every decoder with calibrated scores the one with scores as they are."""
+def _with_raw(chosen: Dict[str, dict]) -> Dict[str, dict]:
+    """Beside every decoder with a calibration the one without it."""
     found = {}
     for name, config in chosen.items():
         found[name] = {key: value for key, value in config.items() if key != CALIBRATION}
@@ -111,16 +116,10 @@ def _with_raw_scores(chosen: Dict[str, dict]) -> Dict[str, dict]:
 
 
 def _complete(run: Run, codec, change: dict) -> dict:
-    """A decoder with the geometry of the run's own; one of the same type
-    keeps every argument that it does not change, and calibrated scores where
-    it changes nothing."""
-    own = dict(run.head.decoder)
-    own.pop('_scope_', None)
-    parameters = inspect.signature(KEYPOINT_CODECS.get(change['type'])).parameters
+    """A decoder with the geometry of the run's own; one of the same type keeps every argument
+    that it does not change, but for the calibration, which would decode in its place."""
+    own = {k: v for k, v in run.head.decoder.items() if k not in ('_scope_', CALIBRATION)}
     if change['type'] != own['type']:
+        parameters = inspect.signature(KEYPOINT_CODECS.get(change['type'])).parameters
         own = {name: getattr(codec, name) for name in OUTPUT_ARGUMENTS if name in parameters}
-    else:
-        defaults = {name: parameter.default for name, parameter in parameters.items()}
-        if {**defaults, **own, **change} != {**defaults, **own}:
-            own.pop(CALIBRATION, None)
     return {**own, **change}

@@ -1,0 +1,78 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Whom a model is calibrated on: a random part of a large data set, of whole pictures."""
+
+import json
+from pathlib import Path
+from typing import Any, Iterator, Optional, Sequence
+
+import ijson
+import numpy as np
+
+from ...utils.files import file_sha256, whole_file
+
+LARGE = 50 * 2**20  # bytes of annotations above which they are read piece by piece
+IMAGE_ID = dict(images='id', annotations='image_id')  # how lists in COCO's format name an image
+
+
+def choose_images(img_ids: Sequence[int], number: int) -> np.ndarray:
+    """Images drawn at random, always the same, until they show enough people.
+
+    Args:
+        img_ids (sequence[int]): The image of each person, shape (N,).
+        number (int): About how many people.
+
+    Returns:
+        np.ndarray: Ids of images.
+    """
+    images, counts = np.unique(img_ids, return_counts=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    enough = np.searchsorted(counts[order].cumsum(), number) + 1
+    return images[order[:enough]]
+
+
+def _items(path: Path, where: str) -> Iterator[Any]:
+    """What is at one place of a JSON file, item by item."""
+    with open(path, 'rb') as file:
+        try:
+            yield from ijson.items(file, where, use_float=True)
+        except ijson.JSONError as error:
+            raise ValueError(f'{path} is not in COCO format: {error}') from error
+
+
+def draw_annotations(path: Path, number: int, folder: Path) -> Optional[Path]:
+    """A file with some of the annotations of a large one in COCO's format, without the outlines
+    of people: MMPose would hold all of COCO's several times while it reads them.
+
+    Args:
+        path (Path): The annotations.
+        number (int): About how many people.
+        folder (Path): Gets the file.
+
+    Returns:
+        Path: The file; None where the annotations are not many.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    if path.stat().st_size < LARGE:
+        return None
+    drawn = folder / f'{path.stem}-{file_sha256(path)[:12]}-{number}.json'
+    if drawn.is_file():
+        return drawn
+    shown = [
+        entry['image_id']
+        for entry in _items(path, 'annotations.item')
+        if entry.get('num_keypoints', 1) and not entry.get('iscrowd')
+    ]
+    images = set(choose_images(shown, number).tolist())
+    content = dict(categories=list(_items(path, 'categories.item')))
+    for name, image in IMAGE_ID.items():
+        content[name] = [
+            {key: value for key, value in entry.items() if key != 'segmentation'}
+            for entry in _items(path, f'{name}.item')
+            if entry[image] in images
+        ]
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(drawn) as unfinished:
+        unfinished.write_text(json.dumps(content))
+    return drawn

@@ -1,0 +1,140 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Calibrates a trained model: decoder, flip test, offset, scores and radii."""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+# MMPose and mmcv warn of what they lack for other tasks
+warnings.filterwarnings('ignore', module='mm(cv|pose)')
+
+from mmengine.config import DictAction  # noqa: E402
+
+from mmpose_simcc.utils.files import whole_file  # noqa: E402
+from mmpose_simcc.workbench.calibration import calibrate, summary, tables  # noqa: E402
+from mmpose_simcc.workbench.calibration.calibrate import SPLITS  # noqa: E402
+from mmpose_simcc.workbench.compare import CompareError  # noqa: E402
+from mmpose_simcc.workbench.compare.runs import read_config, use_data  # noqa: E402
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='Find how the outputs of a trained model are decoded best, in one forward '
+        'pass over annotated pictures: the decoder, the flip test (where the config has one), an '
+        'offset, what scores are worth, and the radii that hold the truth. Each is fitted on one '
+        'part of the pictures and kept only where the other part supports it. Writes a JSON file '
+        'for `calibration` of any codec of mmpose_simcc.',
+        epilog='example: python tools/calibrate.py CONFIG.py CHECKPOINT.pth --split test '
+        '--out decoder.json',
+    )
+    parser.add_argument(
+        'config', metavar='CONFIG', help='config file, or mmpose::... for one of MMPose'
+    )
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='weights of the trained model')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        default=Path('decoder.json'),
+        metavar='FILE',
+        help='the JSON file that is written (default: %(default)s)',
+    )
+    pictures = parser.add_mutually_exclusive_group()
+    pictures.add_argument(
+        '--split',
+        default='hold_out',
+        choices=SPLITS,
+        help='the fifth of the training images that is left out where a model is trained with a '
+        "hold-out, the config's test data, or all of its training data; by annotated boxes "
+        '(default: %(default)s)',
+    )
+    pictures.add_argument(
+        '--ann-file', type=Path, metavar='FILE', help='other pictures in the training folder'
+    )
+    parser.add_argument(
+        '--people',
+        type=int,
+        metavar='N',
+        help='about N people, of whole pictures drawn at random (default: as many as have '
+        '100,000 keypoints)',
+    )
+    parser.add_argument(
+        '--held-out',
+        type=float,
+        default=0.5,
+        metavar='PART',
+        help='part of these pictures that compares what is fitted on the others '
+        '(default: %(default)s)',
+    )
+    parser.add_argument(
+        '--data',
+        metavar='ROOT',
+        help='folder in place of `data_root` in the config (default: as in the config)',
+    )
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='NAME=VALUE',
+        help='changes of the config',
+    )
+    parser.add_argument(
+        '--work-dir',
+        type=Path,
+        default=Path('work_dirs/calibrate'),
+        metavar='DIR',
+        help='where annotations that are split or drawn go (default: %(default)s)',
+    )
+    args = parser.parse_args()
+    if args.out.suffix != '.json':
+        parser.error(f'--out {args.out} must end in .json')
+    return args
+
+
+def main():
+    args = parse_args()
+    try:
+        cfg = read_config(args.config)
+        if args.data:
+            use_data(cfg, args.data)
+        cfg.merge_from_dict(args.cfg_options)
+        found = calibrate(
+            cfg,
+            args.checkpoint,
+            args.work_dir,
+            split=args.split,
+            ann_file=args.ann_file,
+            people=args.people,
+            held_out=args.held_out,
+        )
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(args.out) as unfinished:
+            found.save(unfinished)
+    except (CompareError, ValueError, OSError) as error:
+        sys.exit(f'calibrate: {error}')
+    except KeyboardInterrupt:
+        sys.exit('calibrate: interrupted')
+    for table in tables(found):
+        print(f'{table}\n')
+    print(f'calibrated on {found.calibrated_on}; a score is the expectation of: {found.worth}')
+    for title, kept in summary(found):
+        print(f'{title}: {kept}')
+    for note in found.notes:
+        print(f'note: {note}')
+    if found.seen:
+        print(
+            'calibrate: the config trains on these pictures, on which a model does better than on '
+            'others: scores will be too high and radii too small. Give --split or --ann-file of '
+            "others, or train with the hold-out's *-kept.json as "
+            'train_dataloader.dataset.ann_file',
+            file=sys.stderr,
+        )
+    print(
+        f'written: {args.out}; use it with --cfg-options model.type=CalibratedPoseEstimator '
+        f'model.head.decoder.calibration={args.out}'
+    )
+
+
+if __name__ == '__main__':
+    main()
