@@ -351,7 +351,7 @@ class TestScoresAndRadii:
         kept, tried = climb(start(samples), samples)
         assert [step.title for step, _ in tried] == [step.title for step in LADDER]
         assert all(sum(trial.chosen for trial in trials) == 1 for _, trials in tried)
-        rows = {row['group']: row for row in coverage(kept, samples)}
+        rows = {row['group']: row for row in coverage('one', kept, samples)}
         assert rows['all']['keypoints'] == samples.visible[samples.held_out].sum()
         assert abs(rows['all']['0.9'] - 0.9) < 0.1
 

@@ -170,7 +170,7 @@ class TestCompare:
         path = str(tmp_path / 'c.json')
         codec = heatmap_run.build_codec()
         content = dict(
-            made_for=dict(made_for(codec), num_keypoints=17, flip_test='stock'),
+            made_for=dict(made_for(codec), num_keypoints=17, flip_test='exact'),
             decoder=dict(type='DARKCodec'),
             calibrated_on='some pictures',
         )

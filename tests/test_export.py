@@ -32,6 +32,7 @@ from mmpose_simcc.deploy.client import (  # noqa: E402
     ClientError,
     PoseSession,
     draw_skeleton,
+    infer,
 )
 from mmpose_simcc.deploy.export import (  # noqa: E402
     DeployModel,
@@ -654,6 +655,61 @@ class TestCalibratedScores:
         np.testing.assert_allclose(found[stable], keypoints[stable], atol=0.01)
         radii = session.run(crops)[2]
         np.testing.assert_allclose(radii, deployed.decode.codec.keypoint_radius(scores), atol=1e-4)
+
+    @pytest.mark.parametrize('name, output', [('dark', 'keypoints'), ('simcc', 'simcc')])
+    def test_client(self, name, output, tmp_path):
+        """Radii and a person's score in its JSON, against the codec; circles move nothing."""
+        weights = [0.0, *[0.5] * 15, 1.0]
+        changes = dict(radii=RADII, instance_score='expected_oks', weights=weights)
+        _, (model, cfg) = self.build(name, tmp_path, **changes)
+        path = tmp_path / 'a.onnx'
+        export_onnx(model, cfg, path, output=output, report=lambda line: None)
+        session = PoseSession(path)
+        rng = np.random.default_rng(0)
+        picture = rng.integers(0, 256, (90, 120, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / 'p.png'), picture)
+        found, drawn = [], []
+        for circles in (False, True):
+            out = tmp_path / f'out{circles}'
+            infer(session, tmp_path / 'p.png', out, [[10, 5, 80, 80]], circles=circles)
+            found.append(json.loads((out / 'predictions.json').read_text())['annotations'][0])
+            drawn.append(cv2.imread(str(out / 'p.png')))
+        assert found[0] == found[1] and (drawn[0] != drawn[1]).any()
+        scores = np.array(found[0]['keypoints']).reshape(-1, 3)[:, 2]
+        _, exact = session.predict(picture, [[10, 5, 80, 80]])
+        codec = pose_head(model).decoder
+        expected = codec.keypoint_radius(exact)[0] * 80 * 1.25 / session.input_size[0]
+        np.testing.assert_allclose(found[0]['keypoint_radius'], expected, atol=2e-3)
+        score = (scores * weights).sum() / np.sum(weights)
+        assert found[0]['score'] == pytest.approx(score, abs=1e-3)
+
+    def test_circles_need_radii(self, tmp_path):
+        (model, cfg), _ = self.build('dark', tmp_path)
+        export_onnx(model, cfg, tmp_path / 'a.onnx', report=lambda line: None)
+        with pytest.raises(ClientError, match='has no radii: export a model with a calibration'):
+            cv2.imwrite(str(tmp_path / 'p.png'), np.zeros((9, 9, 3), np.uint8))
+            session = PoseSession(tmp_path / 'a.onnx')
+            infer(session, tmp_path / 'p.png', tmp_path / 'out', circles=True)
+
+    @pytest.mark.parametrize(
+        'change',
+        [
+            dict(keypoint_radii=dict(edges=[[0.5]] * 17, pixels=[[[1, 2]]] * 17)),
+            dict(keypoint_radii=[1, 2]),
+            dict(instance_score='best'),
+            dict(instance_score='expected_oks', keypoint_weights=None),
+        ],
+    )
+    def test_damaged_metadata(self, change, tmp_path):
+        _, (model, cfg) = self.build('dark', tmp_path, radii=RADII)
+        export_onnx(model, cfg, tmp_path / 'a.onnx', report=lambda line: None)
+        proto = onnx.load(str(tmp_path / 'a.onnx'))
+        texts = {item.key: item.value for item in proto.metadata_props}
+        texts.update({name: json.dumps(value) for name, value in change.items()})
+        onnx.helper.set_model_props(proto, texts)
+        onnx.save(proto, str(tmp_path / 'b.onnx'))
+        with pytest.raises(ClientError, match='the metadata are damaged'):
+            PoseSession(tmp_path / 'b.onnx')
 
     def test_flip_test_is_told(self, tmp_path):
         _, (model, cfg) = self.build('dark', tmp_path)

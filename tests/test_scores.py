@@ -13,6 +13,7 @@ from xtcocotools.coco import COCO
 from xtcocotools.cocoeval import COCOeval
 
 from mmpose_simcc.codecs.calibration import made_for, save_calibration
+from mmpose_simcc.utils.configs import flip_test_of
 from mmpose_simcc.workbench.calibration.outputs import own_decoder
 from mmpose_simcc.workbench.compare import Study, compare
 from mmpose_simcc.workbench.compare.bootstrap import measure
@@ -38,7 +39,7 @@ def calibrated(request, toy_root, tmp_path_factory):
     folder = tmp_path_factory.mktemp('calibrated')
     run = with_random_weights(request.param, toy_root, folder, gt_boxes=True)
     codec = run.build_codec()
-    flip = 'stock' if run.cfg.model.test_cfg.get('flip_test') else 'none'
+    flip = flip_test_of(run.cfg.model)
     content = dict(
         made_for=dict(made_for(codec), num_keypoints=K, flip_test=flip),
         decoder=own_decoder(codec),

@@ -82,6 +82,11 @@ def make_parser():
         help='keypoints below it are not drawn (default: %(default)s)',
     )
     parser.add_argument(
+        '--circles',
+        action='store_true',
+        help='draw the circles that hold a keypoint with probability 0.9, of a calibrated model',
+    )
+    parser.add_argument(
         '--smooth',
         action='store_true',
         help='less jitter in a video: follow people by their boxes and filter their keypoints',
@@ -131,7 +136,10 @@ def run(args):
     if args.det:
         detect = PersonDetector(args.det, args.det_score_thr, args.det_input, **runtime)
     smoother = Smoother() if args.smooth else None
-    return infer(session, args.source, args.out, args.bbox, detect, args.score_thr, smoother)
+    people = args.bbox, detect
+    return infer(
+        session, args.source, args.out, *people, args.score_thr, smoother, circles=args.circles
+    )
 
 
 def main():

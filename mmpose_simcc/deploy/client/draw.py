@@ -1,6 +1,8 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Draws skeletons."""
 
+from typing import Optional
+
 import cv2
 import numpy as np
 
@@ -15,6 +17,7 @@ def draw_skeleton(
     scores: np.ndarray,
     model: PoseSession,
     score_thr: float = 0.3,
+    radii: Optional[np.ndarray] = None,
 ) -> None:
     """Draw one person, in place.
 
@@ -24,6 +27,7 @@ def draw_skeleton(
         scores (np.ndarray): Shape (K,).
         model (PoseSession): Knows the skeleton and its colours.
         score_thr (float): Keypoints below are not drawn. Defaults to 0.3.
+        radii (np.ndarray, optional): Of circles around the keypoints, image pixels, shape (K,).
     """
     # far off the picture OpenCV's integers would overflow
     drawn = (scores >= score_thr) & (np.abs(keypoints) < 1e5).all(axis=-1)
@@ -53,3 +57,11 @@ def draw_skeleton(
                 cv2.circle(
                     image, point, size << SUBPIXEL_BITS, fill, -1, cv2.LINE_AA, SUBPIXEL_BITS
                 )
+    if radii is None:
+        return
+    for point, color, circle, is_drawn in zip(
+        points, model.metadata['keypoint_colors'], radii, drawn
+    ):
+        if is_drawn:
+            size = round(float(circle) * 2**SUBPIXEL_BITS)
+            cv2.circle(image, point, size, color[::-1], 1, cv2.LINE_AA, SUBPIXEL_BITS)

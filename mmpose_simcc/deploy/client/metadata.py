@@ -24,6 +24,8 @@ NAMES = (
     'skeleton_colors',
 )
 SIMCC_NAMES = ('simcc_split_ratio',)
+CALIBRATION_NAMES = ('keypoint_radii', 'instance_score', 'keypoint_weights')
+INSTANCE_SCORES = ('bbox_keypoint', 'keypoint', 'expected_oks')
 
 
 def parse_metadata(text: Dict[str, str]) -> Tuple[dict, List[str], List[str]]:
@@ -42,7 +44,7 @@ def parse_metadata(text: Dict[str, str]) -> Tuple[dict, List[str], List[str]]:
     if missing:
         return {}, missing, []
     values = {}
-    for name in (*NAMES, *SIMCC_NAMES):
+    for name in (*NAMES, *SIMCC_NAMES, *CALIBRATION_NAMES):
         if name in text:
             try:
                 values[name] = json.loads(text[name])
@@ -75,7 +77,31 @@ def _damaged(values: dict) -> List[str]:
     if values['output'] == 'simcc':
         ratio = values.get('simcc_split_ratio')
         fine['simcc_split_ratio'] = _numbers([ratio], 1) and ratio >= 1
+    if values.get('keypoint_radii') is not None:
+        fine['keypoint_radii'] = _are_radii(values['keypoint_radii'], K)
+    rule, weights = values.get('instance_score'), values.get('keypoint_weights')
+    fine['instance_score'] = rule in (None, *INSTANCE_SCORES)
+    fine['keypoint_weights'] = (weights is None and rule != 'expected_oks') or (
+        _numbers(weights, K) and sum(weights) > 0
+    )
     return [name for name, is_fine in fine.items() if not is_fine]
+
+
+def _are_radii(radii, K: int) -> bool:
+    """Whether these are edges and pixels of K keypoints."""
+    edges, pixels = (radii.get('edges'), radii.get('pixels')) if isinstance(radii, dict) else (0, 0)
+    return (
+        isinstance(edges, list)
+        and isinstance(pixels, list)
+        and len(edges) == len(pixels) == K
+        and all(
+            isinstance(rows, list)
+            and len(rows) > 0
+            and _numbers(starts, len(rows) - 1)
+            and all(_numbers(row, 2) for row in rows)
+            for starts, rows in zip(edges, pixels)
+        )
+    )
 
 
 def _numbers(values, count: int) -> bool:

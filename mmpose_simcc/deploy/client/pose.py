@@ -199,15 +199,50 @@ class PoseSession:
             K = len(self.keypoint_names)
             return np.zeros((0, K, 2), np.float32), np.zeros((0, K), np.float32)
         size = np.array(self.input_size, np.float32)
-        padding = np.float32(self.metadata['bbox_padding'])
-        # pixels of the image per pixel of the crop
-        factors = (bboxes[:, 2:] * padding / size).max(axis=1)[:, None]
+        factors = self._image_pixels(bboxes)[:, None]
         corners = bboxes[:, :2] + bboxes[:, 2:] / 2 - size / 2 * factors
         crops = np.stack(
             [self._crop(image, corner, factor) for corner, factor in zip(corners, factors[:, 0])]
         )
         keypoints, scores = self.predict_crops(crops)
         return keypoints * factors[:, None] + corners[:, None], scores
+
+    def _image_pixels(self, bboxes: np.ndarray) -> np.ndarray:
+        """Pixels of the image per pixel of the crop, (N,)."""
+        size = np.array(self.input_size, np.float32)
+        return (bboxes[:, 2:] * np.float32(self.metadata['bbox_padding']) / size).max(axis=1)
+
+    def keypoint_radius(self, scores: np.ndarray, bboxes: np.ndarray) -> Optional[np.ndarray]:
+        """How far off keypoints may be.
+
+        Args:
+            scores (np.ndarray): By :meth:`predict`, shape (N, K).
+            bboxes (array-like): Boxes (x, y, w, h) in pixels around N people, shape (N, 4).
+
+        Returns:
+            np.ndarray: The radii that hold the truth with probabilities 0.5 and 0.9, image
+            pixels, float32, shape (N, K, 2); None where the model was exported without a
+            calibration.
+        """
+        radii = self.metadata.get('keypoint_radii')
+        if radii is None:
+            return None
+        found = np.zeros((*scores.shape, 2), np.float32)
+        for k, (edges, pixels) in enumerate(zip(radii['edges'], radii['pixels'])):
+            interval = np.searchsorted(np.float32(edges), scores[:, k], side='right')
+            found[:, k] = np.float32(pixels)[interval]
+        bboxes = np.asarray(bboxes, np.float32).reshape(-1, 4)
+        return found * self._image_pixels(bboxes)[:, None, None]
+
+    def score_people(self, scores: np.ndarray, bbox_scores: np.ndarray) -> np.ndarray:
+        """A score for each person, (N,), of those of its keypoints (N, K) and of its box (N,): the
+        mean times the box's, or what the model's calibration says."""
+        rule = self.metadata.get('instance_score') or 'bbox_keypoint'
+        if rule == 'expected_oks':
+            weights = np.array(self.metadata['keypoint_weights'])
+            return scores @ (weights / weights.sum())
+        mean = scores.mean(axis=1)
+        return mean * bbox_scores if rule == 'bbox_keypoint' else mean
 
     def _crop(self, image: np.ndarray, corner: np.ndarray, factor: float) -> np.ndarray:
         """The crop whose pixel (0, 0) lies at ``corner``. With UDP its last pixel lies at the end

@@ -37,8 +37,9 @@ class Predictions:
         keypoints: np.ndarray,
         scores: np.ndarray,
         bbox: Sequence[float],
-        bbox_score: float,
+        score: float,
         track_id: Optional[int] = None,
+        radii: Optional[np.ndarray] = None,
     ) -> None:
         """A person on the last picture.
 
@@ -46,8 +47,9 @@ class Predictions:
             keypoints (np.ndarray): Image pixels, shape (K, 2).
             scores (np.ndarray): Shape (K,).
             bbox (sequence[float]): Box (x, y, w, h) in pixels.
-            bbox_score (float): Its score.
+            score (float): The person's.
             track_id (int, optional): The same in all frames for one person.
+            radii (np.ndarray, optional): By :meth:`PoseSession.keypoint_radius`, shape (K, 2).
         """
         triples = np.concatenate([keypoints, scores[:, None]], axis=-1)
         annotation: Dict[str, Any] = dict(
@@ -59,10 +61,12 @@ class Predictions:
             bbox=[round(float(value), 3) for value in bbox],
             area=float(bbox[2] * bbox[3]),
             iscrowd=0,
-            score=float(scores.mean() * bbox_score),
+            score=float(score),
         )
         if track_id is not None:
             annotation['track_id'] = track_id
+        if radii is not None:
+            annotation['keypoint_radius'] = np.float64(radii).round(3).tolist()
         self.annotations.write(',\n' if self.num_annotations else '')
         self.num_annotations += 1
         json.dump(annotation, self.annotations)

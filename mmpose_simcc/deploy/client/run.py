@@ -206,13 +206,15 @@ def infer(
     score_thr: float = 0.3,
     smoother: Optional[Smoother] = None,
     report: Callable[[str], None] = print_on_stderr,
+    circles: bool = False,
 ) -> List[str]:
     """Find keypoints, and write pictures or a video with skeletons and
     ``predictions.json``.
 
     The latter is in COCO's format (``images``, ``annotations``, ``categories``); its annotations,
     with a score each, are COCO results as well. Images of a video have ``frame``, from 1, and
-    ``time`` in seconds.
+    ``time`` in seconds. Annotations of a calibrated model also have ``keypoint_radius``: for each
+    keypoint the radii that hold it with probabilities 0.5 and 0.9, in pixels.
 
     Args:
         session (PoseSession): The model.
@@ -225,6 +227,8 @@ def infer(
         smoother (Smoother, optional): Smooths keypoints of a video. People then have a
             ``track_id``.
         report (callable): Gets warnings, each a line. Prints them on stderr by default.
+        circles (bool): Whether to draw the circles that hold a keypoint with probability 0.9.
+            Defaults to False.
 
     Returns:
         list[str]: The pictures that could not be read.
@@ -237,6 +241,8 @@ def infer(
     frames = open_source(str(source), out, report)
     if smoother and not frames.is_video:
         raise ClientError('pictures cannot be smoothed, only a video')
+    if circles and not session.metadata.get('keypoint_radii'):
+        raise ClientError(f'{session.path} has no radii: export a model with a calibration')
     out.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         # ends after the frames: it is not there without them
@@ -261,8 +267,12 @@ def infer(
             if frames.is_video:
                 about.update(frame=frame.number, time=round(frame.time, 6))
             predictions.add_image(**about)
-            for person in zip(keypoints, scores, people, people_scores, track_ids):
-                predictions.add_person(*person)
-                draw_skeleton(frame.image, *person[:2], session, score_thr)
+            people_scores = session.score_people(scores, people_scores)
+            radii = session.keypoint_radius(scores, people)
+            radii = [None] * len(people) if radii is None else radii
+            for *person, radius in zip(keypoints, scores, people, people_scores, track_ids, radii):
+                predictions.add_person(*person, radius)
+                shown = radius[:, 1] if circles else None
+                draw_skeleton(frame.image, *person[:2], session, score_thr, shown)
             frames.write(frame)
     return list(frames.unreadable)

@@ -85,7 +85,7 @@ def describe(cfg: Config, model: DeployModel) -> Dict[str, Any]:
             keypoint_weights=None if calibration.weights is None else calibration.weights.tolist(),
         )
         if calibration.radii:
-            description['radii'] = dict(
+            description['keypoint_radii'] = dict(
                 edges=calibration.radii.edges, pixels=calibration.radii.pixels
             )
     return description

@@ -44,8 +44,8 @@ class Calibrated:
     Attributes:
         decoding (Decoding): What is kept, with radii of the held-out part.
         tried (list): Steps and their trials, see :func:`~.ladder.climb`.
-        coverage (list[dict]): How often radii that were fitted on the other part hold the truth,
-            by keypoint, by score and by the size of the person.
+        coverage (list[dict]): How often radii hold the truth on pictures that decided on nothing,
+            by score, by the size of the person and by keypoint.
         calibrated_on (str): The pictures in words.
         seen (bool): Whether the config trains on some of them.
         worth (str): What a score is the expectation of.
@@ -153,12 +153,15 @@ def _outputs_by_flip(
 def flip_tests(model: TopdownPoseEstimator) -> Dict[str, dict]:
     """The flip tests to compare, the model's own first, each with its ``test_cfg``. A model
     without one is not given any."""
-    test_cfg = dict(model.test_cfg or {})
+    test_cfg, codec = dict(model.test_cfg or {}), pose_head(model).decoder
     if not test_cfg.get('flip_test'):
         return dict(none=test_cfg)
-    own = 'exact' if isinstance(model, ExactFlipPoseEstimator) else 'stock'
-    others = {name: test_cfg for name in ('stock', 'exact', 'none') if name != own}
-    return {own: test_cfg, **others}
+    if not isinstance(model, ExactFlipPoseEstimator):
+        return dict(stock=test_cfg, exact=test_cfg, none=test_cfg)
+    stock = dict(test_cfg)
+    if hasattr(codec, 'heatmap_size'):
+        stock.setdefault('shift_heatmap', not codec.use_udp)
+    return dict(exact=test_cfg, stock=stock, none=test_cfg)
 
 
 @torch.no_grad()
@@ -300,7 +303,7 @@ def calibrate(
     run = Run(Path(cfg.filename or 'model').stem, cfg, str(checkpoint))
     run.head.decoder.pop('calibration', None)
     if cfg.model.type == 'CalibratedPoseEstimator':
-        cfg.model.type = 'TopdownPoseEstimator'
+        cfg.model.type = 'ExactFlipPoseEstimator'  # as `set_representation` writes it
     codec = run.equivalent_codec()
     if codec is None:
         raise CompareError(
@@ -315,9 +318,9 @@ def calibrate(
         raise ValueError(f'{name} has no annotated keypoints in one of the two parts')
     flip = next(iter(outputs))
     decoding, tried = climb(Decoding('as it is', outputs[flip].own, flip), samples)
-    covered = coverage(decoding, samples)
     radius_step, trials = tried[-1]
     kind = next(trial.name for trial in trials if trial.chosen)
+    covered = coverage(kind, decoding, samples)
     decoding = radius_step.fit_on(samples.held_out, kind, decoding, samples)
     images = len(set(samples.img_ids))
     words = f'{name} ({images} images, {len(samples.truth)} people)'

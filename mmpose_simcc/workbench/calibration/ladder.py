@@ -454,19 +454,28 @@ def climb(
     return decoding, tried
 
 
-def coverage(decoding: Decoding, samples: Samples) -> List[dict]:
-    """How often radii hold the truth on the held-out part, which did not decide on them.
+def coverage(kind: str, decoding: Decoding, samples: Samples) -> List[dict]:
+    """How often radii hold the truth on pictures that decided on nothing: those of each half of
+    the held-out part on its other half.
 
     Args:
-        decoding (Decoding): With radii of the fitted part.
+        kind (str): A candidate of :class:`RadiusStep`.
+        decoding (Decoding): What else is kept.
         samples (Samples): The people.
 
     Returns:
         list[dict]: Rows of ``group``, ``keypoints`` (how many) and the share within each radius.
     """
     held = samples.held_out
-    scores, distances = decoding.scores(samples)[held], decoding.distances(samples)[held]
-    within = distances[..., None] <= Radii(**decoding.radii)(scores)
+    first = held.copy()
+    first[held] = hold_out(samples.img_ids[held], 0.5)
+    second = held & ~first
+    scores, distances = decoding.scores(samples), decoding.distances(samples)
+    within = np.zeros((*distances.shape, len(LEVELS)), bool)
+    for part, other in ((first, second), (second, first)):
+        radii = Radii(**RadiusStep().fit_on(part, kind, decoding, samples).radii)
+        within[other] = distances[other, :, None] <= radii(scores[other])
+    scores, distances, within = scores[held], distances[held], within[held]
     known = ~np.isnan(distances)
     K = known.shape[1]
     size = np.broadcast_to(samples.scale[held].mean(1)[:, None], known.shape)
