@@ -15,7 +15,8 @@ from mmpose_simcc.utils.files import whole_file  # noqa: E402
 from mmpose_simcc.workbench.calibration import calibrate, summary, tables  # noqa: E402
 from mmpose_simcc.workbench.calibration.calibrate import SPLITS  # noqa: E402
 from mmpose_simcc.workbench.compare import CompareError  # noqa: E402
-from mmpose_simcc.workbench.compare.runs import read_config, use_data  # noqa: E402
+from mmpose_simcc.workbench.compare.data import use_data  # noqa: E402
+from mmpose_simcc.workbench.compare.runs import read_config  # noqa: E402
 
 
 def parse_args():

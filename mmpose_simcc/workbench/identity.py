@@ -30,7 +30,7 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import DATASETS, KEYPOINT_CODECS
 
-from ..models import ExactFlipPoseEstimator
+from ..models import CalibratedPoseEstimator, ExactFlipPoseEstimator
 from ..utils.configs import type_name
 from ..utils.console import track
 from ..utils.files import file_sha256
@@ -152,21 +152,6 @@ def versions(*parts: Any) -> Dict[str, str]:
         if version is not None:
             found[package] = version
     return found
-
-
-def name_model(cfg: Config, checkpoint: str) -> Dict[str, Any]:
-    """What a file of learned values says of the model that they are of.
-
-    Args:
-        cfg (Config): Its config.
-        checkpoint (str): Its weights.
-    """
-    return dict(
-        config=Path(cfg.filename or '').name,
-        checkpoint=Path(checkpoint).name,
-        sha256=file_sha256(checkpoint),
-        flip_test=bool(cfg.model.get('test_cfg', {}).get('flip_test')),
-    )
 
 
 class Content:
@@ -343,7 +328,8 @@ def _network(cfg: Config) -> dict:
     for name in ('input_size', 'simcc_split_ratio'):  # a head's are its codec's by default
         if name in head.get('decoder', {}):
             head.setdefault(name, head['decoder'][name])
-    if type_name(model) == ExactFlipPoseEstimator.__name__:  # it differs in its flip test alone
+    others = ExactFlipPoseEstimator, CalibratedPoseEstimator  # that train as it does
+    if type_name(model) in [other.__name__ for other in others]:
         model['type'] = TopdownPoseEstimator.__name__
     return _with_labels(model)
 

@@ -21,9 +21,16 @@ from ...models import ExactFlipPoseEstimator
 from ...utils.checks import check_choice, check_int, check_number
 from ...utils.console import quiet, track
 from ...utils.inference import pose_head, recorded_outputs, weights_digest
+from ..compare.data import (
+    annotations_of,
+    datasets_of,
+    pictures_of,
+    test_on,
+    use_annotated_boxes,
+)
 from ..compare.errors import CompareError
 from ..compare.evaluation import load_model
-from ..compare.runs import Run, check_data, datasets_of, path_of, test_on, use_annotated_boxes
+from ..compare.runs import Run
 from ..hold_out import hold_out as split_annotations
 from ..metrics import DEFAULT_SIGMA, keypoint_oks
 from ..scoring import People, build_metrics, find_similarity
@@ -69,10 +76,10 @@ class Calibrated:
 
 def _pictures(dataset: dict) -> Set[Path]:
     """Those of a data set in COCO's layout."""
-    folder = path_of(dataset, (dataset.get('data_prefix') or {}).get('img', ''))
-    content = json.loads(path_of(dataset, dataset['ann_file']).read_text())
+    content = json.loads(annotations_of(dataset).read_text())
     if not isinstance(content, dict):
         return set()
+    folder = pictures_of(dataset)
     return {(folder / image['file_name']).resolve() for image in content.get('images', ())}
 
 
@@ -82,9 +89,9 @@ def _choose_pictures(
     """Test on the pictures to calibrate on, in place; the name of their annotations, and whether
     the config trains on some of them."""
     cfg = run.cfg
-    check_data(run, 'train')
+    run.check_data('train')
     training = [copy.deepcopy(dataset) for dataset in datasets_of(cfg, 'train')]
-    path = path_of(training[0], training[0]['ann_file'])
+    path = annotations_of(training[0])
     if ann_file:
         test_on(cfg, Path(ann_file))
     elif split == 'test':
@@ -94,11 +101,11 @@ def _choose_pictures(
     else:
         held_out = path.with_name(path.name.replace('-kept.json', '-held_out.json'))
         if held_out == path or not held_out.is_file():
-            _, held_out = split_annotations(path, work_dir)
+            _, held_out = split_annotations([(path, pictures_of(training[0]))], work_dir)
         test_on(cfg, held_out)
-    check_data(run, 'test')
+    run.check_data('test')
     (test,) = datasets_of(cfg, 'test')
-    chosen = path_of(test, test['ann_file'])
+    chosen = annotations_of(test)
     if split == 'train' and not ann_file:
         seen = True
     else:
