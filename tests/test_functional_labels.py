@@ -35,6 +35,16 @@ class TestGaussianHeatmaps:
         np.testing.assert_allclose(maps[reach], expected[reach.numpy()], atol=1e-6, rtol=0)
         assert not maps[~reach].any()
 
+    def test_centred_where_3_sigma_is_not_whole(self):
+        """Stock is not, near the left and the upper border."""
+        keypoints = np.array([[[2.0, 2.0], [20.0, 30.0]]], np.float32)
+        stock, _ = generate_gaussian_heatmaps((48, 64), keypoints, np.ones((1, 2)), 1.5)
+        maps, _ = F.gaussian_heatmaps(keypoints[0], (48, 64), 1.5, unbiased=False)
+        assert F.heatmap_argmax(maps)[0].tolist() == keypoints[0].tolist()
+        assert F.heatmap_argmax(stock)[0].tolist() == [[3, 3], [20, 30]]
+        around = maps[1, 30 - 5 : 30 + 6, 20 - 5 : 20 + 6]
+        np.testing.assert_array_equal(around, around[::-1, ::-1])
+
     def test_batched(self):
         points = torch.rand(2, 3, 5, 2) * 20
         maps, reach = F.gaussian_heatmaps(points, (20, 30), 2.0)
