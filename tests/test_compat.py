@@ -217,6 +217,8 @@ class ManyBytes:
 class Tiny(BaseModel):
     """A model of one layer whose loss is positive."""
 
+    cfg = Config(dict(model=dict()))
+
     def __init__(self):
         super().__init__()
         self.layer = nn.Linear(2, 2)
