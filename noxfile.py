@@ -6,6 +6,8 @@ what pip installs.
     nox -s reference sdist -- ARGS    these; ARGS go to pytest
     nox -s walk                       the workflow, with the oldest and the newest packages
     nox -s client                     the client alone, with the newest packages
+    nox -s runtime_files -- CONFIG CHECKPOINT
+    nox -s runtimes                   what other runtimes make of the files of the former
 
 Environments are kept in .nox.
 """
@@ -217,3 +219,39 @@ def client(session):
     session.install(f'{ROOT / "mmpose_simcc" / "deploy" / "client"}[cpu,opencv]')
     folder = empty_folder(session, 'run')
     run(session, folder, 'mmpose-simcc-infer', '--help')
+
+
+RUNTIME_FILES = ROOT / '.nox' / 'runtime_files_of_a_model'
+COMPARE_RUNTIMES = ('python', str(ROOT / 'tools' / 'compare_runtimes.py'))
+# packages by the names that tools/compare_runtimes.py has for their runtimes
+RUNTIMES = dict(
+    onnxruntime=['onnxruntime'],
+    openvino=['openvino'],
+    openvino_f32=['openvino'],
+    opencv4=['opencv-python-headless<5'],
+    opencv5=['opencv-python-headless>=5'],
+    litert=['onnx2tf', 'ai-edge-litert', 'onnx', 'onnxruntime'],
+    ncnn=['ncnn', 'pnnx'],
+    node=[],
+    coreml=['coremltools', 'torch', 'numpy<2'],
+)
+
+
+@nox.session(python='3.11')
+def runtime_files(session):
+    """A model's exports, and what PyTorch finds, for `nox -s runtimes`."""
+    install_pinned(session)
+    run(session, ROOT, *COMPARE_RUNTIMES, 'write', *session.posargs, str(RUNTIME_FILES))
+
+
+@nox.session(python='3.11')
+@nox.parametrize('runtime', list(RUNTIMES))
+def runtimes(session, runtime):
+    """The largest difference between a runtime and PyTorch, and those of all that have run."""
+    session.install('numpy', *RUNTIMES[runtime])
+    folder = empty_folder(session, 'run')
+    session.chdir(folder)
+    if runtime == 'node':
+        session.run('npm', 'install', '--ignore-scripts', 'onnxruntime-node', external=True)
+    run(session, folder, *COMPARE_RUNTIMES, 'run', str(RUNTIME_FILES), runtime)
+    run(session, folder, *COMPARE_RUNTIMES, 'table', str(RUNTIME_FILES))

@@ -1273,3 +1273,22 @@ def test_export_errors_are_one_line(exporter, tmp_path, args, message):
     assert last.startswith('export_onnx: ') and message in last
     assert done.stderr.count('export_onnx: ') == 1
     assert not (tmp_path / 'a.onnx').exists()
+
+
+@pytest.mark.slow
+def test_compare_runtimes(tmp_path):
+    """The files that are written run in onnxruntime as in PyTorch, and the table says so."""
+    cfg = config_of('simcc')
+    cfg.dump(str(tmp_path / 'config.py'))
+    torch.save(build(cfg).state_dict(), tmp_path / 'weights.pth')
+    compare = partial(run_tool, 'compare_runtimes.py', cwd=tmp_path)
+    assert compare('write', 'config.py', 'weights.pth', 'files').returncode == 0
+    assert compare('run', 'files', 'onnxruntime').returncode == 0
+    shown = compare('table', 'files').stdout.splitlines()
+    assert shown[0] == '| runtime | raw | simcc | keypoints |'
+    (row,) = shown[2:]
+    name, *differences = [cell.strip() for cell in row.strip('|').split('|')]
+    assert name == 'onnxruntime'
+    assert [float(cell) < limit for cell, limit in zip(differences, (1e-5, 0.05, 0.05))] == [
+        True
+    ] * 3

@@ -1,0 +1,276 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Shows what other runtimes make of exported models.
+
+    python tools/compare_runtimes.py write CONFIG CHECKPOINT FOLDER    where MMPose is
+    python tools/compare_runtimes.py run FOLDER RUNTIME                where the runtime is
+    python tools/compare_runtimes.py table FOLDER
+
+``run`` needs numpy and the runtime alone, since few of them can be installed beside each other:
+`nox -s runtimes` gives each an environment of its own.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+OUTPUTS = ('raw', 'simcc', 'keypoints')
+BATCH = 4
+
+
+# --- where MMPose is ---
+
+
+def write(config, checkpoint, folder):
+    """Export a model with each output, for any batch and for one of 1; and what PyTorch finds."""
+    import torch
+
+    from mmpose_simcc.deploy.export import DeployModel, export_onnx
+    from mmpose_simcc.deploy.export.verify import Reference, made_up_crops
+    from mmpose_simcc.utils.inference import build_model, load_config, load_weights
+
+    cfg = load_config(config)
+    model = build_model(cfg).eval()
+    load_weights(model, checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = {}
+    for output in OUTPUTS:
+        try:
+            deployed = DeployModel(model, 'float', output).eval()
+        except ValueError:  # heatmaps have no simcc output
+            continue
+        for batch in (None, 1):
+            path = folder / f'{output}-{batch or "any"}.onnx'
+            export_onnx(model, cfg, path, output=output, batch=batch)
+        reference = Reference(model, deployed)
+        crops = made_up_crops(BATCH, deployed.input_size, seed=0)
+        with torch.no_grad():
+            responses = reference.responses(crops)
+            stable = reference.is_stable(responses, reference.decode(responses))
+            data = dict(inputs=list(torch.from_numpy(crops).permute(0, 3, 1, 2)), data_samples=[])
+            images = model.data_preprocessor(data)['inputs']
+            found = deployed(images)
+            torch.jit.trace(deployed, images[:1]).save(str(folder / f'{output}.pt'))
+        cases.update({f'{output}/{index}': array.numpy() for index, array in enumerate(found)})
+        cases[f'{output}/names'] = np.array(deployed.decode.output_names)
+        cases[f'{output}/stable'] = stable
+    ratio = getattr(deployed.decode.codec, 'simcc_split_ratio', 1)
+    np.savez(folder / 'cases.npz', images=images.numpy(), ratio=ratio, **cases)
+
+
+# --- where a runtime is; each takes a file (any batch), one of batch 1, and images ---
+
+
+def run_onnxruntime(path, one, images, names):
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(str(path)).run(list(names), dict(input=images))
+
+
+def run_openvino(path, one, images, names, config=None):
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(path), 'CPU', config or {})
+    found = compiled(images)
+    return [found[name] for name in names]
+
+
+def run_openvino_f32(path, one, images, names):
+    return run_openvino(path, one, images, names, dict(INFERENCE_PRECISION_HINT='f32'))
+
+
+def run_opencv(path, one, images, names):
+    import cv2
+
+    network = cv2.dnn.readNetFromONNX(str(one))
+    found = []
+    for image in images:
+        network.setInput(image[None], 'input')
+        found.append([np.array(output) for output in network.forward(list(names))])
+    return _stacked(found)
+
+
+def run_litert(path, one, images, names):
+    """By onnx2tf, which puts channels last; not of the input, or it would fetch pictures."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    with tempfile.TemporaryDirectory() as folder:
+        convert = Path(sys.executable).with_name('onnx2tf')
+        _call(convert, '-i', one, '-o', folder, '-osd', '-coion', '-kat', 'input')
+        (converted,) = Path(folder).glob('*float32.tflite')
+        runner = Interpreter(str(converted)).get_signature_runner()
+        (name,) = runner.get_input_details()
+        found = []
+        for image in images:
+            outputs = runner(**{name: image[None]})
+            found.append([outputs[output] for output in names])
+    return [_channels_first(output) for output in _stacked(found)]
+
+
+def run_ncnn(path, one, images, names):
+    """By pnnx."""
+    import ncnn
+
+    shape = ','.join(map(str, (1, *images.shape[1:])))
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / 'model.onnx'
+        copy.write_bytes(Path(one).read_bytes())
+        convert = Path(sys.executable).with_name('pnnx')
+        _call(convert, copy, f'inputshape=[{shape}]', 'fp16=0')
+        network = ncnn.Net()
+        network.opt.use_fp16_storage = network.opt.use_fp16_arithmetic = False
+        network.opt.use_bf16_storage = network.opt.use_packing_layout = False
+        if network.load_param(f'{folder}/model.ncnn.param'):
+            raise RuntimeError('ncnn has not all operators')
+        network.load_model(f'{folder}/model.ncnn.bin')
+        found = []
+        for image in images:
+            extractor = network.create_extractor()
+            extractor.input('in0', ncnn.Mat(np.ascontiguousarray(image)))
+            outputs = []
+            for index in range(len(names)):
+                status, output = extractor.extract(f'out{index}')
+                if status:
+                    raise RuntimeError(f'ncnn gives no out{index}')
+                outputs.append(np.array(output)[None])
+            found.append(outputs)
+    return _stacked(found)
+
+
+NODE = """
+const ort = require('onnxruntime-node'), fs = require('fs');
+const [model, input, shape, out] = process.argv.slice(1);
+const data = new Float32Array(new Uint8Array(fs.readFileSync(input)).buffer);
+ort.InferenceSession.create(model).then(async session => {
+  const found = await session.run({input: new ort.Tensor('float32', data, JSON.parse(shape))});
+  const plain = name => ({dims: found[name].dims, data: Array.from(found[name].data)});
+  fs.writeFileSync(out, JSON.stringify(Object.fromEntries(
+    session.outputNames.map(name => [name, plain(name)]))));
+});
+"""
+
+
+def run_node(path, one, images, names):
+    """onnxruntime-node, which `npm install onnxruntime-node` has put into the working folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        images.tofile(f'{folder}/input')
+        shape = json.dumps(images.shape)
+        _call('node', '-e', NODE, Path(path).resolve(), f'{folder}/input', shape, f'{folder}/out')
+        found = json.loads(Path(f'{folder}/out').read_text())
+    return [np.reshape(found[name]['data'], found[name]['dims']) for name in names]
+
+
+def run_coreml(path, one, images, names):
+    """Converts alone: only macOS runs what comes out."""
+    import coremltools
+    import torch
+
+    traced = torch.jit.load(str(path).replace('-any.onnx', '.pt'))
+    inputs = [coremltools.TensorType(name='input', shape=(1, *images.shape[1:]))]
+    coremltools.convert(traced, inputs=inputs, convert_to='mlprogram')
+    return None
+
+
+# OpenCV has two entries, for an environment each
+RUNTIMES = dict(
+    onnxruntime=run_onnxruntime,
+    openvino=run_openvino,
+    openvino_f32=run_openvino_f32,
+    opencv4=run_opencv,
+    opencv5=run_opencv,
+    litert=run_litert,
+    ncnn=run_ncnn,
+    node=run_node,
+    coreml=run_coreml,
+)
+
+
+def _call(*command):
+    done = subprocess.run(list(map(str, command)), text=True, capture_output=True)
+    if done.returncode:
+        lines = (done.stdout + done.stderr).strip().splitlines() or ['no message']
+        raise RuntimeError(lines[-1])
+
+
+def _stacked(found):
+    """Outputs of one picture at a time, each (1, ...), as outputs of a batch."""
+    return [np.concatenate(outputs) for outputs in zip(*found)]
+
+
+def _channels_first(output):
+    return output.transpose(0, 3, 1, 2) if output.ndim == 4 else output
+
+
+def difference(output, found, cases):
+    """The largest difference from PyTorch: of keypoints in pixels, of raw outputs relative to the
+    largest. Keypoints that rounding moves in PyTorch itself do not count."""
+    expected = [cases[f'{output}/{index}'] for index in range(len(found))]
+    if any(a.shape != b.shape for a, b in zip(found, expected)):
+        shapes = [item.shape for item in found], [item.shape for item in expected]
+        raise RuntimeError(f'shapes {shapes[0]} where PyTorch has {shapes[1]}')
+    if output == 'raw':
+        return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found, expected))
+    if output == 'simcc':
+        found, expected = ([v.argmax(-1) / cases['ratio'] for v in x] for x in (found, expected))
+        moved = np.abs(np.stack(found, -1) - np.stack(expected, -1)).max(-1)
+    else:
+        moved = np.abs(found[0] - expected[0]).max(-1)
+    return float(moved[cases[f'{output}/stable']].max())
+
+
+def run(folder, runtime):
+    """Run each file, print the difference and keep it beside the files."""
+    cases = np.load(folder / 'cases.npz')
+    results = {}
+    for output in OUTPUTS:
+        if f'{output}/names' not in cases:
+            continue
+        any_batch, one = (folder / f'{output}-{batch}.onnx' for batch in ('any', 1))
+        try:
+            found = RUNTIMES[runtime](any_batch, one, cases['images'], cases[f'{output}/names'])
+            results[output] = 'converts' if found is None else difference(output, found, cases)
+        except Exception as error:  # each runtime has its own
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            print(f'{runtime}, {output}: {lines[-1][:200]}', file=sys.stderr)
+            results[output] = 'no'
+        print(f'{runtime}, {output}: {results[output]}')
+    (folder / f'{runtime}.json').write_text(json.dumps(results))
+
+
+def table(folder):
+    """A Markdown table of all runtimes that have run."""
+    found = {name: folder / f'{name}.json' for name in RUNTIMES}
+    rows = {name: json.loads(path.read_text()) for name, path in found.items() if path.is_file()}
+    outputs = [output for output in OUTPUTS if any(output in row for row in rows.values())]
+    print('| runtime | ' + ' | '.join(outputs) + ' |')
+    print('|---' * (1 + len(outputs)) + '|')
+    for name, row in rows.items():
+        cells = [row.get(output, '') for output in outputs]
+        cells = [cell if isinstance(cell, str) else f'{cell:.1g}' for cell in cells]
+        print(f'| {name} | ' + ' | '.join(cells) + ' |')
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description='Show what other runtimes make of exported models.',
+        epilog='example: python tools/compare_runtimes.py run FOLDER openvino',
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    writer = commands.add_parser('write', help='export a model, and what PyTorch finds')
+    writer.add_argument('config', metavar='CONFIG')
+    writer.add_argument('checkpoint', metavar='CHECKPOINT')
+    runner = commands.add_parser('run', help='run the files in one runtime')
+    shower = commands.add_parser('table', help='show all that have run')
+    for command in (writer, runner, shower):
+        command.add_argument('folder', metavar='FOLDER', type=Path)
+    runner.add_argument('runtime', choices=RUNTIMES)
+    args = vars(parser.parse_args())
+    dict(write=write, run=run, table=table)[args.pop('command')](**args)
+
+
+if __name__ == '__main__':
+    main()
