@@ -291,6 +291,56 @@ class TestCoverage:
         assert noise_of_difference(row, other).half_width() > 1
 
 
+class TestNoiseByHand:
+    """Of two trainings on four images."""
+
+    values, samples = np.random.default_rng(0).normal(size=(2, 2, 50))
+    a = Measured(values[0, :2], samples, ('a 0', 'a 1'), 4)
+    b = Measured(values[1, :2], 2 * samples[::-1] ** 2, ('b 0', 'b 1'), 4)
+
+    def test_of_a_row(self):
+        covariance = np.cov(self.a.samples, ddof=0)[0, 1]
+        noise = noise_of(self.a)
+        assert noise.images == pytest.approx(4 / 3 * max(covariance, 0)) and noise.images_dof == 3
+        assert noise.trainings == pytest.approx(np.diff(self.a.values)[0] ** 2 / 4)
+        assert noise.trainings_dof == pytest.approx(1)
+
+    def test_of_two_decoders(self):
+        """That of the differences of each training."""
+        noise = noise_of_difference(self.a, self.b._replace(trainings=self.a.trainings))
+        covariance = np.cov(self.a.samples - self.b.samples, ddof=0)[0, 1]
+        assert noise.images == pytest.approx(4 / 3 * max(covariance, 0)) and noise.images_dof == 3
+        difference = np.diff(self.a.values - self.b.values)[0]
+        assert noise.trainings == pytest.approx(difference**2 / 4)
+
+    def test_of_two_models(self):
+        """What images do to all trainings of a model, and the same way to both, by covariances."""
+        common = np.random.default_rng(1).normal(size=(2, 1, 50))
+        a = self.a._replace(samples=self.a.samples + 3 * common[0])
+        b = self.b._replace(samples=self.b.samples + 3 * common[1])
+        noise = noise_of_difference(a, b)
+        cov = np.cov(np.concatenate([a.samples, b.samples]), ddof=0)
+        expected = cov[0, 1] + cov[2, 3] - 2 * cov[:2, 2:].mean()
+        assert noise.images == pytest.approx(4 / 3 * expected) and noise.images_dof == 3
+        parts = [np.diff(row.values)[0] ** 2 / 4 for row in (a, b)]
+        assert noise.trainings == pytest.approx(sum(parts))
+        assert noise.trainings_dof == pytest.approx(sum(parts) ** 2 / (np.square(parts).sum()))
+
+    def test_of_bounds(self):
+        """They add up, for two decoders as well."""
+        a, b = (row._replace(samples=abs(row.samples), is_bound=True) for row in (self.a, self.b))
+        for other in (b, b._replace(trainings=a.trainings)):
+            noise = noise_of_difference(a, other)
+            bound = np.quantile(a.samples.mean(0) + b.samples.mean(0), 0.95)
+            assert noise.images == pytest.approx(4 / 3 * (bound / 1.959964) ** 2)
+            assert noise.images_dof == 3
+        assert noise.trainings == pytest.approx(np.diff(a.values - b.values)[0] ** 2 / 4)
+
+    def test_of_one_image(self):
+        row = Measured(np.array([1.0]), np.ones((1, 9)), ('a',), 1)
+        assert noise_of(row).half_width() == noise_of_difference(row, row).half_width() == 0
+
+
 class TestIntervals:
     def test_student(self):
         """Against scipy's intervals and tests of the same numbers."""
@@ -344,3 +394,4 @@ def test_adjusted_values_reject_as_holm_does():
                 break
             rejected[place] = True
         np.testing.assert_array_equal(adjusted <= 0.05, rejected)
+    assert adjust([0.9, 0.6], 2) == [1, 1]
