@@ -15,8 +15,8 @@ from .model import OfficialModel, Shapes, check_match, is_weights, list_first, s
 logger = logging.getLogger('mmpose_simcc')
 
 _COUNTER = 'num_batches_tracked'
-# Whether the code of a repository puts the box's centre at ((w-1)/2, (h-1)/2) of a picture and of
-# a heatmap, as UDP does, or at (w/2, h/2)
+#: The repositories that publish weights, and whether their code puts the box's centre at
+#: ((w-1)/2, (h-1)/2) of a picture and of a heatmap, as UDP does, or at (w/2, h/2).
 SOURCES = dict(simplebaseline=False, hrnet=False, simcc=False, dark=True, tokenpose=True)
 _UDP_NOTE = (
     "The published crops have one scale for x and y, (w-1) pixels for the box's width, where UDP "
