@@ -57,7 +57,7 @@ def blobs_picture(points=BLOBS, size=(160, 120)):
     return np.round(image * 255).astype(np.uint8)
 
 
-def save_centroid_model(path, batch=None):
+def save_centroid_model(path, batch=None, **more):
     """The centroid of each channel as keypoint, its maximum as score."""
     helper, array = onnx.helper, onnx.numpy_helper.from_array
     w, h = SIZE
@@ -107,6 +107,7 @@ def save_centroid_model(path, batch=None):
         skeleton=[[0, 1], [1, 2]],
         keypoint_colors=[[255, 0, 0]] * 3,
         skeleton_colors=[[0, 255, 0]] * 2,
+        **more,
     )
     helper.set_model_props(proto, {name: json.dumps(value) for name, value in about.items()})
     onnx.checker.check_model(proto, full_check=True)
@@ -462,6 +463,20 @@ class TestVideo:
         assert [person['track_id'] for person in found] == [1, 2] * 5
         last = np.reshape(found[-1]['keypoints'], (3, 3))[:, :2]
         assert (last < BLOBS + 4).all() and (last > BLOBS).all()  # it follows
+
+    def test_calibrated_radius_is_the_noise(self, client, tmp_path):
+        """Where keypoints are known to be exact, movement is not taken for jitter."""
+        write_avi(tmp_path / 'a.avi')
+        errors = []
+        for radius in (0, 0.001, 100):
+            radii = dict(edges=[[0.5]] * 3, pixels=[[[radius, radius]] * 2] * 3)
+            path = save_centroid_model(tmp_path / 'a.onnx', keypoint_radii=radii)
+            arguments = ('a.avi', '--bbox', '50,20,60,80', '--smooth', '--out', 'out')
+            result = client(path, *arguments)
+            assert result.returncode == 0, result.stderr
+            last = np.reshape(read_predictions(tmp_path)['annotations'][-1]['keypoints'], (3, 3))
+            errors.append(np.abs(last[:, :2] - BLOBS - 4).max())
+        assert errors[0] < 0.1 and errors[1] < 0.1 and errors[2] > 1
 
 
 @pytest.mark.slow

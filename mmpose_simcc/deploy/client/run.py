@@ -261,14 +261,15 @@ def infer(
             except ClientError as error:
                 raise ClientError(f'{frame.name}: {error}') from error
             track_ids: Sequence[Optional[int]] = [None] * len(people)
+            radii = session.keypoint_radius(scores, people)
             if smoother:
-                keypoints, track_ids = smoother(keypoints, people, frame.time)
+                noise = None if radii is None else radii[..., 0]  # that holds half of them
+                keypoints, track_ids = smoother(keypoints, people, frame.time, noise)
             about = dict(file_name=frame.name, width=width, height=height)
             if frames.is_video:
                 about.update(frame=frame.number, time=round(frame.time, 6))
             predictions.add_image(**about)
             people_scores = session.score_people(scores, people_scores)
-            radii = session.keypoint_radius(scores, people)
             radii = [None] * len(people) if radii is None else radii
             for *person, radius in zip(keypoints, scores, people, people_scores, track_ids, radii):
                 predictions.add_person(*person, radius)

@@ -138,6 +138,7 @@ class Smoother:
         if radius is None:
             size = np.sqrt(bboxes[:, 2] * bboxes[:, 3])
             radius = np.repeat(RELATIVE_NOISE * size[:, None], keypoints.shape[1], axis=1)
+        radius = np.maximum(radius, 1e-6)  # a calibration may have found no error at all
         smoothed = np.empty_like(keypoints)
         for index, track in enumerate(tracks):
             smoothed[index] = track.filter(keypoints[index], time, radius[index])
