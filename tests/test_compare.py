@@ -77,9 +77,12 @@ def load_run(spec, data_root=None, gt_boxes=False):
     return run
 
 
-def with_random_weights(config, toy_root, folder, gt_boxes=False, seed=0):
-    """A run with made-up weights, whose loaders work in this process."""
+def with_random_weights(config, toy_root, folder, gt_boxes=False, seed=0, change=None):
+    """A run with made-up weights, whose loaders work in this process; ``change`` gets its config
+    before it is built."""
     run = load_run(config, toy_root, gt_boxes)
+    if change:
+        change(run.cfg)
     run.cfg.test_dataloader.num_workers = 0
     run.cfg.test_dataloader.persistent_workers = False
     # beside CocoMetric: made-up weights have an AP of 0

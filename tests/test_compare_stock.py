@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.model import BaseModule
+from mmpose.registry import MODELS
 from test_compare import load_run, stock_test, with_random_weights
+from torch import nn
 
 from mmpose_simcc.codecs.calibration import made_for, save_calibration
-from mmpose_simcc.utils.inference import load_config
+from mmpose_simcc.utils.inference import load_config, pose_head_cfg
 from mmpose_simcc.workbench.calibration.calibrate import capture
 from mmpose_simcc.workbench.compare import CompareError, compare
 from mmpose_simcc.workbench.compare.decoders import decoders_of
@@ -46,6 +49,28 @@ CONFIGS = {
 }
 
 
+@MODELS.register_module()
+class SmallBody(BaseModule):
+    """The least that gives feature maps of a size: what a model's body is does not matter here."""
+
+    def __init__(self, channels, stride):
+        super().__init__()
+        self.conv = nn.Conv2d(3, channels, stride, stride)
+
+    def forward(self, x):
+        return (self.conv(x),)
+
+
+def with_small_body(cfg):
+    """The model with one layer as its backbone, where a single map goes into its head."""
+    model = cfg.model
+    channels = pose_head_cfg(cfg).get('in_channels')
+    necks = (None, 'GlobalAveragePooling', 'FeatureMapProcessor')
+    if isinstance(channels, int) and (model.get('neck') or {}).get('type') in necks:
+        stride = 4 if model.backbone.type == 'HRNet' else 32
+        model.backbone = dict(type='SmallBody', channels=channels, stride=stride)
+
+
 @pytest.fixture(scope='module')
 def toy_root(tmp_path_factory):
     root = tmp_path_factory.mktemp('toy') / 'data'
@@ -69,7 +94,7 @@ def stock_run(kind, toy_root, folder):
         cfg.model.head.out_channels = 17
         path = str(folder / 'rtmw.py')
         cfg.dump(path)
-    return with_random_weights(path, toy_root, folder, gt_boxes=True)
+    return with_random_weights(path, toy_root, folder, gt_boxes=True, change=with_small_body)
 
 
 @pytest.mark.parametrize('kind', CONFIGS)

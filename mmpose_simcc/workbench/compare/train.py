@@ -36,7 +36,8 @@ def _use_fused_optimizer(cfg: Config) -> None:
     if not isinstance(optimizer, dict):  # several, by an optimizer constructor
         return
     kind = OPTIMIZERS.get(optimizer['type'])
-    if 'fused' in optimizer or 'fused' not in inspect.signature(kind).parameters:
+    chosen = {'fused', 'foreach'} & optimizer.keys()  # one excludes the other
+    if chosen or 'fused' not in inspect.signature(kind).parameters:
         return
     with contextlib.suppress(RuntimeError):  # of older torch
         kind([torch.zeros(1, requires_grad=True)], lr=0.1, fused=True)
