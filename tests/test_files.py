@@ -188,7 +188,7 @@ class TestFullDisk:
         path = small_disk / 'a.pth'
         path.write_bytes(b'before')
         fill(small_disk, left=5000)
-        official = OfficialModel('a', {}, True, lambda *entry: entry)
+        official = OfficialModel('a', {}, True, lambda *entry: entry, use_udp=False)
         with pytest.raises(OSError, match='No space left.*a.pth'):
             save_checkpoint(path, dict(a=torch.zeros(10000)), official)
         assert path.read_bytes() == b'before'

@@ -80,7 +80,7 @@ AIMS = {
     ('batch decode', 'DARK'): 25,
     ('batch decode', 'quarter'): 12,
     ('decode', 'DARK'): 3,
-    ('decode', 'SimCC'): 1,
+    ('decode', 'SimCC'): 0.5,
     ('decode', 'SimCC, raw score'): 1,
     ('encode', 'heatmap, unbiased'): 5,
     ('encode', 'heatmap, biased'): 5,
