@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 import functools
+import importlib
 import io
 import os
 import pickle
@@ -125,9 +126,10 @@ class TestPkgResources:
         assert is_installed('mmpose') and not is_installed('nothing_of_this_name')
         assert Path(get_installed_path('mmpose')) == Path(mmpose.__file__).parent
         assert package2module('json-tricks') == 'json_tricks'
-        assert 'distributions' in sys.modules['pkg_resources'].__file__
-        with pytest.raises(sys.modules['pkg_resources'].DistributionNotFound):
-            get_installed_path('nothing_of_this_name')
+        stand_in = importlib.import_module('pkg_resources')
+        assert Path(stand_in.__file__).name == 'distributions.py'
+        with pytest.raises(stand_in.DistributionNotFound):
+            stand_in.get_distribution('nothing_of_this_name')
 
     def test_is_left_alone_where_it_works(self, monkeypatch):
         monkeypatch.setitem(sys.modules, 'pkg_resources', object())

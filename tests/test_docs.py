@@ -84,7 +84,7 @@ def test_reference_describes_every_public_name(site):
 
 
 def test_pages_are_linked_and_formulas_are_formulas(site):
-    pages = [path.stem for path in DOCS.glob('*.md')] + ['tutorial']
+    pages = [path.stem for path in DOCS.glob('*.md')] + ['tutorial', 'quickstart']
     index = (site / 'index.html').read_text()
     for page in set(pages) - {'index'}:
         assert f'href="{page}.html"' in index, page

@@ -1,0 +1,68 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""The quickstart notebook, from top to bottom, in an environment that has torch alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import BESIDE_TESTS, IN_CHECKOUT
+
+pytestmark = pytest.mark.slow
+NOTEBOOK = BESIDE_TESTS / 'docs' / 'quickstart.ipynb'
+EXECUTE = """
+import json, sys
+import nbclient, nbformat
+notebook = nbformat.read(sys.argv[1], 4)
+nbclient.NotebookClient(notebook, timeout=1500).execute()
+nbformat.write(notebook, sys.argv[1])
+"""
+
+
+def run(*command, cwd=None):
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env={name: value for name, value in os.environ.items() if name != 'PYTHONPATH'},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+def cells(path):
+    content = json.loads(path.read_text(encoding='utf-8'))['cells']
+    return [cell for cell in content if cell['cell_type'] == 'code']
+
+
+@pytest.mark.skipif(not IN_CHECKOUT, reason='needs the repository')
+def test_from_top_to_bottom(tmp_path):
+    uv = Path(sys.executable).with_name('uv')
+    if not uv.is_file():
+        pytest.skip('needs the uv of `make venv`')
+    found = subprocess.run([uv, 'python', 'find', '3.12'], capture_output=True, text=True)
+    python = found.stdout.strip() if found.returncode == 0 else sys.executable
+    run(uv, 'venv', '--seed', '--python', python, tmp_path / 'venv')
+    fresh = tmp_path / 'venv' / 'bin' / 'python'
+    run(uv, 'pip', 'install', '--python', fresh, 'torch', 'torchvision', 'nbclient', 'ipykernel')
+    run(uv, 'build', '--wheel', '--out-dir', tmp_path / 'dist', BESIDE_TESTS)
+    (wheel,) = (tmp_path / 'dist').glob('*.whl')
+    notebook = tmp_path / 'work' / 'quickstart.ipynb'
+    notebook.parent.mkdir()
+    source = NOTEBOOK.read_text(encoding='utf-8')
+    assert source.count("SOURCE = '..'") == 1
+    notebook.write_text(source.replace("SOURCE = '..'", f"SOURCE = '{wheel}'"), encoding='utf-8')
+    run(fresh, '-c', EXECUTE, notebook, cwd=notebook.parent)
+    outputs = [output for cell in cells(notebook) for output in cell['outputs']]
+    text = ''.join(''.join(output.get('text', '')) for output in outputs)
+    assert 'argmax' in text and 'DARK' in text and 'SimCC' in text
+    assert 'passed onnx.checker' in text
+    assert 'keypoints (1, 17, 2) scores (1, 17)' in text
+
+
+def test_is_committed_without_outputs():
+    assert not [cell for cell in cells(NOTEBOOK) if cell['outputs'] or cell['execution_count']]
