@@ -59,7 +59,7 @@ def test_from_top_to_bottom(tmp_path):
     run(fresh, '-c', EXECUTE, notebook, cwd=notebook.parent)
     outputs = [output for cell in cells(notebook) for output in cell['outputs']]
     text = ''.join(''.join(output.get('text', '')) for output in outputs)
-    assert 'argmax' in text and 'DARK' in text and 'SimCC' in text
+    assert all(name in text for name in ('AP50', 'quarter', 'daec_symmetric', 'SimCC'))
     assert 'passed onnx.checker' in text
     assert 'keypoints (1, 17, 2) scores (1, 17)' in text
 
