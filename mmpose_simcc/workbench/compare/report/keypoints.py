@@ -36,6 +36,7 @@ def keypoint_tables(
     rows: Sequence[Row], runs: Dict[str, Run], names: Sequence[str], people: People
 ) -> Dict[str, Table]:
     """A line for each keypoint and one for all, a column for each row, the best of a line bold.
+    Rows of the same keypoints, which differ in their scores alone, share the first one's.
 
     Args:
         rows (list[Row]): Rows of the same test data with annotated boxes.
@@ -47,7 +48,13 @@ def keypoint_tables(
         dict: By title, the tables of the median error, of the error that 90% do not exceed, and,
         where the metric has one, of the mean similarity by which scores are judged.
     """
-    errors = [keypoint_errors(row, runs[row.config], people) for row in rows]
+    errors, shown = [], []
+    for row, name in zip(rows, names):
+        own = keypoint_errors(row, runs[row.config], people)
+        if not any(np.array_equal(own, other, equal_nan=True) for other in errors):
+            errors.append(own)
+            shown.append((row, name))
+    rows, names = zip(*shown)
     found = {
         MEDIAN: _table(errors, names, people, np.median, lowest=True),
         NINETY: _table(errors, names, people, lambda v: np.percentile(v, 90), lowest=True),

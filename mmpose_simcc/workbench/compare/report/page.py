@@ -173,13 +173,8 @@ def choose_pair(study: Study, rows: Sequence[Row], key: str) -> List[Row]:
 def _keypoint_tables(
     study: Study, rows: Sequence[Row], runs: Dict[str, Run], people: People
 ) -> Dict[str, Table]:
-    """Of the rows on the test data of the first; detected boxes have no truth, and calibrated
-    scores the keypoints of the raw ones."""
-    rows = [
-        row
-        for row in rows
-        if row.test_data == rows[0].test_data and not row.decoder.endswith(', calibrated')
-    ]
+    """Of the rows on the test data of the first; detected boxes have no truth."""
+    rows = [row for row in rows if row.test_data == rows[0].test_data]
     if any(runs[row.config].box_files for row in rows):
         return {}
     names = [name_of(study, row, rows) for row in rows]
