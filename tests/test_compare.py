@@ -683,8 +683,7 @@ class TestBoxes:
         annotated = Run('annotated', heatmap_run.cfg, heatmap_run.checkpoint)
         (row,) = compare([detected], tmp_path, ['argmax'])
         assert row.boxes == 'toy_detections_AP_H_73_person.json (detector AP 73)'
-        header, (cells,) = flat_table([row])
-        assert cells[header.index('Boxes')] == row.boxes
+        assert flat_table([row]).cells['Boxes'].tolist() == [row.boxes]
         with np.load(f'{row.trainings[0].predictions}.npz') as stored:
             assert len(stored['ids']) == 5
         (line,) = remarks(Study([]), [detected, annotated])

@@ -154,8 +154,8 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
     0.x) when they load.
 
     Args:
-        model (nn.Module): The model, with its config as ``cfg``. Where an
-            error is raised, it may have some of the weights already.
+        model (nn.Module): The model; its config as ``cfg`` says how its pictures are cut out,
+            where it has one. Where an error is raised, it may have some of the weights already.
         checkpoint (str): Path of the checkpoint.
 
     Raises:
@@ -167,7 +167,7 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
         loaded = load_checkpoint(os.path.expanduser(checkpoint))
     except Exception as error:  # unpickling raises nearly anything
         raise ValueError(f'checkpoint {checkpoint} cannot be read: {why_refused(error)}') from error
-    if isinstance(loaded, dict):
+    if isinstance(loaded, dict) and hasattr(model, 'cfg'):
         try:
             check_published_frame(model.cfg, loaded.get('meta'))
         except ValueError as error:
