@@ -715,7 +715,8 @@ def odd_run(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize('launcher', LAUNCHERS)
 def test_two_processes_equal_one(odd_run, tmp_path, launcher):
-    decoders = ['argmax', 'dark']
+    # not DARK, whose steps have a limit: outputs round by the size of a batch, and some lie near it
+    decoders = ['argmax', 'quarter']
     one = compare([odd_run], tmp_path / 'one', decoders)
     two = compare([odd_run], tmp_path / 'two', decoders, Launcher(launcher, 2))
     assert one[0].metrics != one[1].metrics
