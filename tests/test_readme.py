@@ -95,8 +95,9 @@ def inline_commands():
     """Commands in tables and between words; a program's name is none."""
     for code in re.findall(r'`([^`]+)`', FENCE.sub('', TEXT)):
         words = code.split()
-        if len(words) > 1 and words[0] in PROGRAMS:
-            yield ' '.join(words)
+        # `mim test` and `mim run mmpose` are names of commands
+        if len(words) > (3 if words[0] == 'mim' else 1) and words[0] in PROGRAMS:
+            yield ' '.join(shlex.split(code))
 
 
 BLOCKS = FENCE.findall(TEXT)
@@ -261,4 +262,7 @@ def test_nothing_is_left_out():
 @pytest.mark.parametrize('tool', sorted((ROOT / 'tools').glob('*.py')), ids=lambda path: path.name)
 def test_tools_have_help(tool):
     done = run_tool(tool.name, '--help')
+    if tool.stem in ('calibrate_daec', 'calibrate_scores'):  # only say by what they are replaced
+        assert 'tools/calibrate.py' in done.stderr
+        return
     assert done.returncode == 0 and 'usage:' in done.stdout
