@@ -110,7 +110,7 @@ def test_tutorial_is_executed(site):
     assert all(cell.execution_count for cell in cells)
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == 'error']
-    assert sum('image/png' in o.get('data', {}) for o in outputs) == 4
+    assert sum('image/png' in o.get('data', {}) for o in outputs) == 3
     text = ''.join(o.text for o in outputs if o.output_type == 'stream')
 
     # what the text around the cells says

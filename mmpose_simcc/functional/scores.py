@@ -107,5 +107,7 @@ def step_values(scores: Array, edges: Array, values: Array) -> Array:
         <BLANKLINE>
                [[1., 3.]]])
     """
+    if edges.shape[-1] == 0:  # a sum of nothing has another shape on some versions of onnxruntime
+        return values[:, 0] + 0 * as_array(scores[..., None] >= 0, like=values)
     reached = as_array(scores[..., None] >= edges, like=values)
     return values[:, 0] + (reached[..., None] * (values[:, 1:] - values[:, :-1])).sum(-2)

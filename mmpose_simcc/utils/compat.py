@@ -451,6 +451,6 @@ def apply() -> None:
     Called when ``mmpose_simcc`` is imported; processes that this one starts
     do not say it again."""
     done = [what for mend, what in MENDS.items() if mend()]
-    if done and SAID not in os.environ and os.environ.get('LOCAL_RANK', '0') == '0':
+    if done and not os.environ.get(SAID) and os.environ.get('LOCAL_RANK', '0') == '0':
         logger.warning('mmpose_simcc mends this environment: %s.', '; '.join(done))
         os.environ[SAID] = '1'
