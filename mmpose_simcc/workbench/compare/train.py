@@ -25,7 +25,10 @@ def main():
         if args.launcher != 'none':
             join_processes(args.launcher)
             _wrap_for_cpu(cfg)
-    Runner.from_cfg(cfg).train()
+    runner = Runner.from_cfg(cfg)
+    if get_device() == 'cpu':  # depthwise convolutions take 0.6 of the time, others 0.8 to 1.0
+        runner.model.to(memory_format=torch.channels_last)
+    runner.train()
     leave_processes()
 
 
