@@ -106,7 +106,7 @@ def test_lock_is_free_after_its_holder(tmp_path, end, capsys):
     assert holder.stdout.readline() == 'begun\n'
     assert try_lock(path) is None
     if end == 'killed':
-        holder.send_signal(signal.SIGKILL)
+        holder.kill()
         holder.wait()
     else:  # while the next one waits
         threading.Timer(1, holder.stdin.close).start()

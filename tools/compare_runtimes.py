@@ -160,7 +160,7 @@ def run_node(path, one, images, names):
         images.tofile(f'{folder}/input')
         shape = json.dumps(images.shape)
         _call('node', '-e', NODE, Path(path).resolve(), f'{folder}/input', shape, f'{folder}/out')
-        found = json.loads(Path(f'{folder}/out').read_text())
+        found = json.loads(Path(f'{folder}/out').read_text(encoding='utf-8'))
     return [np.reshape(found[name]['data'], found[name]['dims']) for name in names]
 
 

@@ -49,7 +49,7 @@ def hold_out(sources: Sequence[Tuple[Path, Path]], folder: Path) -> Tuple[List[P
 
 
 def _read(ann_file: Path) -> dict:
-    content = json.loads(ann_file.read_text())
+    content = json.loads(ann_file.read_text(encoding='utf-8'))
     if not isinstance(content, dict) or not {'images', 'annotations'} <= content.keys():
         raise ValueError(f'{ann_file} has no `images` and `annotations`, as files in COCO layout')
     return content

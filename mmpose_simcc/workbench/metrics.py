@@ -139,7 +139,10 @@ def write_compactly(metric: BaseMetric) -> bool:
 
     def results2json(keypoints: Dict[int, List[dict]], outfile_prefix: str) -> None:
         instances = (instance for image in keypoints.values() for instance in image)
-        with whole_file(f'{outfile_prefix}.keypoints.json') as path, open(path, 'w') as file:
+        with (
+            whole_file(f'{outfile_prefix}.keypoints.json') as path,
+            open(path, 'w', encoding='utf-8') as file,
+        ):
             file.write('[')
             for i, instance in enumerate(instances):
                 file.write((',\n' if i else '') + dump(row(instance), file_format='json'))

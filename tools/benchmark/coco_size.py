@@ -79,7 +79,7 @@ def write_annotations(path: Path, pictures: int, people: int, seed: int = 0) -> 
 def write_detections(annotations: Path, path: Path, detections: int, seed: int = 1) -> None:
     """Write a detector's boxes: one of every person, the rest of nobody."""
     rng = np.random.default_rng(seed)
-    content = json.loads(annotations.read_text())
+    content = json.loads(annotations.read_text(encoding='utf-8'))
     found = [(a['image_id'], a['bbox'], 0.5) for a in content['annotations']]
     images = rng.integers(1, len(content['images']) + 1, detections - len(found)).tolist()
     boxes, _ = draw_people(len(images), rng)
@@ -100,7 +100,7 @@ def write_predictions(annotations: Path, path: Path, detections: int, seed: int 
     """Write poses as COCO's metric does: one of every person with an error of
     its own size, the rest of nobody."""
     rng = np.random.default_rng(seed)
-    content = json.loads(annotations.read_text())
+    content = json.loads(annotations.read_text(encoding='utf-8'))
     people = content['annotations']
     images = [a['image_id'] for a in people]
     images += rng.integers(1, len(content['images']) + 1, detections - len(people)).tolist()

@@ -48,7 +48,7 @@ def read_pipeline(path: Path) -> DetectorInput:
         ClientError: It is no such file.
     """
     try:
-        tasks = json.loads(path.read_text())['pipeline']['tasks']
+        tasks = json.loads(path.read_text(encoding='utf-8'))['pipeline']['tasks']
         steps = next(task['transforms'] for task in tasks if task['module'] == 'Transform')
         by_name = {step['type']: step for step in reversed(steps)}  # the first of each
         normalize = by_name.get('Normalize', {})

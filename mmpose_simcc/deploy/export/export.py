@@ -105,7 +105,7 @@ def export_onnx(
                 )
         size = os.path.getsize(written) / 2**20
         beside = os.path.join(folder, 'description.json')
-        Path(beside).write_text(json.dumps(description, indent=1, default=str))
+        Path(beside).write_text(json.dumps(description, indent=1, default=str), encoding='utf-8')
         os.replace(beside, path.with_suffix('.json'))
         os.replace(written, path)
     report(f'{path}: {size:.1f} MiB')

@@ -192,7 +192,9 @@ def _machine() -> str:
         device = torch.cuda.get_device_name()
     else:
         info = Path('/proc/cpuinfo')
-        found = info.is_file() and re.search(r'model name\s*: (.+)', info.read_text())
+        found = info.is_file() and re.search(
+            r'model name\s*: (.+)', info.read_text(encoding='utf-8')
+        )
         name = found[1] if found else platform.processor() or platform.machine()
         device = f'{name}, {os.cpu_count()} cores'
     return f'{device}; torch {torch.__version__}'
