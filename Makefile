@@ -3,12 +3,12 @@
 #   make compare DATA=...   the same on COCO (a folder in COCO's layout)
 #   make test               the tests that start no process, train and build nothing
 #   make test-slow          the other tests
-#   make benchmark          codecs against stock: at least a third of the aimed ratios
+#   make benchmark          speed of codecs against stock; fails below a third of the aims
 #   make coverage           all tests, and the lines of the package that they miss
 #   make lint               ruff
 #   make test-dist          the suite against the built wheel and sdist
 #   make test-matrix        the suite with old, new and compiled dependencies
-#   make walk               the workflow with the oldest and the newest packages: minutes
+#   make walk               the workflow with the oldest and the newest packages
 #   make docs               the documentation, in docs/_build/html
 #   make venv               the install alone
 #   make venv TORCH=cpu     the same without 4 GB of CUDA libraries
@@ -24,9 +24,10 @@ UV_VERSION := $(shell sed -n 's/^uv==//p' requirements.txt)
 NOX := $(BIN)/nox
 DATA ?=
 
-# glibc keeps memory that is freed, unless it was mapped: gigabytes of weights.
+# Blocks of 4 MB and more are mapped, so that glibc returns them to the system when they are
+# freed: otherwise gigabytes of weights stay.
 ENV := OMP_NUM_THREADS=1 MALLOC_MMAP_THRESHOLD_=4194304
-# A run ends at a crash, where it might wait for the lost worker for ever.
+# When a worker crashes, the run ends: xdist may wait for its replacement for ever.
 PYTEST := pytest -n auto --max-worker-restart 0
 
 .PHONY: compare test test-slow test-dist test-matrix walk benchmark coverage docs lint lock venv
@@ -40,8 +41,7 @@ test: venv
 test-slow: venv
 	$(ENV) $(BIN)/python -m $(PYTEST) -m slow $(ARGS)
 
-# Both run outside the repository, in environments of their own in .nox;
-# ARGS go to pytest.
+# These two run outside the repository, in environments of their own in .nox; ARGS go to pytest.
 test-dist: venv
 	$(NOX) --session reference sdist -- $(ARGS)
 
@@ -51,7 +51,7 @@ test-matrix: venv
 walk: venv
 	$(NOX) --session walk client
 
-# Alone on the machine: beside other work its ratios mean nothing.
+# To be run alone on the machine: beside other work its ratios mean nothing.
 benchmark: venv
 	$(BIN)/python tools/benchmark_codecs.py --check
 
@@ -70,9 +70,9 @@ lint: venv
 
 venv: $(STAMP)
 
-# From wheels alone. uv installs the pinned set several times as fast as pip. `--no-deps`, since
-# requirements.txt is complete. mim looks for the package in the folder that it was installed
-# into, where an editable install is not: a link leads from there to here.
+# Everything comes from wheels, installed by uv, which is several times as fast as pip.
+# requirements.txt is complete: `--no-deps`. mim looks for the package in the folder where packages
+# are installed, where an editable install has no files: a link there leads to this clone.
 $(STAMP): requirements.txt setup.py
 	@echo '== Installing into $(VENV): a few minutes at most'
 	$(PYTHON) -m venv --clear $(VENV)

@@ -1,13 +1,13 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Runs the suite, or a short walk through the whole workflow, outside the repository, against
-what pip installs.
+the package as pip installs it.
 
-    nox                               the suite, in six environments
-    nox -s reference sdist -- ARGS    these; ARGS go to pytest
+    nox                               the suite in six environments
+    nox -s reference sdist -- ARGS    in these environments; ARGS go to pytest
     nox -s walk                       the workflow, with the oldest and the newest packages
     nox -s client                     the client alone, with the newest packages
-    nox -s runtime_files -- CONFIG CHECKPOINT
-    nox -s runtimes                   what other runtimes make of the files of the former
+    nox -s runtime_files -- CONFIG CHECKPOINT    exports of a model
+    nox -s runtimes                   how other runtimes read these exports
 
 Environments are kept in .nox.
 """
@@ -25,7 +25,7 @@ nox.options.reuse_venv = 'yes'
 nox.options.sessions = ['oldest', 'reference', 'python312', 'newest', 'compiled', 'onedl']
 
 ROOT = Path(__file__).parent
-# pyenv shows only the interpreters that are chosen: all of them
+# pyenv offers only the interpreters that are selected: select all of them
 PYENV = Path(os.environ.get('PYENV_ROOT', Path.home() / '.pyenv')) / 'versions'
 if PYENV.is_dir():
     os.environ.setdefault('PYENV_VERSION', ':'.join(path.name for path in PYENV.iterdir()))
@@ -47,7 +47,7 @@ ONEDL = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection')
 
 
 def first_found(*versions):
-    """The first of these Pythons that is here."""
+    """The first of these Pythons that is installed."""
     for version in versions:
         if shutil.which(f'python{version}') or list(PYENV.glob(f'{version}.*')):
             return version
@@ -68,7 +68,7 @@ def build(session, kind='whl'):
 
 
 def install(session, *requirements, extras='mmpose,workbench,onnx-cpu', mmpose=MMPOSE):
-    """The package as the README says: with what it needs, and MMPose without what that needs.
+    """The package with its extras, then MMPose without dependencies, as the README does it.
     Everything comes from wheels."""
     options = ('--overrides', str(OVERRIDES), '--only-binary', ':all:')
     wheel = f'mmpose_simcc[{extras}] @ {build(session).as_uri()}'
@@ -77,7 +77,7 @@ def install(session, *requirements, extras='mmpose,workbench,onnx-cpu', mmpose=M
 
 
 def install_pinned(session, kind='whl'):
-    """The pinned versions, and the package."""
+    """The pinned versions, then the package."""
     artifact = build(session, kind)
     session.install('--no-deps', '--only-binary', ':all:', '--requirements', str(PINNED))
     session.install('--no-deps', '--no-build-isolation', '--reinstall', str(artifact))
@@ -91,14 +91,14 @@ def empty_folder(session, name):
 
 
 def run(session, folder, *command):
-    """A command in a folder, where the package can only come from the environment."""
+    """Run a command in a folder from which the package of the repository cannot be imported."""
     session.chdir(folder)
     environment = dict(OMP_NUM_THREADS='1', MPLBACKEND='agg', PYTHONPATH=None)
     session.run(*command, env=environment, silent=False)
 
 
 def test(session, source=ROOT):
-    """The suite. Tests and pytest's settings are copied out of the repository or an sdist."""
+    """Run the suite, on copies of the tests and of pytest's settings."""
     folder = empty_folder(session, 'run')
     ignored = shutil.ignore_patterns('__pycache__')
     shutil.copytree(source / 'tests', folder / 'tests', ignore=ignored)
@@ -151,7 +151,7 @@ def compiled(session):
     install_pinned(session)
     session.run('uv', 'pip', 'uninstall', 'mmcv-lite')
     session.install('ninja')
-    # without uv's cache, in which it would be built for another torch
+    # uv's cache may hold one that was built for another torch
     build_here = ('--no-cache', '--no-deps', '--no-build-isolation', '--no-binary', 'mmcv')
     session.install(*build_here, 'mmcv==2.1.0')
     test(session)
@@ -165,7 +165,7 @@ def onedl(session):
 
 
 def install_onedl(session):
-    options = ('--overrides', str(OVERRIDES))  # they come as sources, with nothing to compile
+    options = ('--overrides', str(OVERRIDES))  # some are sources only, of Python alone
     companions = ('torch', 'torchvision', 'json-tricks', 'munkres', 'pycocotools', 'scipy')
     wheel = f'mmpose_simcc[workbench,onnx-cpu] @ {build(session).as_uri()}'
     session.install(*options, '--reinstall-package', 'mmpose_simcc', wheel, *ONEDL, *companions)
@@ -223,7 +223,7 @@ def client(session):
 
 RUNTIME_FILES = ROOT / '.nox' / 'runtime_files_of_a_model'
 COMPARE_RUNTIMES = ('python', str(ROOT / 'tools' / 'compare_runtimes.py'))
-# packages by the names that tools/compare_runtimes.py has for their runtimes
+# the packages of each runtime, by its name in tools/compare_runtimes.py
 RUNTIMES = dict(
     onnxruntime=['onnxruntime'],
     openvino=['openvino'],
@@ -239,7 +239,7 @@ RUNTIMES = dict(
 
 @nox.session(python='3.11')
 def runtime_files(session):
-    """A model's exports, and what PyTorch finds, for `nox -s runtimes`."""
+    """Write a model's exports and PyTorch's own results, for `nox -s runtimes`."""
     install_pinned(session)
     run(session, ROOT, *COMPARE_RUNTIMES, 'write', *session.posargs, str(RUNTIME_FILES))
 
@@ -247,7 +247,7 @@ def runtime_files(session):
 @nox.session(python='3.11')
 @nox.parametrize('runtime', list(RUNTIMES))
 def runtimes(session, runtime):
-    """The largest difference between a runtime and PyTorch, and those of all that have run."""
+    """Print how far a runtime is from PyTorch, in a table with those that ran before."""
     session.install('numpy', *RUNTIMES[runtime])
     folder = empty_folder(session, 'run')
     session.chdir(folder)

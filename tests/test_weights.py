@@ -585,8 +585,9 @@ def distinct_models():
     """One config of each model; heatmap, DARK and DAEC share theirs."""
     models = {}
     for path in sorted((ROOT / 'configs' / 'body_2d_keypoint').rglob('*.py')):
-        # never published, or not converted
-        if any(word in path.name for word in ('heatmap1d', 'hourglass', 'ipr', 'toy-coco')):
+        # never published as a whole, or not converted
+        words = ('heatmap1d', 'hourglass', 'ipr', 'toy-coco', 'effnet')
+        if any(word in path.name for word in words):
             continue
         model = Config.fromfile(path).model
         head = {k: v for k, v in model.head.items() if k != 'loss'}

@@ -1,10 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """COCO's evaluation of keypoints as xtcocotools does it, on top of pycocotools.
 
-xtcocotools extends pycocotools by CrowdPose, the parts of whole bodies, other sigmas and data
-without areas. It has wheels for numpy 1 and Python 3.7 to 3.11 alone. Here the annotations are
-brought into the form that pycocotools expects, and pycocotools evaluates them, so that all
-results, those of each image included, are xtcocotools' own to the last digit.
+xtcocotools adds to pycocotools CrowdPose, the parts of whole bodies, other sigmas and data
+without areas, but its wheels are for numpy 1 and Python 3.7 to 3.11 only. Here annotations are
+brought into the form that pycocotools expects, and pycocotools evaluates them. All results,
+those of single images included, equal xtcocotools' to the last digit.
 
 :mod:`mmpose_simcc.utils.compat` lets MMPose import this as ``xtcocotools``.
 """
@@ -20,7 +20,7 @@ from typing import List, Optional, Sequence
 import numpy as np
 from pycocotools import coco, cocoeval
 
-# Where an annotation has the keypoints of each kind of evaluation.
+# For each kind of evaluation, the entries of an annotation that hold its keypoints.
 PARTS = {
     'keypoints': ('keypoints',),
     'keypoints_crowd': ('keypoints',),
@@ -36,9 +36,9 @@ PARTS = {
     'keypoints_lefthand': ('lefthand_kpts',),
     'keypoints_righthand': ('righthand_kpts',),
 }
-# A box has this much of its area as the area of a person.
+# A person without an area is taken to cover this part of the box.
 AREA_OF_BOX = 0.53
-# CrowdPose calls an image with a crowd index from 0 to the first easy, from the second on hard.
+# CrowdPose: images with a crowd index below the first are easy, those from the second on hard.
 CROWD_INDICES = (0.2, 0.8)
 
 
@@ -48,7 +48,8 @@ class COCO(coco.COCO):
     Args:
         annotation_file (str, optional): Its file.
         test_index (sequence[int], optional): The keypoints to keep.
-        ann_data (dict, optional): The file's content, where it has been read.
+        ann_data (dict, optional): The file's content, if it has been read
+            already.
     """
 
     def __init__(
@@ -70,12 +71,12 @@ class COCO(coco.COCO):
             annotation.setdefault('iscrowd', False)
 
     def loadRes(self, resFile, resData: Optional[list] = None) -> coco.COCO:
-        """Results on this data set.
+        """Load results on this data set.
 
         Args:
-            resFile (str | list[dict] | np.ndarray): Their file, or themselves.
-            resData (list[dict], optional): The file's content, where it has
-                been read.
+            resFile (str | list[dict] | np.ndarray): The results, or their file.
+            resData (list[dict], optional): The file's content, if it has been
+                read already.
         """
         if len(self.anno_file) == 1:
             self.anno_file.append(resFile)
@@ -100,8 +101,8 @@ class COCOeval(cocoeval.COCOeval):
         iouType (str): One of :data:`PARTS`.
         sigmas (np.ndarray, optional): Of each keypoint, shape (K,); COCO's by
             default.
-        use_area (bool): Whether annotations have an ``area``; otherwise it is
-            estimated from the box.
+        use_area (bool): Whether to use the ``area`` of annotations. Otherwise
+            it is estimated from the box.
     """
 
     def __init__(
@@ -174,8 +175,8 @@ class COCOeval(cocoeval.COCOeval):
         self.evalImgs = by_image
 
     def summarize(self) -> None:
-        """Print the ten figures of COCO, or the nine of CrowdPose, and keep
-        them in ``stats``."""
+        """Print COCO's ten figures, or CrowdPose's nine, and keep them in
+        ``stats``."""
         super().summarize()
         if self._kind == 'keypoints_crowd':
             stats = self.stats[[0, 1, 2, 5, 6, 7]]
@@ -185,12 +186,12 @@ class COCOeval(cocoeval.COCOeval):
             self.stats = np.append(stats, by_crowd)
 
     def get_type_result(self, first: float, second: float) -> List[float]:
-        """AP of images with little, some and much crowd, rounded to four
+        """AP on easy, medium and hard images of CrowdPose, rounded to four
         digits.
 
         Args:
-            first (float): The crowd index from which on it is some.
-            second (float): The crowd index from which on it is much.
+            first (float): The crowd index from which on an image is medium.
+            second (float): The crowd index from which on it is hard.
         """
         images = self.cocoGt.dataset['images']
         values = []

@@ -1,29 +1,29 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Mends gaps between MMPose and the packages that pip installs today.
+"""Makes MMPose, last released in July 2024, work with the packages that pip installs today.
 
 * mmcv-lite has no ``mmcv.ops``, which MMPose imports for a few bottom-up
   heads whether or not they are used. A stand-in module takes its place; its
   classes raise an :class:`ImportError` when somebody really uses them.
-* mmdet 3.3 refuses mmcv 2.2, which it works with.
-* xtcocotools, by which MMPose reads and evaluates COCO's layout, has wheels
-  for numpy 1 and Python 3.7 to 3.11 alone. Where it does not import,
-  :mod:`mmpose_simcc.utils.coco_evaluation` stands in: the same figures, by
-  pycocotools.
-* setuptools 81 and later have no ``pkg_resources``, by which MMEngine looks
-  up packages. :mod:`mmpose_simcc.utils.distributions` stands in.
-* MMEngine before 0.8.5 does not write configs with yapf 0.40.2 and later.
-* MMPose's visualizer takes an array of one radius for a number, which numpy
-  2.4 and later do not.
+* mmdet 3.3 refuses to be imported beside mmcv 2.2, although it works with it.
+* xtcocotools, with which MMPose reads COCO's layout and evaluates, has wheels
+  only for numpy 1 and Python 3.7 to 3.11. Where it cannot be imported,
+  :mod:`mmpose_simcc.utils.coco_evaluation` takes its place and gives the same
+  figures by pycocotools.
+* setuptools 81 and later have no ``pkg_resources``, with which MMEngine looks
+  up packages. :mod:`mmpose_simcc.utils.distributions` takes its place.
+* MMEngine before 0.8.5 cannot write configs with yapf 0.40.2 and later.
+* MMPose's visualizer passes an array with one element where a number is
+  expected, an error with numpy 2.4 and later.
 * torch >= 2.6 loads checkpoints with ``weights_only=True``, and checkpoints
   that MMEngine writes hold a few harmless types beside the tensors (the
   training log's history, the arrays of the data set's metainfo). Exactly
   these types are declared safe.
-* MMEngine loads checkpoints from URLs, and with torch < 2.6 or in its fork by
-  OneDL also files, with whatever they hold: a crafted one runs programs. It
-  loads files and URLs by :func:`load_checkpoint`, which is as strict with
-  every torch.
+* MMEngine unpickles whatever a checkpoint from a URL holds, and with torch <
+  2.6 or in its fork by OneDL a local one too, so that a crafted file can run
+  programs. Here files and URLs are loaded by :func:`load_checkpoint`, which is
+  equally strict with every version of torch.
 
-Each does nothing where it is not needed.
+Each mend does nothing where it is not needed.
 """
 
 import codecs
@@ -51,9 +51,10 @@ from torch import serialization
 from .environment import installed_version, numbers
 
 logger = logging.getLogger('mmpose_simcc')
-SAID = 'MMPOSE_SIMCC_SAID'  # in the environment of processes that need not say it again
+# Set in the environment once the mends have been reported, so that child processes stay silent.
+SAID = 'MMPOSE_SIMCC_SAID'
 
-# by default, and as strictly with its older file formats
+# torch.load takes only weights unless told otherwise, from its older file formats too.
 LOADS_WEIGHTS_ONLY = numbers(torch.__version__) >= (2, 6)
 
 
@@ -66,8 +67,8 @@ def _refuse(name: str) -> None:
 
 
 class _OpsStandIn(types.ModuleType):
-    """Stands in for ``mmcv.ops`` or a module in it: every name is a class
-    that can be imported and subclassed, but not instantiated."""
+    """Takes the place of ``mmcv.ops`` or of a module in it. Every name in it
+    is a class that can be imported and subclassed, but not instantiated."""
 
     def __getattr__(self, name: str) -> type:
         if name.startswith('__'):
@@ -82,7 +83,7 @@ class _OpsStandIn(types.ModuleType):
 
     @staticmethod
     def get_compiler_version() -> str:
-        """For the environment that MMEngine logs; ops are not compiled."""
+        """Called where MMEngine logs the environment; here nothing was compiled."""
         return 'n/a'
 
     get_compiling_cuda_version = get_compiler_version
@@ -127,10 +128,10 @@ def mend_mmcv_ops() -> bool:
 
 
 def mend_mmdet() -> bool:
-    """Let mmdet import beside mmcv 2.2, for which it asserts an earlier one.
+    """Let mmdet be imported beside mmcv 2.2, although it asserts an earlier one.
 
     Returns:
-        bool: Whether it needed that.
+        bool: Whether it refused.
     """
     import mmcv
 
@@ -165,7 +166,7 @@ def mend_pkg_resources() -> bool:
     Returns:
         bool: Whether a stand-in was needed and can be imported from now on.
     """
-    # that of setuptools < 66 does not import with Python 3.12, and slowly elsewhere
+    # The pkg_resources of setuptools < 66 cannot be imported by Python 3.12.
     setuptools = installed_version('setuptools')
     works = sys.version_info < (3, 12) or setuptools and numbers(setuptools) >= (66,)
     if 'pkg_resources' in sys.modules or works and importlib.util.find_spec('pkg_resources'):
@@ -287,11 +288,11 @@ def _checkpoint_types() -> List:
 
 
 def why_refused(error: Exception) -> str:
-    """What torch found in a checkpoint that it refused or could not read, in
-    one line: torch surrounds it with advice on how to unpickle anything.
+    """Why torch refused a checkpoint or could not read it, in one line. torch's
+    own message goes on to advise how to unpickle it all the same.
 
     Args:
-        error (Exception): From loading a checkpoint.
+        error (Exception): What loading the checkpoint raised.
     """
     text = ' '.join(str(error).split())
     refused = re.search(r'GLOBAL (\S+) (?:was not an allowed|whose module)', text)
@@ -317,11 +318,11 @@ def _allow_checkpoint_types() -> bool:
 
 
 def mend_checkpoint_loading() -> bool:
-    """Let MMEngine load its own checkpoints, and nothing else, from files and
-    URLs.
+    """Let MMEngine load its own checkpoints, and nothing that could run a
+    program, from files and URLs.
 
     Returns:
-        bool: Whether it does otherwise.
+        bool: Whether this was still to be done.
     """
     from mmengine.runner import checkpoint
     from mmengine.runner.checkpoint import CheckpointLoader
@@ -337,11 +338,12 @@ def mend_checkpoint_loading() -> bool:
 
 
 def load_from_local(filename: str, map_location: Optional[Callable] = None) -> Any:
-    """:func:`load_checkpoint` for MMEngine, which calls it with its files.
+    """:func:`load_checkpoint` as MMEngine's loader of local files.
 
     Raises:
         FileNotFoundError: There is no such file.
-        pickle.UnpicklingError: It cannot be read or holds something else.
+        pickle.UnpicklingError: It cannot be read, or holds what no checkpoint
+            needs.
     """
     path = Path(filename).expanduser()
     if not path.is_file():
@@ -360,8 +362,8 @@ def load_from_http(
     model_dir: Optional[str] = None,
     progress: bool = True,
 ) -> Any:
-    """:func:`load_from_local` for URLs. The files are kept where torch keeps
-    what it downloads; the first of several processes does it."""
+    """:func:`load_from_local` for URLs. The file is kept where torch keeps its
+    downloads; with several processes, the first one fetches it."""
     from mmengine.dist import barrier, get_dist_info
 
     folder = Path(model_dir or Path(torch.hub.get_dir()) / 'checkpoints')
@@ -374,8 +376,8 @@ def load_from_http(
 
 
 def load_checkpoint(path: str, map_location: Any = 'cpu') -> Any:
-    """Load a checkpoint, of which nothing is unpickled but tensors, plain
-    containers and the types of MMEngine's own checkpoints.
+    """Load a checkpoint, unpickling nothing but tensors, plain containers and
+    the types of MMEngine's own checkpoints.
 
     Args:
         path (str): A local file.
@@ -386,14 +388,14 @@ def load_checkpoint(path: str, map_location: Any = 'cpu') -> Any:
         What was saved.
 
     Raises:
-        Exception: It cannot be read or holds something else; see
-            :func:`why_refused`.
+        Exception: It cannot be read, or holds anything else;
+            :func:`why_refused` turns this into one line.
     """
     if LOADS_WEIGHTS_ONLY:
-        _allow_checkpoint_types()  # others may have emptied the list
+        _allow_checkpoint_types()  # OneDL's MMEngine empties the list
         return torch.load(path, map_location=map_location, weights_only=True)
-    # Before 2.6 torch can be told no types of MMEngine's (2.4) or leaves gaps
-    # for crafted files (CVE-2025-32434), but takes another unpickler.
+    # Before 2.4 torch cannot be told of MMEngine's types, and before 2.6 a crafted
+    # file gets around its list (CVE-2025-32434). But it takes another unpickler.
     with open(path, 'rb') as file:
         if serialization._is_zipfile(file):
             with serialization._open_zipfile_reader(file) as content:
@@ -411,7 +413,7 @@ class _CheckpointUnpickler(pickle.Unpickler):
     """Finds what :func:`_allowed_globals` lists, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        # protocol 2, in which torch writes, has the name of Python 2
+        # torch writes protocol 2, which has Python 2's name of this module
         module = 'builtins' if module == '__builtin__' else module
         try:
             return _allowed_globals()[f'{module}.{name}']
@@ -423,8 +425,8 @@ class _CheckpointUnpickler(pickle.Unpickler):
 
 @functools.cache
 def _allowed_globals() -> Dict[str, Any]:
-    """Those of torch's own loader of weights with what it has got since, and
-    MMEngine's."""
+    """What torch's own loader of weights allows, in its latest version as well,
+    and what MMEngine's checkpoints need."""
     from torch._weights_only_unpickler import _get_allowed_globals
 
     allowed = dict(_get_allowed_globals())
@@ -448,8 +450,8 @@ MENDS = {
 
 def apply() -> None:
     """Mend what needs mending in this environment, and say what was done.
-    Called when ``mmpose_simcc`` is imported; processes that this one starts
-    do not say it again."""
+    Called when ``mmpose_simcc`` is imported. Only the first process says it,
+    not the ones that it starts."""
     done = [what for mend, what in MENDS.items() if mend()]
     if done and not os.environ.get(SAID) and os.environ.get('LOCAL_RANK', '0') == '0':
         logger.warning('mmpose_simcc mends this environment: %s.', '; '.join(done))

@@ -1,9 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Tells at import which installed packages cannot work together, and the command that mends it:
-the errors that they raise themselves name neither.
+"""Checks, when the package is imported, whether the installed packages can work together. Each
+error names what is wrong and ends with a command that puts it right, which the errors of the
+packages themselves do not.
 
-Versions are read from the packages' metadata. Only what MMPose imports anyway is imported here,
-to see whether compiled packages fit the others.
+Versions are read from the packages' metadata. To see whether compiled packages fit the others,
+they are imported, but only those that MMPose imports anyway.
 """
 
 import importlib
@@ -43,7 +44,7 @@ PACKAGES = (
     ),
     Package('mmpose', (1, 2), (2,), 'pip install --no-deps "mmpose>=1.2,<2"', ('mmpose',)),
 )
-# What MMPose imports, and does not have where it was installed with --no-deps.
+# What MMPose imports, and what is missing where it was installed with --no-deps.
 COMPANIONS = {
     'cv2': 'opencv-python-headless',
     'json_tricks': 'json-tricks',
@@ -54,19 +55,19 @@ COMPANIONS = {
     'mmdet': '"mmdet>=3.2,<3.4"',  # mmpose >= 1.3
     'pycocotools': 'pycocotools',  # in place of xtcocotools
 }
-# What the workbench needs beside MMPose: its extra in setup.py, by module.
+# The modules of the extra `workbench` in setup.py.
 WORKBENCH = ('filelock', 'ijson', 'jinja2', 'matplotlib', 'pandas', 'rich', 'scipy', 'tabulate')
 WORKBENCH += ('tqdm',)
 
 
 def installed_version(*distributions: str) -> Optional[str]:
-    """The installed version of the first of these names that is there."""
+    """The version of the first of these distributions that is installed."""
     found = _installed(distributions)
     return metadata.version(found[0]) if found else None
 
 
 def numbers(version: str) -> Version:
-    """A version without its words, such as (2, 13, 0) for 2.13.0+cpu."""
+    """The numbers that a version begins with: (2, 13, 0) for 2.13.0+cpu."""
     return tuple(map(int, re.match(r'\d+(\.\d+)*', version)[0].split('.')))
 
 
@@ -115,13 +116,13 @@ def _check_versions() -> None:
         if numbers(version) < package.minimum or (
             package.below and numbers(version) >= package.below
         ):
-            # by another name, the files of both would be mixed
+            # mmcv and mmcv-lite have the same files: the old one has to go first
             remove = f'pip uninstall -y {found[0]} && ' if package.module == 'mmcv' else ''
             _refuse(f'needs {needed}, but {version} is installed', remove + package.install)
 
 
 def _check_companions() -> None:
-    """What these packages need of each other."""
+    """What MMPose imports beside them, and which numpy torch was built for."""
     mmpose, torch = installed_version('mmpose'), installed_version('torch')
     missing = [module for module in COMPANIONS if _is_missing(module)]
     if mmpose and numbers(mmpose) < (1, 3) and 'mmdet' in missing:
@@ -143,7 +144,7 @@ def _check_companions() -> None:
 
 
 def _check_binaries() -> None:
-    """Whether what was compiled loads beside what it was not compiled for."""
+    """Whether compiled packages can be imported beside the versions installed here."""
     torch, numpy = installed_version('torch'), installed_version('numpy')
     release = _text(numbers(torch)) if torch else ''  # without +cpu, which PyPI does not have
     checks = [
@@ -186,8 +187,8 @@ def check_workbench() -> None:
     """Called when ``mmpose_simcc.workbench`` is imported.
 
     Raises:
-        ImportError: A package of its extra is missing; the message has the
-            command that installs what is.
+        ImportError: Packages of its extra are missing; the message ends with
+            the command that installs them.
     """
     missing = [module for module in WORKBENCH if _is_missing(module)]
     if missing:
@@ -195,11 +196,11 @@ def check_workbench() -> None:
 
 
 def check() -> None:
-    """Called when ``mmpose_simcc`` is imported, before anything else is.
+    """Called first of all when ``mmpose_simcc`` is imported.
 
     Raises:
-        ImportError: A package is missing, too old or too new, or packages do
-            not fit each other; the message names what is installed, what is
+        ImportError: A package is missing, too old or too new, or two packages
+            do not fit each other. The message names what is installed, what is
             needed and the command that installs it.
     """
     _check_versions()
