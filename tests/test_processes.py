@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from mmpose_simcc.utils.processes import end_group, only_here, try_lock
+from mmpose_simcc.utils.processes import end_group, locked, try_lock
 
 pytestmark = pytest.mark.slow
 
@@ -47,8 +47,8 @@ time.sleep(1000)
 HOLDER = """
 import sys, time
 from pathlib import Path
-from mmpose_simcc.utils.processes import only_here
-with only_here(Path(sys.argv[1]), 'work'):
+from mmpose_simcc.utils.processes import locked
+with locked(Path(sys.argv[1]), 'work'):
     print('begun', flush=True)
     sys.stdin.read()
 """
@@ -110,7 +110,7 @@ def test_lock_is_free_after_its_holder(tmp_path, end, capsys):
         holder.wait()
     else:  # while the next one waits
         threading.Timer(1, holder.stdin.close).start()
-    with only_here(path, 'work'):
+    with locked(path, 'work'):
         assert try_lock(path) is None
     said = capsys.readouterr().err
     assert said in ('', 'work: under way in another process, waiting for it\n')

@@ -12,7 +12,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 
-from mmpose_simcc.utils.console import quiet
+from mmpose_simcc.utils.console import silenced
 from mmpose_simcc.utils.inference import build_model, load_config
 from mmpose_simcc.workbench.compare.data import use_annotated_boxes, use_data
 from mmpose_simcc.workbench.scoring import Scorer, build_metrics, predict
@@ -37,7 +37,7 @@ def cfg(tmp_path_factory):
 
 def build_loader(cfg):
     DefaultScope.get_instance('scoring', scope_name='mmpose')
-    with quiet():
+    with silenced():
         return Runner.build_dataloader(cfg.test_dataloader, seed=0)
 
 
@@ -80,7 +80,7 @@ def score(cfg, evaluator):
 def stock(cfg, evaluator, spread):
     """The same by MMPose's evaluator alone."""
     loader, estimator = build_loader(cfg), model()
-    with quiet():
+    with silenced():
         metrics = Evaluator(copy.deepcopy(evaluator))
         metrics.dataset_meta = copy.deepcopy(loader.dataset.metainfo)
         for batch in loader:

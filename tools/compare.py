@@ -16,7 +16,7 @@ warnings.filterwarnings('ignore', module='mm(cv|pose)')
 
 from mmengine.config import DictAction  # noqa: E402
 
-from mmpose_simcc.utils.processes import end_forks_with_parent, only_here  # noqa: E402
+from mmpose_simcc.utils.processes import end_forks_with_parent, locked  # noqa: E402
 from mmpose_simcc.workbench.compare import (  # noqa: E402
     CompareError,
     Launcher,
@@ -224,7 +224,7 @@ def draw_toy_data():
     root.parent.mkdir(parents=True, exist_ok=True)
     # drawn with other numbers, or by hand: used as it is
     with (
-        only_here(root.with_name(f'.{root.name}.lock'), f'draw {root}'),
+        locked(root.with_name(f'.{root.name}.lock'), f'draw {root}'),
         contextlib.suppress(FileExistsError),
     ):
         make_toy_coco(root, **TOY_DATA)

@@ -1,13 +1,14 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 from abc import abstractmethod
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
 from mmpose.codecs.base import BaseKeypointCodec
 from torch import Tensor
 
-from ..functional.arrays import Array, as_float
+from ..functional import decoded_pitch
+from ..functional.arrays import Array, as_array, as_float
 from ..utils.checks import invalid
 from .calibration import Calibration, PathLike, load_calibration
 
@@ -33,6 +34,16 @@ class TensorCodec(BaseKeypointCodec):
         is made for certain values of its arguments."""
         if path is not None:
             self.calibration = load_calibration(path, self)
+
+    def _set_decoded_pitch(self, pitch: Union[float, np.ndarray]) -> None:
+        pitch = decoded_pitch(pitch, self.input_size, self.use_udp)
+        self.decoded_scale_factor = pitch.astype(np.float32)
+        # as numbers: torch.export(strict=True) would put a FakeTensor in the place of an array
+        self._decoded_pitch = self.decoded_scale_factor.tolist()
+
+    def _to_pixels(self, positions: Array) -> Array:
+        """Cells or bins (..., 2) as input-image pixels."""
+        return positions * as_array(self._decoded_pitch, like=positions)
 
     @abstractmethod
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:

@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 from typing import Dict, Optional, Tuple
 
+import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
 from .. import functional as F
@@ -58,12 +59,9 @@ class BaseHeatmapCodec(TensorCodec):
         self.use_udp = check_bool('use_udp', use_udp)
         if use_udp and min(*self.input_size, *self.heatmap_size) < 2:
             raise invalid('heatmap_size', heatmap_size, 'at least 2 cells wide and high for UDP')
-        self.scale_factor = F.cell_pitch(self.input_size, self.heatmap_size, use_udp)
-        self.decoded_scale_factor = F.decoded_cell_pitch(
-            self.input_size, self.heatmap_size, use_udp
-        )
-        # as numbers: torch.export(strict=True) would put a FakeTensor in the place of an array
-        self._decoded_pitch = self.decoded_scale_factor.tolist()
+        pitch = F.cell_pitch(self.input_size, self.heatmap_size, use_udp)
+        self.scale_factor = pitch.astype(np.float32)
+        self._set_decoded_pitch(pitch)
 
     def encode_tensors(self, keypoints: Array, keypoints_visible: Array) -> Dict[str, Array]:
         """Labels of a batch by their names, on its device.
@@ -87,7 +85,7 @@ class BaseHeatmapCodec(TensorCodec):
             raise invalid(
                 'keypoints', tuple(keypoints.shape), 'of one instance a sample, shape (1, K, 2)'
             )
-        cells = F.pixels_to_cells(keypoints, self.scale_factor)
+        cells = keypoints / as_array(self.scale_factor, like=keypoints)
         labelled = keypoints_visible >= 0.5
         if self.use_udp:
             heatmaps, seen = F.udp_heatmaps(cells, self.heatmap_size, self.sigma, labelled)
@@ -107,8 +105,7 @@ class BaseHeatmapCodec(TensorCodec):
         usable = (scores > 0) & is_finite(scores)
         cells = self._refine(heatmaps, locs)
         cells = xp.where(usable[..., None], cells, as_array(locs, like=heatmaps))
-        keypoints = F.cells_to_pixels(cells, self._decoded_pitch)
-        return keypoints, xp.where(usable, scores, 0.0)
+        return self._to_pixels(cells), xp.where(usable, scores, 0.0)
 
     def _refine(self, heatmaps: Array, locs: Array) -> Array:
         """From the integer argmax (x, y) to sub-cell coordinates."""

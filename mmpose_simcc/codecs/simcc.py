@@ -175,8 +175,7 @@ class SimCCCodec(TensorCodec):
         self.use_udp = check_bool('use_udp', use_udp)
         if use_udp and min(self.input_size) < 2:
             raise invalid('input_size', input_size, 'at least 2 pixels wide and high for UDP')
-        self.bins_per_pixel = F.decoded_bins_per_pixel(self.input_size, simcc_split_ratio, use_udp)
-        self._bins_per_pixel = self.bins_per_pixel.tolist()  # as numbers, see BaseHeatmapCodec
+        self._set_decoded_pitch(1 / simcc_split_ratio)
         self.num_bins = tuple(round(size * simcc_split_ratio) for size in self.input_size)
         if min(self.num_bins) < 2:
             raise invalid('input_size', input_size, 'at least 2 bins wide and high')
@@ -204,7 +203,7 @@ class SimCCCodec(TensorCodec):
             - keypoint_weights (Array): Shape (..., N, K): the visibility, or
               0 where the keypoint lies outside the image.
         """
-        bins = F.pixels_to_bins(keypoints, self.simcc_split_ratio)
+        bins = keypoints * self.simcc_split_ratio
         inside = F.simcc_inside(bins, self.num_bins)
         labelled = keypoints_visible >= 0.5
         x_labels, y_labels = self._labels(bins, self.num_bins, inside & labelled)
@@ -254,8 +253,7 @@ class SimCCCodec(TensorCodec):
         xp = namespace(simcc_x)
         x, x_scores = self._decode_axis(simcc_x, 0)
         y, y_scores = self._decode_axis(simcc_y, 1)
-        keypoints = F.bins_to_pixels(xp.stack([x, y], -1), self._bins_per_pixel)
-        return keypoints, xp.minimum(x_scores, y_scores)
+        return self._to_pixels(xp.stack([x, y], -1)), xp.minimum(x_scores, y_scores)
 
     def _decode_axis(self, logits: Array, axis: int) -> Tuple[Array, Array]:
         """Coordinates in bins and scores along one axis, of logits (B, K, bins)."""

@@ -27,7 +27,7 @@ from ..utils.configs import (
     same,
     type_name,
 )
-from ..utils.inference import build_model, describe
+from ..utils.inference import build_model, one_line
 from .frames import check_frames
 from .heads import SHARED, check_head_fits
 
@@ -198,7 +198,7 @@ def _read_metainfo(metainfo: dict, place: str) -> int:
             warnings.simplefilter('ignore')  # of files that MMPose finds in its own folder
             parsed = parse_pose_metainfo(metainfo)
     except Exception as error:  # it may be a file, which is a program
-        raise ValueError(f'the metainfo of {place} cannot be read: {describe(error)}') from error
+        raise ValueError(f'the metainfo of {place} cannot be read: {one_line(error)}') from error
     names, swaps = parsed['keypoint_id2name'], parsed['flip_indices']
     for keypoint, other in enumerate(swaps):
         if swaps[other] != keypoint:
@@ -220,7 +220,7 @@ def _check_outputs(cfg: dict, decoder: dict) -> None:
     try:
         model = _build_on_meta(cfg)
     except Exception as error:
-        raise ValueError(f'the model cannot be built: {describe(error)}') from error
+        raise ValueError(f'the model cannot be built: {one_line(error)}') from error
     try:
         with torch.no_grad():
             outputs = model.head(model.extract_feat(torch.empty(1, 3, h, w, device='meta')))
@@ -228,7 +228,7 @@ def _check_outputs(cfg: dict, decoder: dict) -> None:
         return
     except Exception as error:
         raise ValueError(
-            f'the model does not take pictures of {w}x{h} pixels (w x h): {describe(error)}'
+            f'the model does not take pictures of {w}x{h} pixels (w x h): {one_line(error)}'
         ) from error
     if type_name(cfg['model']['head']) == 'VisPredictHead':
         outputs = outputs[0]

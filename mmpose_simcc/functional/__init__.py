@@ -15,15 +15,7 @@ from .decode import (
     vector_argmax,
 )
 from .flip import average_flip, flip_heatmaps, flip_simcc, mirror, mirror_images
-from .frames import (
-    bins_to_pixels,
-    cell_pitch,
-    cells_to_pixels,
-    decoded_bins_per_pixel,
-    decoded_cell_pitch,
-    pixels_to_bins,
-    pixels_to_cells,
-)
+from .frames import cell_pitch, decoded_pitch
 from .labels import (
     gaussian_heatmaps,
     gaussian_touches_map,
@@ -39,15 +31,12 @@ from .scores import map_scores, peak_mass, simcc_score, step_values
 
 __all__ = [
     'average_flip',
-    'bins_to_pixels',
     'blur_kernel_size_of',
     'cell_pitch',
-    'cells_to_pixels',
     'daec_radius',
     'decode_daec',
     'decode_daec_1d',
-    'decoded_bins_per_pixel',
-    'decoded_cell_pitch',
+    'decoded_pitch',
     'empirical_delta',
     'flip_heatmaps',
     'flip_simcc',
@@ -60,8 +49,6 @@ __all__ = [
     'mirror_images',
     'nearest_cells',
     'peak_mass',
-    'pixels_to_bins',
-    'pixels_to_cells',
     'refine_dark',
     'refine_dark_1d',
     'shift_quarter',

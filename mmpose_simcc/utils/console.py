@@ -22,7 +22,7 @@ INTERVAL = 30.0  # seconds between two lines of progress where there is no termi
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Silence what data sets and metrics print and log."""
     logger = MMLogger.get_current_instance()
     level = logger.level

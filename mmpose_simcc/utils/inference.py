@@ -23,7 +23,7 @@ from .compat import load_checkpoint, why_refused
 from .configs import check_published_frame, pose_head_cfg
 
 
-def describe(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """An error of code that is not ours, in one line."""
     return f'{type(error).__name__}: {" ".join(str(error).split())}'
 
@@ -70,7 +70,7 @@ def load_config(name: str) -> Config:
         if getattr(cfg, '_imported_names', None):
             cfg = _as_text_config(cfg)
     except Exception as error:  # a config is a program: anything may happen
-        reason = describe(error)
+        reason = one_line(error)
         if isinstance(error, RuntimeError) and not str(error):  # MMEngine's, for such a call
             reason = (
                 'a pure-Python config cannot call a function; read the config in a script, call '
@@ -199,7 +199,7 @@ def _difference(error: Exception) -> str:
     shape = re.search(r'size mismatch for (\S+): .*?Size\(\[(.*?)\].*?Size\(\[(.*?)\]', text)
     if shape:
         return f'has `{shape[1]}` of shape ({shape[2]}), the model ({shape[3]})'
-    return f'cannot be loaded: {describe(error)}'
+    return f'cannot be loaded: {one_line(error)}'
 
 
 @contextmanager

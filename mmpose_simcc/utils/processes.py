@@ -36,7 +36,7 @@ def try_lock(path: Path) -> Optional[FileLock]:
 
 
 @contextlib.contextmanager
-def only_here(path: Path, work: str) -> Iterator[None]:
+def locked(path: Path, work: str) -> Iterator[None]:
     """Do work that one process at a time may do, and say so where it has to
     wait for another.
 

@@ -29,7 +29,7 @@ from torch.utils.benchmark import Measurement, Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..utils.checks import check_choice, check_size
-from ..utils.inference import build_model, describe, load_config, model_input_size
+from ..utils.inference import build_model, load_config, model_input_size, one_line
 
 aten = torch.ops.aten
 
@@ -240,7 +240,7 @@ def measure_size(config: str, device: Optional[str] = None) -> Record:
         input_size = model_input_size(model)
         cost = count_complexity(model, input_size)
     except Exception as error:  # any module may be named by a config
-        raise ValueError(f'config {config}: its model does not run: {describe(error)}') from error
+        raise ValueError(f'config {config}: its model does not run: {one_line(error)}') from error
     record = dict(
         config=config,
         input_size=input_size,

@@ -50,7 +50,7 @@ from mmpose.registry import METRICS
 from mmpose.structures import PoseDataSample
 from xtcocotools.coco import COCO
 
-from ..utils.console import quiet
+from ..utils.console import silenced
 from .metrics import PCK_NAMES, keypoint_oks, write_compactly
 from .reliability import reliability
 
@@ -285,12 +285,12 @@ def build_metrics(
         kind = METRICS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
         path = cfg.get('ann_file')
         shares = kind in (CocoMetric, CocoWholeBodyMetric) and path and not cfg.get('format_only')
-        with quiet():
+        with silenced():
             metric = METRICS.build(dict(cfg, ann_file=None) if shares else dict(cfg))
             if shares:
                 metric.coco = _read_coco(str(path), Path(path).stat().st_mtime_ns)
         if metainfo is not None:
-            with quiet():
+            with silenced():
                 metric.dataset_meta = copy.deepcopy(metainfo)
             if getattr(metric, 'gt_converter', None) and metric.coco is not None:
                 metric.coco = _converted(metric.coco, metric.gt_converter)
@@ -501,7 +501,7 @@ class Scorer:
         Returns:
             Scores: In the first process of a distributed run; None in the others.
         """
-        with tempfile.TemporaryDirectory() as folder, quiet():
+        with tempfile.TemporaryDirectory() as folder, silenced():
             prefix = prefix or Path(folder, 'results')
             values = self._evaluate(keypoints, scores, prefix)
             arrays = dict(

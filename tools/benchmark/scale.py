@@ -19,7 +19,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from mmpose_simcc.functional import gaussian_heatmaps
-from mmpose_simcc.utils.console import quiet
+from mmpose_simcc.utils.console import silenced
 from mmpose_simcc.utils.inference import build_model, network_outputs
 from mmpose_simcc.workbench.calibration import calibrate
 from mmpose_simcc.workbench.calibration.outputs import keep_outputs
@@ -154,7 +154,7 @@ def _time_metrics(root: Path) -> Dict[str, float]:
     """Seconds a detection of what a comparison does for each decoder after it has decoded."""
     run = Run('one layer', _config('64x64', root))
     model = build_model(run.cfg)
-    with quiet():
+    with silenced():
         loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)
     people, predictions = People(loader.dataset.metainfo), Predictions()
     size, truth, keeping = len(loader.dataset), 0.0, 0.0

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from mmpose.models import TopdownPoseEstimator
 
-from ...utils.console import quiet, track
+from ...utils.console import silenced, track
 from ...workbench.scoring import Scorer, predict
 from ..client import PoseSession
 from .graph import DeployModel
@@ -75,7 +75,7 @@ def evaluate_sessions(
         - metrics (dict): Both versions' values of the config's metrics, and how far their scores
           can be trusted.
     """
-    with quiet():
+    with silenced():
         loader = Runner.build_dataloader(cfg.test_dataloader, seed=0)
     moved = MovedKeypoints('the test data')
 

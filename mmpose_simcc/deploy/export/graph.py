@@ -185,7 +185,7 @@ class Decode(nn.Module):
             relative = (relative_heights(r) for r in responses)
         vectors = tuple(vectors * height for vectors in relative)
         if self.calibration:
-            bins = keypoints * as_array(self.codec.bins_per_pixel, like=keypoints)
+            bins = keypoints / as_array(self.codec.decoded_scale_factor, like=keypoints)
             vectors = tuple(move_peaks(v, at) for v, at in zip(vectors, bins.unbind(-1)))
         return vectors
 

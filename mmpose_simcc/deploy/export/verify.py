@@ -96,11 +96,13 @@ class Reference:
         if not self.reads_argmax:
             return self.codec.decode_tensors(*responses)[0].numpy()
         if self.codec.calibration:
-            bins = self.codec.decode_tensors(*responses)[0].numpy() * self.codec.bins_per_pixel
+            bins = (
+                self.codec.decode_tensors(*responses)[0].numpy() / self.codec.decoded_scale_factor
+            )
             bins = bins.round().clip(0, np.array(self.codec.num_bins) - 1)
         else:
             bins = torch.stack([vectors.argmax(-1) for vectors in responses], -1).numpy()
-        return bins / self.codec.bins_per_pixel
+        return bins * self.codec.decoded_scale_factor
 
     def is_stable(self, responses: Sequence[Tensor], keypoints: np.ndarray) -> np.ndarray:
         """Which keypoints rounding does not move, shape (B, K)."""

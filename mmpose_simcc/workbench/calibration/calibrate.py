@@ -19,7 +19,7 @@ from ...config import check_frames
 from ...functional import average_flip, mirror_images
 from ...models import ExactFlipPoseEstimator
 from ...utils.checks import check_choice, check_int, check_number
-from ...utils.console import quiet, track
+from ...utils.console import silenced, track
 from ...utils.inference import pose_head, recorded_outputs, weights_digest
 from ..compare.data import (
     annotations_of,
@@ -190,7 +190,7 @@ def capture(
     """
     model = load_model(run, checkpoint)
     codec = run.equivalent_codec()
-    with quiet():
+    with silenced():
         loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)
     dataset = loader.dataset
     if len(dataset) == 0:

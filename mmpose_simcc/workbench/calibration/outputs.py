@@ -281,7 +281,7 @@ class SimCCOutputs(Outputs):
             ],
             -1,
         )
-        return (windows['locs'] + bins) / self.codec.bins_per_pixel
+        return (windows['locs'] + bins) * self.codec.decoded_scale_factor
 
     def _decode_pairs(self, windows: dict, border: str) -> np.ndarray:
         found = []
@@ -293,7 +293,7 @@ class SimCCOutputs(Outputs):
             locs = windows['locs'][..., axis, None]
             found.append(np.moveaxis(locs + np.nan_to_num(mean), -1, 1))  # (P, D, K)
         pairs = np.broadcast_arrays(found[0][:, :, None], found[1][:, None])
-        return np.stack(pairs, -1) / self.codec.bins_per_pixel
+        return np.stack(pairs, -1) * self.codec.decoded_scale_factor
 
 
 def keep_outputs(codec: BaseKeypointCodec) -> Outputs:

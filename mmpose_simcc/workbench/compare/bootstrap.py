@@ -9,7 +9,7 @@ from mmengine.evaluator import BaseMetric
 from mmpose.evaluation.metrics import CocoMetric, MpiiPCKAccuracy, PCKAccuracy
 from xtcocotools.cocoeval import COCOeval
 
-from ...utils.console import quiet
+from ...utils.console import silenced
 from ...utils.files import whole_file
 from ..metrics import RELIABILITY, short_name
 from ..reliability import Ranking, calibration_noise, with_truth
@@ -98,7 +98,7 @@ def resampled(training: Training, run: Run, key: str) -> Optional[np.ndarray]:
 
 
 def _precision(training: Training, run: Run, metric: CocoMetric, key: str) -> np.ndarray:
-    with quiet():
+    with silenced():
         categories = match_predictions(training, metric)
     return average_precision(categories, resample(len(categories[0].annotated)))
 

@@ -14,7 +14,7 @@ from mmengine.device import get_device
 
 from ...utils.files import file_sha256
 from ...utils.inference import build_model, model_input_size
-from ...utils.processes import only_here
+from ...utils.processes import locked
 from ..complexity import count_complexity
 from ..identity import (
     Content,
@@ -104,7 +104,7 @@ def compare(
     for work in todo:
         if not work.missing:  # an earlier run had the same rows
             continue
-        with only_here(work_dir / 'locks' / f'{work.forward}.lock', f'evaluate {work.run.name}'):
+        with locked(work_dir / 'locks' / f'{work.forward}.lock', f'evaluate {work.run.name}'):
             _evaluate(work, work_dir, launcher)
     prefixes = [[work.prefixes for work in of_run] for of_run in works]
     return _collect(runs, codecs, prefixes, work_dir, launcher)
@@ -231,7 +231,7 @@ def _times(
     )
     path = work_dir / 'results' / f'times-{session}.json'
     if not path.is_file():
-        with only_here(work_dir / 'locks' / f'{session}.lock', 'time all models'):
+        with locked(work_dir / 'locks' / f'{session}.lock', 'time all models'):
             if not path.is_file():
                 _measure(list(runs), codecs, path, work_dir, launcher)
     return json.loads(path.read_text())

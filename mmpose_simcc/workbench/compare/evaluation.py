@@ -15,9 +15,9 @@ from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS
 from torch import Tensor, nn
 
-from ...utils.console import quiet, track
+from ...utils.console import silenced, track
 from ...utils.files import save_arrays, whole_file
-from ...utils.inference import build_model, describe, load_weights, network_outputs, pose_head
+from ...utils.inference import build_model, load_weights, network_outputs, one_line, pose_head
 from .. import scoring
 from ..scoring import Scorer, predict
 from .decoders import calibrated_on
@@ -86,7 +86,7 @@ def evaluate(
         CompareError: The checkpoint does not fit.
     """
     model = load_model(run, checkpoint)
-    with quiet():
+    with silenced():
         loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)
     people, predictions = predict(
         model,
@@ -128,4 +128,4 @@ def build_metrics(run: Run) -> List[BaseMetric]:
     try:
         return scoring.build_metrics(evaluator, run.metainfo)
     except Exception as error:  # metrics are built by anybody's code
-        raise CompareError(f'{run.name}: `test_evaluator`: {describe(error)}') from error
+        raise CompareError(f'{run.name}: `test_evaluator`: {one_line(error)}') from error

@@ -20,7 +20,7 @@ from ...config import check_frames
 from ...models import ExactFlipPoseEstimator
 from ...utils.configs import type_name
 from ...utils.files import file_sha256
-from ...utils.inference import describe, load_config, pose_head_cfg
+from ...utils.inference import load_config, one_line, pose_head_cfg
 from ..identity import digest
 from .data import annotations_of, datasets_of, dicts, path_of
 from .errors import CompareError
@@ -90,7 +90,7 @@ class Run:
             try:  # it says what the outputs mean
                 loss = MODELS.build(self.head.loss)
             except Exception as error:  # of anybody's code
-                raise CompareError(f'{self.name}: `model.head.loss`: {describe(error)}') from error
+                raise CompareError(f'{self.name}: `model.head.loss`: {one_line(error)}') from error
         try:
             return equivalent_codec(codec, loss)
         except ValueError:

@@ -14,13 +14,13 @@ from mmpose.models import TopdownPoseEstimator
 from torch import Tensor
 
 from ...config import check_config
-from ...utils.console import quiet
+from ...utils.console import silenced
 from ...utils.files import save_arrays
 from ...utils.inference import (
     build_model,
-    describe,
     model_input_size,
     network_outputs,
+    one_line,
     pose_head,
 )
 from ..complexity import count_complexity
@@ -60,12 +60,12 @@ def step(run: Run, name: str) -> Iterator[None]:
         CompareError: Whatever was raised in it.
     """
     try:
-        with quiet():
+        with silenced():
             yield
     except CompareError:
         raise
     except Exception as error:  # of anybody's dataset, transform, model or metric
-        raise CompareError(f'{run.name}, {name}: {describe(error)}') from error
+        raise CompareError(f'{run.name}, {name}: {one_line(error)}') from error
 
 
 def check_trainable(run: Run) -> None:

@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 
 from ...utils.configs import dicts_of_type
-from ...utils.console import quiet
+from ...utils.console import silenced
 from ...utils.files import whole_file
 
 HEIGHT = 320  # of a picture on the page, in pixels
@@ -55,7 +55,7 @@ def write_samples(cfg: Config, path, number: int = 12, seed: int = 0) -> int:
         int: The samples on the page, fewer than ``number`` where there are no more.
     """
     init_default_scope(cfg.get('default_scope', 'mmpose'))
-    with quiet():
+    with silenced():
         training = _data_set(cfg.train_dataloader.dataset)
         plain_cfg = copy.deepcopy(cfg.train_dataloader.dataset)
         test = cfg.get('val_dataloader') or cfg.get('test_dataloader')

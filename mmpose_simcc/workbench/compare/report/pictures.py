@@ -12,7 +12,7 @@ from mmcv import imread
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 
-from ....utils.console import quiet
+from ....utils.console import silenced
 from ..rows import Row, Training, best_row
 from ..runs import Run
 
@@ -74,7 +74,7 @@ def load_people(run: Run) -> People:
     if 'bbox_file' in cfg:
         cfg.bbox_file = ''
     init_default_scope(run.cfg.get('default_scope', 'mmpose'))
-    with quiet():
+    with silenced():
         dataset = DATASETS.build(cfg)
     people = []
     for i in range(len(dataset)):
