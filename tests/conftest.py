@@ -105,15 +105,20 @@ ROOT = BESIDE_TESTS if IN_CHECKOUT else Path(mmpose_simcc.__file__).parent / '.m
 sys.path.append(str(ROOT / 'tools'))  # for `benchmark`, which no package holds
 
 
-def run(*command, cwd=None):
-    """A command as a user types it; its output."""
+def run(*command, cwd=None, elsewhere=False):
+    """A command as a user types it; its output. ``elsewhere``: in another environment, which knows
+    nothing of ``PYTHONPATH``."""
     command = [str(word) for word in command]
     command[0] = str(Path(sys.executable).parent / command[0])
+    env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH' or not elsewhere}
     result = subprocess.run(
-        command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert result.returncode == 0, result.stdout[-4000:]
     return result.stdout
+
+
+run_elsewhere = functools.partial(run, elsewhere=True)
 
 
 @contextlib.contextmanager

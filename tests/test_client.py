@@ -2,7 +2,6 @@
 """The client of exported models: what it takes and refuses, videos, installed alone."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from conftest import ROOT, run_tool
+from conftest import ROOT, run_elsewhere, run_tool
 from test_export import picture, simcc_file  # noqa: F401, the latter is a fixture
 
 import mmpose_simcc
@@ -603,22 +602,9 @@ def alone(tmp_path_factory):
     if not (uv.is_file() and PROJECT.is_dir()):
         pytest.skip('needs a checkout and its `make venv`')
     folder = tmp_path_factory.mktemp('alone') / 'venv'
-    run(uv, 'venv', '--python', sys.executable, folder)
-    run(uv, 'pip', 'install', '--python', folder / 'bin/python', f'{PROJECT}[cpu,opencv]')
+    run_elsewhere(uv, 'venv', '--python', sys.executable, folder)
+    run_elsewhere(uv, 'pip', 'install', '--python', folder / 'bin/python', f'{PROJECT}[cpu,opencv]')
     return folder / 'bin/python'
-
-
-def run(*command, cwd=None):
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=cwd,
-        env={name: value for name, value in os.environ.items() if name != 'PYTHONPATH'},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
-    return done.stdout
 
 
 @pytest.mark.slow
@@ -629,7 +615,7 @@ def test_distribution_pulls_neither_torch_nor_mmpose(alone):
     )
     versions = {
         name.lower().replace('-', '_'): version
-        for name, version in json.loads(run(alone, '-I', '-c', code))
+        for name, version in json.loads(run_elsewhere(alone, '-I', '-c', code))
     }
     assert versions['mmpose_simcc_client'] == mmpose_simcc.__version__
     assert {'numpy', 'onnxruntime', 'opencv_python_headless'} <= set(versions)
@@ -641,7 +627,7 @@ def test_wheel_and_sdist_hold_licence_and_readme(tmp_path):
     uv = Path(sys.executable).with_name('uv')
     if not (uv.is_file() and PROJECT.is_dir()):
         pytest.skip('needs a checkout and its `make venv`')
-    run(uv, 'build', '--out-dir', tmp_path, PROJECT)
+    run_elsewhere(uv, 'build', '--out-dir', tmp_path, PROJECT)
     (wheel,), (sdist,) = tmp_path.glob('*.whl'), tmp_path.glob('*.tar.gz')
     licence = (ROOT / 'LICENSE').read_text()
     with zipfile.ZipFile(wheel) as content:
@@ -663,13 +649,13 @@ def test_editable_install_without_its_dependencies(tmp_path):
     if not (uv.is_file() and PROJECT.is_dir()):
         pytest.skip('needs a checkout and its `make venv`')
     shutil.copytree(PROJECT, tmp_path / 'client')
-    run(uv, 'venv', '--python', sys.executable, tmp_path / 'venv')
+    run_elsewhere(uv, 'venv', '--python', sys.executable, tmp_path / 'venv')
     python = tmp_path / 'venv/bin/python'
-    run(uv, 'pip', 'install', '--python', python, '-e', tmp_path / 'client')
+    run_elsewhere(uv, 'pip', 'install', '--python', python, '-e', tmp_path / 'client')
     code = 'import mmpose_simcc_client'
     done = subprocess.run([python, '-I', '-c', code], text=True, capture_output=True)
     assert done.stderr.splitlines()[-1].startswith('ImportError: OpenCV is not installed: pip')
-    run(uv, 'pip', 'install', '--python', python, 'opencv-python-headless')
+    run_elsewhere(uv, 'pip', 'install', '--python', python, 'opencv-python-headless')
     code = 'import mmpose_simcc_client as client; print(client.__file__); client.PoseSession("a")'
     done = subprocess.run([python, '-I', '-c', code], text=True, capture_output=True)
     assert done.stdout.strip() == str(tmp_path / 'client/__init__.py')
@@ -680,7 +666,9 @@ def test_editable_install_without_its_dependencies(tmp_path):
 def test_distribution_finds_the_same_keypoints(alone, simcc_file, tmp_path):  # noqa: F811
     picture(tmp_path / 'a.jpg')
     command = alone.with_name('mmpose-simcc-infer')
-    out = run(command, simcc_file, 'a.jpg', '--bbox', '10,5,40,60', '--out', 'out', cwd=tmp_path)
+    out = run_elsewhere(
+        command, simcc_file, 'a.jpg', '--bbox', '10,5,40,60', '--out', 'out', cwd=tmp_path
+    )
     assert 'written to out' in out
     found = json.loads((tmp_path / 'out/predictions.json').read_text())['annotations']
     image = cv2.imread(str(tmp_path / 'a.jpg'))

@@ -2,13 +2,12 @@
 """The quickstart notebook, from top to bottom, in an environment that has torch alone."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import BESIDE_TESTS, IN_CHECKOUT
+from conftest import BESIDE_TESTS, IN_CHECKOUT, run_elsewhere
 
 pytestmark = pytest.mark.slow
 NOTEBOOK = BESIDE_TESTS / 'docs' / 'quickstart.ipynb'
@@ -19,19 +18,6 @@ notebook = nbformat.read(sys.argv[1], 4)
 nbclient.NotebookClient(notebook, timeout=1500).execute()
 nbformat.write(notebook, sys.argv[1])
 """
-
-
-def run(*command, cwd=None):
-    done = subprocess.run(
-        list(map(str, command)),
-        cwd=cwd,
-        env={name: value for name, value in os.environ.items() if name != 'PYTHONPATH'},
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
 
 
 def cells(path):
@@ -46,17 +32,19 @@ def test_from_top_to_bottom(tmp_path):
         pytest.skip('needs the uv of `make venv`')
     found = subprocess.run([uv, 'python', 'find', '3.12'], capture_output=True, text=True)
     python = found.stdout.strip() if found.returncode == 0 else sys.executable
-    run(uv, 'venv', '--seed', '--python', python, tmp_path / 'venv')
+    run_elsewhere(uv, 'venv', '--seed', '--python', python, tmp_path / 'venv')
     fresh = tmp_path / 'venv' / 'bin' / 'python'
-    run(uv, 'pip', 'install', '--python', fresh, 'torch', 'torchvision', 'nbclient', 'ipykernel')
-    run(uv, 'build', '--wheel', '--out-dir', tmp_path / 'dist', BESIDE_TESTS)
+    run_elsewhere(
+        uv, 'pip', 'install', '--python', fresh, 'torch', 'torchvision', 'nbclient', 'ipykernel'
+    )
+    run_elsewhere(uv, 'build', '--wheel', '--out-dir', tmp_path / 'dist', BESIDE_TESTS)
     (wheel,) = (tmp_path / 'dist').glob('*.whl')
     notebook = tmp_path / 'work' / 'quickstart.ipynb'
     notebook.parent.mkdir()
     source = NOTEBOOK.read_text(encoding='utf-8')
     assert source.count("SOURCE = '..'") == 1
     notebook.write_text(source.replace("SOURCE = '..'", f"SOURCE = '{wheel}'"), encoding='utf-8')
-    run(fresh, '-c', EXECUTE, notebook, cwd=notebook.parent)
+    run_elsewhere(fresh, '-c', EXECUTE, notebook, cwd=notebook.parent)
     outputs = [output for cell in cells(notebook) for output in cell['outputs']]
     text = ''.join(''.join(output.get('text', '')) for output in outputs)
     assert all(name in text for name in ('AP50', 'quarter', 'daec_symmetric', 'SimCC'))

@@ -27,16 +27,20 @@ def class_of(cfg: dict, registry: Registry) -> Optional[type]:
         return None
 
 
-def dicts_of_type(node, name: str) -> Iterator[dict]:
-    """Every dict with this ``type`` anywhere in a config."""
+def dicts(node: Any) -> Iterator[dict]:
+    """Every dict in a part of a config."""
     if isinstance(node, dict):
-        if type_name(node) == name:
-            yield node
+        yield node
         node = node.values()
     elif not isinstance(node, (list, tuple)):
         return
     for child in node:
-        yield from dicts_of_type(child, name)
+        yield from dicts(child)
+
+
+def dicts_of_type(node: Any, name: str) -> Iterator[dict]:
+    """Every dict with this ``type`` anywhere in a config."""
+    return (each for each in dicts(node) if type_name(each) == name)
 
 
 def with_type_names(node):

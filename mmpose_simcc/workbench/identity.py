@@ -18,7 +18,7 @@ import sys
 import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePath
-from typing import Any, Dict, Iterator, List, Optional, Set, Tuple, Union
+from typing import Any, Dict, List, Optional, Set, Tuple, Union
 
 import mmpose.registry
 import numpy as np
@@ -31,7 +31,7 @@ from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import DATASETS, KEYPOINT_CODECS
 
 from ..models import CalibratedPoseEstimator, ExactFlipPoseEstimator
-from ..utils.configs import type_name
+from ..utils.configs import dicts, type_name
 from ..utils.console import track
 from ..utils.files import file_sha256
 from ..utils.inference import pose_head_cfg
@@ -85,16 +85,6 @@ def _plain(value: Any) -> Any:
     return [type(value), repr(value)]
 
 
-def _dicts(node: Any) -> Iterator[dict]:
-    if isinstance(node, dict):
-        yield node
-        node = node.values()
-    elif not isinstance(node, (list, tuple)):
-        return
-    for child in node:
-        yield from _dicts(child)
-
-
 @functools.cache
 def _registered(name: str) -> Optional[type]:
     for registry in vars(mmpose.registry).values():
@@ -137,7 +127,7 @@ def versions(*parts: Any) -> Dict[str, str]:
         parts: The config, or parts of it.
     """
     packages = {'mmpose_simcc', 'mmpose', 'mmengine', 'torch'}
-    for part in _dicts(parts):
+    for part in dicts(parts):
         kind = part.get('type')
         kind = _registered(kind) if isinstance(kind, str) else kind
         if kind is not None and hasattr(kind, '__module__'):

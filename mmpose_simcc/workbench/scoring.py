@@ -34,7 +34,6 @@ from typing import (
 import numpy as np
 from mmengine.dist import collect_results, get_world_size
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.fileio import load
 from mmengine.structures import InstanceData
 from mmpose.evaluation.functional import transform_ann
 from mmpose.evaluation.metrics import (
@@ -51,6 +50,7 @@ from mmpose.structures import PoseDataSample
 from xtcocotools.coco import COCO
 
 from ..utils.console import silenced
+from .data.coco import read_annotations
 from .metrics import PCK_NAMES, keypoint_oks, write_compactly
 from .reliability import reliability
 
@@ -242,11 +242,9 @@ def predict(
 def _read_coco(path: str, mtime: int) -> COCO:
     """Annotations in COCO's format without the outlines of people, of which keypoints are not
     judged. They are shared by all metrics that are built for the file: nobody may change them."""
-    content = load(path)
+    content = read_annotations(Path(path))
     if not isinstance(content, dict) or 'annotations' not in content:
         raise ValueError(f'ann_file: {path} has no `annotations`')
-    for annotation in content['annotations']:
-        annotation.pop('segmentation', None)
     coco = COCO()
     coco.dataset = content
     coco.createIndex()

@@ -2,7 +2,6 @@
 """Calibrates a trained model: one forward pass, and the ladder on what it gives."""
 
 import copy
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple
@@ -21,16 +20,11 @@ from ...models import ExactFlipPoseEstimator
 from ...utils.checks import check_choice, check_int, check_number
 from ...utils.console import silenced, track
 from ...utils.inference import pose_head, recorded_outputs, weights_digest
-from ..compare.data import (
-    annotations_of,
-    datasets_of,
-    pictures_of,
-    test_on,
-    use_annotated_boxes,
-)
+from ..compare.data import test_on, use_annotated_boxes
 from ..compare.errors import CompareError
 from ..compare.evaluation import load_model
 from ..compare.runs import Run
+from ..data.coco import annotations_of, datasets_of, pictures_of, read_entries
 from ..hold_out import hold_out as split_annotations
 from ..metrics import DEFAULT_SIGMA, keypoint_oks
 from ..scoring import People, build_metrics, find_similarity
@@ -76,11 +70,9 @@ class Calibrated:
 
 def _pictures(dataset: dict) -> Set[Path]:
     """Those of a data set in COCO's layout."""
-    content = json.loads(annotations_of(dataset).read_text())
-    if not isinstance(content, dict):
-        return set()
     folder = pictures_of(dataset)
-    return {(folder / image['file_name']).resolve() for image in content.get('images', ())}
+    images = read_entries(annotations_of(dataset), 'images.item')
+    return {(folder / image['file_name']).resolve() for image in images}
 
 
 def _choose_pictures(

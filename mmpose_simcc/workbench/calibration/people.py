@@ -3,12 +3,12 @@
 
 import json
 from pathlib import Path
-from typing import Any, Iterator, Optional, Sequence
+from typing import Optional, Sequence
 
-import ijson
 import numpy as np
 
 from ...utils.files import file_sha256, whole_file
+from ..data.coco import read_entries
 
 LARGE = 50 * 2**20  # bytes of annotations above which they are read piece by piece
 IMAGE_ID = dict(images='id', annotations='image_id')  # how lists in COCO's format name an image
@@ -28,15 +28,6 @@ def choose_images(img_ids: Sequence[int], number: int) -> np.ndarray:
     order = np.random.default_rng(0).permutation(len(images))
     enough = np.searchsorted(counts[order].cumsum(), number) + 1
     return images[order[:enough]]
-
-
-def _items(path: Path, where: str) -> Iterator[Any]:
-    """What is at one place of a JSON file, item by item."""
-    with open(path, 'rb') as file:
-        try:
-            yield from ijson.items(file, where, use_float=True)
-        except ijson.JSONError as error:
-            raise ValueError(f'{path} is not in COCO format: {error}') from error
 
 
 def draw_annotations(path: Path, number: int, folder: Path) -> Optional[Path]:
@@ -61,15 +52,15 @@ def draw_annotations(path: Path, number: int, folder: Path) -> Optional[Path]:
         return drawn
     shown = [
         entry['image_id']
-        for entry in _items(path, 'annotations.item')
+        for entry in read_entries(path, 'annotations.item')
         if entry.get('num_keypoints', 1) and not entry.get('iscrowd')
     ]
     images = set(choose_images(shown, number).tolist())
-    content = dict(categories=list(_items(path, 'categories.item')))
+    content = dict(categories=list(read_entries(path, 'categories.item')))
     for name, image in IMAGE_ID.items():
         content[name] = [
             {key: value for key, value in entry.items() if key != 'segmentation'}
-            for entry in _items(path, f'{name}.item')
+            for entry in read_entries(path, f'{name}.item')
             if entry[image] in images
         ]
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,43 +4,14 @@
 import copy
 import os
 from pathlib import Path
-from typing import Any, Iterable, Iterator, List, Optional
+from typing import Any, Iterable, Optional
 
 from mmengine.config import Config
 
-from ...utils.configs import type_name
+from ...utils.configs import dicts, type_name
+from ..data.coco import annotations_of, as_tested, datasets_of, pictures_of
 from ..hold_out import hold_out
 from .errors import CompareError
-
-
-def dicts(node: Any) -> Iterator[dict]:
-    """Every dict in a part of a config."""
-    if isinstance(node, dict):
-        yield node
-        node = node.values()
-    elif not isinstance(node, (list, tuple)):
-        return
-    for child in node:
-        yield from dicts(child)
-
-
-def datasets_of(cfg: Config, split: str) -> List[dict]:
-    """The configs of the data sets that read annotations."""
-    return [d for d in dicts(cfg[f'{split}_dataloader']) if d.get('ann_file')]
-
-
-def path_of(dataset: dict, name: str) -> Path:
-    """Where a file or folder that the config of a data set names lies."""
-    return Path(dataset.get('data_root') or '', name)
-
-
-def annotations_of(dataset: dict) -> Path:
-    return path_of(dataset, dataset['ann_file'])
-
-
-def pictures_of(dataset: dict) -> Path:
-    """The folder of a data set's pictures."""
-    return path_of(dataset, (dataset.get('data_prefix') or {}).get('img', ''))
 
 
 def _inside(path: Any, folders: Iterable[str]) -> Optional[str]:
@@ -119,10 +90,6 @@ def use_hold_out(cfg: Config, folder: Path) -> None:
     test_on(cfg, held_out)
 
 
-def _converters(pipeline: Any) -> List[dict]:
-    return [step for step in pipeline or () if type_name(step) == 'KeypointConverter']
-
-
 def test_on(cfg: Config, ann_file: Path) -> None:
     """Test on other annotations of the first training set and annotated boxes, in place. Its type,
     its ``metainfo`` and its keypoint converters stay those of the training, the rest of the
@@ -139,18 +106,12 @@ def test_on(cfg: Config, ann_file: Path) -> None:
     train = copy.deepcopy(cfg.train_dataloader.dataset)
     dataset = next(node for node in dicts(train) if node.get('ann_file'))
     whole = next((node for node in dicts(train) if type_name(node) == 'CombinedDataset'), dataset)
-    steps = cfg.test_dataloader.dataset.pipeline
-    steps = [step for step in steps if type_name(step) != 'KeypointConverter']
-    loaded = bool(steps) and type_name(steps[0]) == 'LoadImage'
-    converters = _converters(whole.get('pipeline'))
     if whole is not dataset:
         whole['datasets'] = [dataset]
-        dataset['pipeline'] = _converters(dataset.get('pipeline'))
-    whole['pipeline'] = [*steps[:loaded], *converters, *steps[loaded:]]
     dataset['ann_file'] = str(ann_file.resolve())  # not below a data_root
     dataset.pop('bbox_file', None)
     dataset['test_mode'] = whole['test_mode'] = True
-    cfg.test_dataloader.dataset = whole
+    cfg.test_dataloader.dataset = as_tested(whole, cfg.test_dataloader.dataset.pipeline)
     for node in dicts(cfg.test_evaluator):
         if node.get('ann_file'):
             if Path(node['ann_file']).resolve() not in old:

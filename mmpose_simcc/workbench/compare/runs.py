@@ -18,11 +18,11 @@ from ...codecs.base import TensorCodec
 from ...codecs.heatmap import BaseHeatmapCodec
 from ...config import check_frames
 from ...models import ExactFlipPoseEstimator
-from ...utils.configs import type_name
+from ...utils.configs import dicts, type_name
 from ...utils.files import file_sha256
 from ...utils.inference import load_config, one_line, pose_head_cfg
+from ..data.coco import annotations_of, datasets_of, path_of
 from ..identity import digest
-from .data import annotations_of, datasets_of, dicts, path_of
 from .errors import CompareError
 
 HOW_TO_GET_COCO = (

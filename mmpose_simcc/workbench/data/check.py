@@ -2,10 +2,9 @@
 """What is wrong with annotations, found in seconds and not after a training."""
 
 import hashlib
-import json
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmengine.config import Config
@@ -13,9 +12,10 @@ from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import DATASETS
 
 from ...utils.inference import pose_head_cfg
+from .coco import annotations_of, datasets_of, pictures_of, read_annotations
 
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
-LOADERS = dict(train='train_dataloader', val='val_dataloader', test='test_dataloader')
+SPLITS = ('train', 'val', 'test')
 
 
 class Finding(NamedTuple):
@@ -297,29 +297,6 @@ def _check_names(categories: list, metainfo: dict, found: _Findings) -> None:
             found.add(WARNING, f'the metainfo swaps {wanted[a]!r} and {wanted[b]!r}', [1])
 
 
-def data_sets(cfg: Config) -> Iterator[Tuple[str, dict]]:
-    """Each data set that a config reads, (split, config of it), without repetition."""
-    seen = []
-    for split, loader in LOADERS.items():
-        dataset = (cfg.get(loader) or {}).get('dataset')
-        stack = [dataset] if dataset else []
-        while stack:
-            entry = stack.pop(0)
-            inner = entry.get('datasets') or ([entry['dataset']] if 'dataset' in entry else [])
-            if inner:
-                stack += inner
-            elif entry not in seen:
-                seen.append(entry)
-                yield split, entry
-
-
-def _location(entry: dict) -> Tuple[Path, Path]:
-    """Annotation file and folder of the pictures, as MMPose joins them."""
-    root = Path(entry.get('data_root') or '.')
-    prefix = (entry.get('data_prefix') or {}).get('img', '')
-    return root / entry.get('ann_file', ''), root / prefix
-
-
 def _pixels_per_cell(cfg: Config) -> Optional[Tuple[float, Sequence[int]]]:
     codec = pose_head_cfg(cfg).get('decoder') or {}
     if 'input_size' not in codec:
@@ -346,15 +323,18 @@ def check_data(cfg: Config) -> List[Finding]:
     """
     findings: List[Finding] = []
     files: Dict[str, Dict[Path, None]] = {}
-    for split, entry in data_sets(cfg):
-        path, images = _location(entry)
+    read: List[dict] = []
+    for split, entry in [(name, each) for name in SPLITS for each in datasets_of(cfg, name)]:
+        if entry in read:  # often the test's are those of the validation
+            continue
+        read.append(entry)
+        path, images = annotations_of(entry), pictures_of(entry)
         try:
-            with open(path, encoding='utf-8') as file:
-                content = json.load(file)
+            content = read_annotations(path)
         except OSError as error:
             raise ValueError(f'{split}: {path} cannot be read: {error.strerror}') from None
         except ValueError as error:
-            raise ValueError(f'{split}: {path} is not JSON: {error}') from None
+            raise ValueError(f'{split}: {error}') from None
         if not isinstance(content, dict) or 'annotations' not in content:
             findings.append(Finding(NOTE, split, f"{path} is not in COCO's format: not checked", 1))
             continue

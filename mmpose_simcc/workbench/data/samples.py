@@ -5,7 +5,6 @@ import base64
 import copy
 from html import escape
 from pathlib import Path
-from typing import List
 
 import cv2
 import numpy as np
@@ -13,9 +12,10 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import DATASETS
 
-from ...utils.configs import dicts_of_type
+from ...utils.configs import dicts, dicts_of_type
 from ...utils.console import silenced
 from ...utils.files import whole_file
+from .coco import as_tested
 
 HEIGHT = 320  # of a picture on the page, in pixels
 NAMED = 24  # with more keypoints their numbers are shown, to leave something of the picture
@@ -57,11 +57,9 @@ def write_samples(cfg: Config, path, number: int = 12, seed: int = 0) -> int:
     init_default_scope(cfg.get('default_scope', 'mmpose'))
     with silenced():
         training = _data_set(cfg.train_dataloader.dataset)
-        plain_cfg = copy.deepcopy(cfg.train_dataloader.dataset)
         test = cfg.get('val_dataloader') or cfg.get('test_dataloader')
-        for wrapped in _innermost(plain_cfg):
-            wrapped['pipeline'] = copy.deepcopy(_innermost(test['dataset'])[0]['pipeline'])
-        test_crops = _data_set(plain_cfg)
+        pipeline = next(each['pipeline'] for each in dicts(test['dataset']) if each.get('pipeline'))
+        test_crops = _data_set(as_tested(cfg.train_dataloader.dataset, pipeline))
     names = training.metainfo['keypoint_id2name']
     np.random.seed(seed)
     chosen = np.random.default_rng(seed).permutation(len(training))[:number]
@@ -81,12 +79,6 @@ def write_samples(cfg: Config, path, number: int = 12, seed: int = 0) -> int:
         )
         unfinished.write_text(page, encoding='utf-8')
     return len(rows)
-
-
-def _innermost(dataset: dict) -> List[dict]:
-    """The data sets that read files, inside of wrappers."""
-    inner = dataset.get('datasets') or ([dataset['dataset']] if 'dataset' in dataset else [])
-    return [each for entry in inner for each in _innermost(entry)] if inner else [dataset]
 
 
 def _data_set(dataset: dict):

@@ -1,0 +1,117 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""Where the annotations of a config lie, and how files of COCO's size are read."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any, Iterator, List, Sequence
+
+import ijson
+from mmengine.config import Config
+
+from ...utils.configs import dicts, type_name
+
+
+def datasets_of(cfg: Config, split: str) -> List[dict]:
+    """The configs of the data sets that read annotations, inside of wrappers as well.
+
+    Args:
+        cfg (Config): A config.
+        split (str): ``'train'``, ``'val'`` or ``'test'``.
+
+    Returns:
+        list[dict]: Parts of the config; none where it has no such data loader.
+    """
+    return [d for d in dicts(cfg.get(f'{split}_dataloader')) if d.get('ann_file')]
+
+
+def path_of(dataset: dict, name: str) -> Path:
+    """Where a file or folder that the config of a data set names lies."""
+    return Path(dataset.get('data_root') or '', name)
+
+
+def annotations_of(dataset: dict) -> Path:
+    """The annotation file of a data set."""
+    return path_of(dataset, dataset['ann_file'])
+
+
+def pictures_of(dataset: dict) -> Path:
+    """The folder of a data set's pictures."""
+    return path_of(dataset, (dataset.get('data_prefix') or {}).get('img', ''))
+
+
+def _converters(dataset: dict) -> List[dict]:
+    steps = dataset.get('pipeline') or ()
+    return [step for step in steps if type_name(step) == 'KeypointConverter']
+
+
+def as_tested(dataset: dict, pipeline: Sequence[dict]) -> dict:
+    """A data set that is read as in a test. Its keypoint converters stay, since they decide what
+    a keypoint is.
+
+    Args:
+        dataset (dict): Config of a training set, or of a wrapper around some.
+        pipeline (list[dict]): The test's.
+
+    Returns:
+        dict: Config of the same data with this pipeline.
+    """
+    dataset = copy.deepcopy(dataset)
+    inner = dataset.get('datasets') or []
+    if type_name(dataset) == 'CombinedDataset':  # has a pipeline of its own, after the others
+        for each in inner:
+            each['pipeline'] = _converters(each)
+    elif inner:
+        dataset['datasets'] = [as_tested(each, pipeline) for each in inner]
+        return dataset
+    elif 'dataset' in dataset:
+        dataset['dataset'] = as_tested(dataset['dataset'], pipeline)
+        return dataset
+    steps = [step for step in pipeline if type_name(step) != 'KeypointConverter']
+    loaded = bool(steps) and type_name(steps[0]) == 'LoadImage'
+    dataset['pipeline'] = [*steps[:loaded], *_converters(dataset), *steps[loaded:]]
+    return dataset
+
+
+def read_annotations(path: Path) -> Any:
+    """Read an annotation file without the outlines of people (``segmentation``), which
+    are more than half of the numbers in COCO's own files.
+
+    Args:
+        path (Path): The file.
+
+    Returns:
+        Its content: a dict in COCO's format, a list in MPII's.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not JSON.
+    """
+
+    def without_outline(entry: dict) -> dict:
+        entry.pop('segmentation', None)
+        return entry
+
+    with open(path, encoding='utf-8') as file:
+        try:
+            return json.load(file, object_hook=without_outline)
+        except ValueError as error:
+            raise ValueError(f'{path} is not JSON: {error}') from None
+
+
+def read_entries(path: Path, where: str) -> Iterator[Any]:
+    """Read a list of a JSON file entry by entry, in hardly any memory. It does not take NaN for a
+    number, as :func:`read_annotations` does.
+
+    Args:
+        path (Path): The file.
+        where (str): Its place as ijson names it, such as ``'annotations.item'``.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    with open(path, 'rb') as file:
+        try:
+            yield from ijson.items(file, where, use_float=True)
+        except ijson.JSONError as error:
+            raise ValueError(f'{path} is not in COCO format: {error}') from error
