@@ -15,6 +15,7 @@ from mmengine.runner import Runner
 from mmpose_simcc import ConfigCheckHook
 from mmpose_simcc.config import check_config, checks, set_representation
 from mmpose_simcc.utils.configs import dicts_of_type
+from mmpose_simcc.workbench.toy import make_toy_coco
 
 COCO = 'mmpose::body_2d_keypoint/{}/coco/{}.py'
 RES50 = COCO.format('topdown_heatmap', 'td-hm_res50_8xb64-210e_coco-256x192')
@@ -231,6 +232,7 @@ class TestHook:
         return Runner(
             model=cfg.model,
             work_dir=str(tmp_path),
+            experiment_name=tmp_path.name,
             default_hooks=cfg.default_hooks,
             default_scope=cfg.default_scope,
             log_level='ERROR',
@@ -243,6 +245,40 @@ class TestHook:
         runner.cfg.model.head.out_channels = 16
         with pytest.raises(ValueError, match='out_channels` must be 17'):
             hook.before_train(runner)
+
+    @pytest.fixture
+    def validated(self, tmp_path, repo_root):
+        """A runner with drawn people to validate on."""
+        make_toy_coco(tmp_path / 'toy', train=1, val=5, seed=1, workers=1)
+        folder = repo_root / 'configs/body_2d_keypoint/topdown_heatmap/toy_coco'
+        cfg = Config.fromfile(next(folder.glob('*res18_1xb8-4e*')))
+        cfg.val_dataloader.update(num_workers=0, persistent_workers=False)
+        cfg.val_dataloader.dataset.data_root = str(tmp_path / 'toy')
+        cfg.val_evaluator.ann_file = f'{tmp_path}/toy/{cfg.val_dataloader.dataset.ann_file}'
+        return lambda: Runner(
+            model=cfg.model,
+            work_dir=str(tmp_path),
+            experiment_name=tmp_path.name,
+            val_dataloader=cfg.val_dataloader,
+            val_evaluator=cfg.val_evaluator,
+            val_cfg=dict(),
+            default_scope=cfg.default_scope,
+            log_level='ERROR',
+            cfg=cfg,
+        )
+
+    def test_validation_before_the_training(self, validated, capsys):
+        """It leaves metrics and random numbers as they were."""
+        runner = validated()
+        state = torch.get_rng_state()
+        ConfigCheckHook().before_train(runner)
+        assert torch.equal(torch.get_rng_state(), state)
+        assert runner.model.training and 'Average Precision' not in capsys.readouterr().out
+        (metric,) = runner.val_loop.evaluator.metrics
+        assert metric.results == []
+        metric.coco.anns[next(iter(metric.coco.anns))].pop('area')
+        with pytest.raises(ValueError, match="the validation would fail: KeyError: 'area'"):
+            ConfigCheckHook().before_train(runner)
 
     @pytest.mark.parametrize('use_udp', [True, False])
     def test_published_weights(self, runner, tmp_path, use_udp):

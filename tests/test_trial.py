@@ -27,7 +27,7 @@ from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.launch import _Program
 from mmpose_simcc.workbench.compare.rows import Row, Training, unit_factor
 from mmpose_simcc.workbench.compare.study import check_study
-from mmpose_simcc.workbench.compare.trial import check_trainable, try_out
+from mmpose_simcc.workbench.compare.trial import check_trainable, try_out, try_training
 from mmpose_simcc.workbench.scoring import Scorer
 from mmpose_simcc.workbench.statistics import average_precision
 from mmpose_simcc.workbench.toy import make_toy_coco
@@ -106,6 +106,27 @@ CASES = {
 }
 
 
+def unknown_transform(run, folder):
+    run.cfg.train_dataloader.dataset.pipeline[0].type = 'LoadNothing'
+
+
+TRAININGS = {
+    'transform': (unknown_transform, 'training data: .*LoadNothing'),
+    'loss': (option(model__head__loss__type='NoLoss'), 'model: .*NoLoss'),
+    'NaN': (option(model__head__loss__loss_weight=float('nan')), 'loss of a .*: it is nan before'),
+    'weights': (option(load_from='none.pth'), 'there is no none.pth'),
+    'backbone': (
+        option(model__init_cfg=dict(type='Pretrained', checkpoint='a/b.pth')),
+        'there is no a/b.pth',
+    ),
+    'optimizer': (option(optim_wrapper__optimizer__momentun=0.9), 'optimizer: .*momentun'),
+    'both': (option(optim_wrapper__optimizer=dict(foreach=True, fused=True)), 'optimizer: .*fused'),
+    'schedule': (option(param_scheduler=[dict(type='NoLR')]), 'param_scheduler.*NoLR'),
+    'hook': (option(custom_hooks=[dict(type='NoHook')]), 'hooks: .*NoHook'),
+    'validation': (option(custom_hooks=[dict(type='EarlyStoppingHook', monitor='AP')]), 'Early'),
+}
+
+
 class TestTrial:
     def test_what_works(self, run):
         trial = try_out(run, decoders_of(run))
@@ -118,6 +139,17 @@ class TestTrial:
         change(run, tmp_path)
         with pytest.raises(CompareError, match=message) as error:
             try_out(run, decoders_of(run))
+        assert '\n' not in str(error.value) and run.name in str(error.value)
+
+    def test_training(self, run):
+        try_training(run)
+
+    @pytest.mark.parametrize('kind', TRAININGS)
+    def test_what_would_fail_when_the_training_has_its_turn(self, run, kind, tmp_path):
+        change, message = TRAININGS[kind]
+        change(run, tmp_path)
+        with pytest.raises(CompareError, match=message) as error:
+            try_training(run)
         assert '\n' not in str(error.value) and run.name in str(error.value)
 
     def test_before_a_training(self, run, tmp_path):
@@ -337,7 +369,7 @@ def test_a_failing_training_does_not_end_the_others(toy_root, tmp_path):
         run.name = name
         run.cfg.train_cfg.max_epochs = 1
         run.cfg.model.backbone.pop('init_cfg', None)
-    runs[0].cfg.train_dataloader.dataset.pipeline[0].type = 'LoadNothing'
+    runs[0].cfg.train_cfg.no_such_argument = 1
     with pytest.raises(CompareError, match='training bad failed'):
         compare(runs, tmp_path, ['quarter'])
     assert list(tmp_path.glob('trainings/good-*/finished.txt'))

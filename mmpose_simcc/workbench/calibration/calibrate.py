@@ -24,6 +24,7 @@ from ..compare.data import test_on, use_annotated_boxes
 from ..compare.errors import CompareError
 from ..compare.evaluation import load_model
 from ..compare.runs import Run
+from ..compare.trial import check_annotations, try_out
 from ..data.coco import annotations_of, datasets_of, pictures_of, read_entries
 from ..hold_out import hold_out as split_annotations
 from ..metrics import DEFAULT_SIGMA, keypoint_oks
@@ -311,6 +312,9 @@ def calibrate(
     K = run.head.out_channels
     number = max(1, MOST_KEYPOINTS // K) if people is None else check_int('people', people, 2)
     name, seen = _choose_pictures(run, work_dir, split, ann_file, number)
+    notes: List[str] = []
+    check_annotations(run, notes.append)
+    try_out(run, {'own': run.head.decoder})
     model, outputs, found = capture(run, str(checkpoint), number)
     samples, worth = samples_of_people(found, outputs, cfg.test_evaluator, held_out)
     if not all(samples.visible[part].any() for part in (samples.held_out, ~samples.held_out)):
@@ -363,6 +367,6 @@ def calibrate(
         calibrated_on,
         seen,
         worth,
-        notes_of(decoding, samples),
+        notes + notes_of(decoding, samples),
         content,
     )

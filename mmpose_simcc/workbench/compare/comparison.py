@@ -26,13 +26,13 @@ from ..identity import (
 )
 from ..launcher import Launcher
 from .decoders import Decoder, decoders_of
-from .evaluation import RESULTS, build_metrics, evaluate, load_model, result_file
+from .evaluation import RESULTS, evaluate, load_model, result_file
 from .launch import call, find_training, train
 from .rows import Row, Training
 from .runs import Run
 from .study import Study, check_metric_names, check_study, expand_decoders
 from .timing import save_times
-from .trial import check_annotations, check_trainable, try_out
+from .trial import check_annotations, try_out, try_training
 
 
 def compare(
@@ -73,7 +73,6 @@ def compare(
     codecs = [decoders_of(run, decoders) for run in runs]
     for run in runs:  # before hours of training
         run.check_data('test')
-        build_metrics(run)
         if not run.checkpoint:
             run.check_data('train')
     content = Content(hash_pictures)
@@ -86,14 +85,14 @@ def compare(
     for work in todo:
         if work.run.checkpoint:
             load_model(work.run, work.run.checkpoint)
-        else:
-            check_trainable(work.run)
         # seeds differ in nothing else
         config = digest(dict(work.run.cfg.to_dict(), randomness=None))
         if config not in tried:
             tried.add(config)
             _check_annotations_once(work.run, tried)
             try_out(work.run, work.missing)
+            if not work.run.checkpoint:
+                try_training(work.run)
     launched = {
         work.training: work.run
         for work in todo

@@ -4,16 +4,22 @@ here."""
 
 import contextlib
 import copy
+import inspect
+import itertools
 import tempfile
 from pathlib import Path
-from typing import Callable, Dict, Iterator, NamedTuple, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import torch
+from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from mmpose.models import TopdownPoseEstimator
+from mmpose.registry import HOOKS, PARAM_SCHEDULERS
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from ...config import check_config
+from ...utils.configs import class_of, dicts_of_type
 from ...utils.console import silenced
 from ...utils.files import save_arrays
 from ...utils.inference import (
@@ -27,7 +33,7 @@ from ..complexity import count_complexity
 from ..data import check_data
 from ..scoring import People, Scorer, Scores, predict
 from .errors import CompareError
-from .evaluation import decode_by
+from .evaluation import build_metrics, decode_by
 from .report.pictures import load_people, plot_samples
 from .rows import Row, Training
 from .runs import Run
@@ -75,16 +81,23 @@ def check_trainable(run: Run) -> None:
     Raises:
         CompareError: A hook or scheduler of the config needs it.
     """
-    hooks = [*(run.cfg.get('custom_hooks') or ()), *(run.cfg.get('default_hooks') or {}).values()]
-    schedulers = run.cfg.get('param_scheduler') or ()
-    schedulers = [schedulers] if isinstance(schedulers, dict) else [*schedulers]
-    for part in (*hooks, *schedulers):
-        kind = str((part or {}).get('type'))
+    for part in (*_hooks(run), *_schedulers(run)):
+        kind = str(part.get('type'))
         if 'EarlyStopping' in kind or 'ReduceOnPlateau' in kind:
             raise CompareError(
                 f'{run.name}: {kind} follows the metrics of a validation, but a comparison trains '
                 'without one and scores the last epoch: take it out of the config'
             )
+
+
+def _hooks(run: Run) -> List[dict]:
+    default = (run.cfg.get('default_hooks') or {}).values()
+    return [hook for hook in (*(run.cfg.get('custom_hooks') or ()), *default) if hook]
+
+
+def _schedulers(run: Run) -> List[dict]:
+    schedulers = run.cfg.get('param_scheduler') or ()
+    return [schedulers] if isinstance(schedulers, dict) else [*schedulers]
 
 
 def check_annotations(run: Run, say: Callable[[str], None]) -> None:
@@ -109,9 +122,63 @@ def check_annotations(run: Run, say: Callable[[str], None]) -> None:
             raise CompareError(
                 f'{run.name}, {finding.split} data: {finding.what} ({finding.number}); see {shown}'
             )
-    warnings = sum(finding.level == 'warning' for finding in found)
-    if warnings:
-        say(f'{run.name}: {warnings} things to look at in the annotations: {shown}')
+    for finding in found:
+        if finding.level == 'warning':
+            say(f'{run.name}, {finding.split} data: {finding.what} ({finding.number}); see {shown}')
+
+
+def _build_loader(loader: dict) -> DataLoader:
+    return Runner.build_dataloader(
+        dict(loader, batch_size=min(loader.get('batch_size', BATCH), BATCH)), seed=0
+    )
+
+
+def _first_batch(loader: DataLoader) -> dict:
+    """Read in this process, since to start data workers takes seconds."""
+    first = itertools.islice(loader.sampler, loader.batch_size)
+    return loader.collate_fn([loader.dataset[index] for index in first])
+
+
+def try_training(run: Run) -> None:
+    """Send one batch of the training data through an untrained model, its loss and back, and look
+    at what a training has beside: weights to start from, optimizer, schedules and hooks.
+
+    Args:
+        run (Run): The run.
+
+    Raises:
+        CompareError: A step fails, or the loss is not finite.
+    """
+    check_trainable(run)
+    cfg = copy.deepcopy(run.cfg)
+    weights = [each.get('checkpoint') for each in dicts_of_type(cfg.model, 'Pretrained')]
+    for path in filter(None, [*weights, cfg.get('load_from')]):
+        if '://' not in path and not Path(path).expanduser().is_file():
+            raise CompareError(f'{run.name}: there is no {path}, the weights to start from')
+    with step(run, 'model'):
+        model = build_model(cfg).train()
+    with step(run, 'training data'):
+        batch = _first_batch(_build_loader(cfg.train_dataloader))
+    with step(run, 'loss of a training batch'):
+        data = model.data_preprocessor(batch, True)
+        loss, _ = model.parse_losses(model(**data, mode='loss'))
+        if not loss.isfinite():
+            raise ValueError(f'it is {loss:g} before the first step')
+        loss.backward()
+    with step(run, 'optimizer'):
+        optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
+    with step(run, '`param_scheduler`'):
+        for scheduler in _schedulers(run):
+            scheduler = dict(scheduler, optimizer=optimizer)
+            scheduler.pop('convert_to_iter_based', None)
+            PARAM_SCHEDULERS.build(scheduler)
+    with step(run, 'hooks'):
+        for hook in _hooks(run):  # some can be built in a runner alone
+            kind = class_of(hook, HOOKS)
+            if kind is None:
+                raise ValueError(f'there is no hook {hook["type"]}')
+            arguments = {k: hook[k] for k in hook if k not in ('type', 'priority', '_scope_')}
+            inspect.signature(kind).bind(**arguments)
 
 
 @torch.no_grad()
@@ -130,8 +197,7 @@ def try_out(run: Run, decoders: Dict[str, dict]) -> Trial:
     Raises:
         CompareError: A step fails; the message says which, and why.
     """
-    loader_cfg = copy.deepcopy(run.cfg.test_dataloader)
-    loader_cfg.batch_size = min(loader_cfg.get('batch_size', BATCH), BATCH)
+    build_metrics(run)
     with step(run, 'its parts'):
         try:
             check_config(run.cfg)
@@ -140,8 +206,8 @@ def try_out(run: Run, decoders: Dict[str, dict]) -> Trial:
     with step(run, 'model'):
         model = build_model(run.cfg)
     with step(run, 'test data'):
-        loader = Runner.build_dataloader(loader_cfg, seed=0)
-        batch = next(iter(loader))
+        loader = _build_loader(run.cfg.test_dataloader)
+        batch = _first_batch(loader)
     with step(run, 'network'):
         outputs, samples = next(network_outputs(model, [batch]))
     found = {}

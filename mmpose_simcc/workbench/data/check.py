@@ -250,7 +250,7 @@ def _note_sizes(xy, seen, boxes, pixels_per_cell, found: _Findings) -> None:
             share = np.concatenate(near).mean()
             if share > 0.05:
                 found.add(
-                    WARNING if share > 0.2 else NOTE,
+                    NOTE,
                     f'{share:.0%} of the keypoints lie less than a cell from another: a larger '
                     'input, or SimCC, tells them apart',
                     [1],
