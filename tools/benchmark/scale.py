@@ -58,7 +58,7 @@ class OneLayer(BaseModule):
 
 
 def _config(size: str, root: Path) -> Config:
-    cfg = read_config(str(CONFIGS / f'td-hm_hrnet-w32_8xb64-210e_coco-{size}.py'))
+    cfg = read_config(str(CONFIGS / f'td-hm_hrnet-w32_quarter-8xb64-210e_coco-{size}.py'))
     cfg.model.backbone = dict(type='OneLayer')
     cfg.model.head.in_channels = 8
     for split in ('train', 'test'):
