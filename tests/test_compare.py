@@ -774,7 +774,7 @@ def with_broken_picture(split, folder):
 @pytest.mark.parametrize('launcher', LAUNCHERS)
 def test_failed_evaluation_names_its_reason(tmp_path, launcher):
     run = with_broken_picture('val', tmp_path)
-    with pytest.raises(CompareError, match=r'ValueError.*Fail to read.*call\.log'):
+    with pytest.raises(CompareError, match=r'AssertionError.*failed to load image.*call\.log'):
         compare([run], tmp_path, ['argmax'], Launcher(launcher, 2))
 
 
@@ -782,7 +782,7 @@ def test_failed_evaluation_names_its_reason(tmp_path, launcher):
 def test_failed_training_names_its_reason(tmp_path):
     run = with_broken_picture('train', tmp_path)
     run.checkpoint = None
-    with pytest.raises(CompareError, match='ValueError.*Fail to read.*train.log'):
+    with pytest.raises(CompareError, match='AssertionError.*failed to load image.*train.log'):
         compare([run], tmp_path)
 
 

@@ -41,8 +41,8 @@ def test_benchmark_codecs(tmp_path):
 
 
 def test_benchmark_models(tmp_path):
-    out = tool(tmp_path, 'benchmark_models.py', 'targets', '--rounds', 1)
-    assert 'labels a sample from worker to trainer' in out
+    out = tool(tmp_path, 'benchmark_models.py', 'forward', '--rounds', 1)
+    assert 'forward, SimBa-R50' in out
 
 
 def test_benchmark_scale(tmp_path):

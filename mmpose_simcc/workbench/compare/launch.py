@@ -34,9 +34,10 @@ CALL = 'mmpose_simcc.workbench.compare.call'
 
 # "KeyError: ...", "mmpose_simcc....CompareError: ..."; and a process that could
 # say nothing: "traceback : Signal 9 (SIGKILL) received by PID 123" of torchrun,
-# "srun: error: node1: task 0: Killed"; the others get SIGTERM
+# "srun: error: node1: task 0: Killed"; the others get SIGTERM or find their connection closed
 _REASON = re.compile(
-    r'(?:\[rank\d+\]: )?(?P<error>(?!torch\.distributed\.elastic)[\w.]*(?:Error|Exception)\b.*)'
+    r'(?:\[rank\d+\]: )?(?P<error>(?!torch\.distributed\.elastic|.*Connection \w+ by peer)'
+    r'[\w.]*(?:Error|Exception)\b.*)'
     r'|.*\b(?P<signal>Signal \d+ \(SIG(?!TERM)\w+\) received by PID \d+)'
     r'|srun: error: (?P<srun>(?!.*: (?:Exited|Terminated)).*)'
 )
