@@ -1,34 +1,28 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Times the codecs and the SimCC loss against stock MMPose."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
+from command_line import CommandLine
+
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description='Encode, decode and loss of this package against stock '
-        'MMPose and against one read of the same maps, side by side in one '
-        'process. Checks first that the answers agree. Ratios carry over to '
-        'other machines, microseconds do not.'
+    parser = CommandLine(
+        'Time encoding, decoding and the SimCC loss of this package against stock MMPose and '
+        'against one read of the same maps, side by side in one process. Checks first that the '
+        'answers agree. Ratios carry over to other machines, microseconds do not.',
+        'benchmark_codecs.py --json times.json --plot ratios.png',
     )
-    parser.add_argument('--json', type=Path, help='write every time here')
-    parser.add_argument('--plot', type=Path, help='draw the ratios here')
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads (default: 1)')
-    parser.add_argument('--rounds', type=int, default=20, help='default: 20')
+    parser.add_benchmark(rounds=20)
+    parser.add_argument('--plot', type=Path, metavar='FILE', help='draw the ratios here')
     parser.add_argument(
         '--check',
         action='store_true',
         help='a short run that fails if less than a third of an aim is reached',
     )
-    args = parser.parse_args()
-    for name in ('threads', 'rounds'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} must be at least 1')
-    return args
+    return parser.parse_args()
 
 
 def main():

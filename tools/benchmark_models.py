@@ -1,19 +1,18 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Times test loop and forward pass with stock codecs and ours."""
 
-import argparse
 import sys
-from pathlib import Path
 
 import benchmark
 import torch
+from command_line import CommandLine
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description='What the codecs mean to whole models, side by side in '
-        'one process. Weights are arbitrary and images noise: neither '
-        'changes a time.'
+    parser = CommandLine(
+        'Time whole models with the codecs of this package and of stock MMPose, side by side in '
+        'one process. Weights are arbitrary and images noise: neither changes a time.',
+        'benchmark_models.py test --rounds 1',
     )
     parser.add_argument(
         'what',
@@ -21,15 +20,8 @@ def parse_args():
         help='test: images of the test loop with stock codecs and ours; '
         'forward: SimCC without deconvolution against the heatmap',
     )
-    parser.add_argument('--json', type=Path, help='write every time here')
-    parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu')
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads (default: 1)')
-    parser.add_argument('--rounds', type=int, default=10, help='default: 10')
-    args = parser.parse_args()
-    for name in ('threads', 'rounds'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} must be at least 1')
-    return args
+    parser.add_benchmark(rounds=10)
+    return parser.parse_args()
 
 
 def main():

@@ -1,28 +1,27 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Rehearses comparison and calibration at COCO's size."""
 
-import argparse
-from pathlib import Path
-
 from benchmark.scale import PARTS, rehearse, scale_table
+from command_line import CommandLine
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description="Memory and time of this package's steps at COCO's size, on drawn "
-        'annotations and with a network of one layer, each in a process of its own.'
-    )
-    parser.add_argument('parts', nargs='*', metavar='PART', help=f'some of: {", ".join(PARTS)}')
-    parser.add_argument(
-        '--work-dir',
-        type=Path,
-        default=Path('work_dirs/scale'),
-        metavar='DIR',
-        help='default: %(default)s',
+    parser = CommandLine(
+        "Measure memory and time of this package's steps at COCO's size, on drawn annotations and "
+        'with a network of one layer, each in a process of its own.',
+        'benchmark_scale.py annotations evaluation --part 0.1',
     )
     parser.add_argument(
-        '--part', type=float, default=1.0, metavar='P', help="of COCO's size (default: all)"
+        'parts', nargs='*', metavar='PART', help=f'some of: {", ".join(PARTS)} (default: all)'
     )
+    parser.add_argument(
+        '--part',
+        type=float,
+        default=1.0,
+        metavar='P',
+        help="part of COCO's size, at most 1 (default: %(default)s)",
+    )
+    parser.add_work_dir('scale', 'drawn annotations and results')
     args = parser.parse_args()
     unknown = set(args.parts) - set(PARTS)
     if unknown:

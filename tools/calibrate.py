@@ -1,38 +1,30 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Calibrates a trained model: decoder, flip test, offset, scores and radii."""
 
-import argparse
 import sys
-import warnings
 from pathlib import Path
 
-# MMPose and mmcv warn of what they lack for other tasks
-warnings.filterwarnings('ignore', module='mm(cv|pose)')
+from command_line import CommandLine, errors_in_a_line
 
-from mmengine.config import DictAction  # noqa: E402
-
-from mmpose_simcc.utils.files import whole_file  # noqa: E402
-from mmpose_simcc.workbench.calibration import calibrate, summary, tables  # noqa: E402
-from mmpose_simcc.workbench.calibration.calibrate import SPLITS  # noqa: E402
-from mmpose_simcc.workbench.compare import CompareError  # noqa: E402
-from mmpose_simcc.workbench.compare.data import use_data  # noqa: E402
-from mmpose_simcc.workbench.compare.runs import read_config  # noqa: E402
+from mmpose_simcc.utils.files import whole_file
+from mmpose_simcc.workbench.calibration import calibrate, summary, tables
+from mmpose_simcc.workbench.calibration.calibrate import SPLITS
+from mmpose_simcc.workbench.compare.runs import read_config
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description='Find how the outputs of a trained model are decoded best, in one forward '
+    parser = CommandLine(
+        'Find how the outputs of a trained model are decoded best, in one forward '
         'pass over annotated pictures: the decoder, the flip test (where the config has one), an '
         'offset, what scores are worth, and the radii that hold the truth. Each is fitted on one '
         'part of the pictures and kept only where the other part supports it. Writes a JSON file '
         'for `calibration` of any codec of mmpose_simcc.',
-        epilog='example: python tools/calibrate.py CONFIG.py CHECKPOINT.pth --split test '
-        '--out decoder.json',
+        'calibrate.py CONFIG CHECKPOINT --split test --out decoder.json',
     )
-    parser.add_argument(
-        'config', metavar='CONFIG', help='config file, or mmpose::... for one of MMPose'
-    )
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='weights of the trained model')
+    parser.add_config()
+    parser.add_checkpoint()
+    parser.add_data()
+    parser.add_cfg_options()
     parser.add_argument(
         '--out',
         type=Path,
@@ -67,26 +59,7 @@ def parse_args():
         help='part of these pictures that compares what is fitted on the others '
         '(default: %(default)s)',
     )
-    parser.add_argument(
-        '--data',
-        metavar='ROOT',
-        help='folder in place of `data_root` in the config (default: as in the config)',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        default={},
-        metavar='NAME=VALUE',
-        help='changes of the config',
-    )
-    parser.add_argument(
-        '--work-dir',
-        type=Path,
-        default=Path('work_dirs/calibrate'),
-        metavar='DIR',
-        help='where annotations that are split or drawn go (default: %(default)s)',
-    )
+    parser.add_work_dir('calibrate', 'annotations that are split or drawn')
     args = parser.parse_args()
     if args.out.suffix != '.json':
         parser.error(f'--out {args.out} must end in .json')
@@ -95,11 +68,8 @@ def parse_args():
 
 def main():
     args = parse_args()
-    try:
-        cfg = read_config(args.config)
-        if args.data:
-            use_data(cfg, args.data)
-        cfg.merge_from_dict(args.cfg_options)
+    with errors_in_a_line():
+        cfg = read_config(args.config, args.cfg_options, args.data)
         found = calibrate(
             cfg,
             args.checkpoint,
@@ -112,10 +82,6 @@ def main():
         args.out.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(args.out) as unfinished:
             found.save(unfinished)
-    except (CompareError, ValueError, OSError) as error:
-        sys.exit(f'calibrate: {error}')
-    except KeyboardInterrupt:
-        sys.exit('calibrate: interrupted')
     for table in tables(found):
         print(f'{table}\n')
     print(f'calibrated on {found.calibrated_on}; a score is the expectation of: {found.worth}')

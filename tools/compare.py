@@ -1,24 +1,18 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Compares keypoint heads and decoders on data."""
 
-import argparse
 import contextlib
 import signal
 import sys
-import warnings
 from pathlib import Path
 
+from command_line import CommandLine, at_least, errors_in_a_line
+from mmengine.config import DictAction
 from rich.console import Console
 from rich.markup import escape
 
-# MMPose and mmcv warn of what they lack for other tasks
-warnings.filterwarnings('ignore', module='mm(cv|pose)')
-
-from mmengine.config import DictAction  # noqa: E402
-
-from mmpose_simcc.utils.processes import end_forks_with_parent, locked  # noqa: E402
-from mmpose_simcc.workbench.compare import (  # noqa: E402
-    CompareError,
+from mmpose_simcc.utils.processes import end_forks_with_parent, locked
+from mmpose_simcc.workbench.compare import (
     Launcher,
     Study,
     load_study,
@@ -26,14 +20,11 @@ from mmpose_simcc.workbench.compare import (  # noqa: E402
     run_study,
     study_runs,
 )
-from mmpose_simcc.workbench.compare.decoders import decoder_names  # noqa: E402
-from mmpose_simcc.workbench.compare.report import (  # noqa: E402
-    print_table,
-    remarks,
-    write_report,
-)
-from mmpose_simcc.workbench.compare.study import SCHEDULE, check_study  # noqa: E402
-from mmpose_simcc.workbench.toy import make_toy_coco  # noqa: E402
+from mmpose_simcc.workbench.compare.decoders import decoder_names
+from mmpose_simcc.workbench.compare.report import print_table, remarks, write_report
+from mmpose_simcc.workbench.compare.study import SCHEDULE, SPLITS, check_study
+from mmpose_simcc.workbench.launcher import LAUNCHERS
+from mmpose_simcc.workbench.toy import make_toy_coco
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'
 TOY_CONFIGS = [
@@ -50,18 +41,15 @@ TOY_DATA = dict(train=1600, val=300, seed=1)
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description='Compare keypoint heads and decoders: train each config '
-        'that has no checkpoint (its last epoch counts), decode its outputs on the test data by '
-        'every decoder from one forward pass, and write a model-zoo table '
-        '(Markdown, CSV, JSON) and plots. Whatever was done before with the '
-        'same config, checkpoint and data is not computed again, and an '
-        'interrupted training goes on.',
-        epilog='examples: '
-        '`python tools/compare.py` trains heatmap, DARK and SimCC models on '
-        'drawn people; '
-        '`python tools/compare.py A.py B.py=b.pth --data data/coco` trains A, '
-        'takes B as it is, and evaluates both on COCO.',
+    parser = CommandLine(
+        'Compare keypoint heads and decoders: train each config that has no checkpoint (its last '
+        'epoch counts), decode its outputs on the test data by every decoder from one forward '
+        'pass, and write a page with tables (also Markdown, CSV, JSON), plots and pictures. What '
+        'was done before with the same config, checkpoint and data is not computed again, and an '
+        'interrupted training goes on. Without arguments it trains heatmap, DARK and SimCC models '
+        'on drawn people, which takes minutes.',
+        'compare.py A.py B.py=b.pth --data data/coco (trains A, takes B as it is, and evaluates '
+        'both on COCO)',
     )
     parser.add_argument(
         'configs',
@@ -70,12 +58,14 @@ def parse_args():
         help='top-down configs, each with a checkpoint or to be trained '
         '(default: heatmap, DARK and SimCC with ResNet-18 at 64x64)',
     )
+    parser.add_data()
+    parser.add_cfg_options()
     parser.add_argument(
-        '--data',
-        metavar='ROOT',
-        help='folder in place of `data_root` in the configs, laid out like '
-        f'COCO 2017 (default: as in the configs; {TOY_ROOT} is drawn where '
-        'they name it)',
+        '--split',
+        choices=SPLITS,
+        help='what models are tested on: the test data of their configs, their training data, or '
+        'a fifth of the training images, which is held out of the training (default: test, or as '
+        'the study says)',
     )
     parser.add_argument(
         '--study',
@@ -109,7 +99,7 @@ def parse_args():
     )
     parser.add_argument(
         '--seeds',
-        type=int,
+        type=at_least(1),
         metavar='N',
         help='train every model N times, with seeds that follow its own: rows are means with '
         'their spread, and intervals hold the noise of training (default: 1, or as the study '
@@ -120,9 +110,9 @@ def parse_args():
         nargs='+',
         metavar='NAME',
         choices=decoder_names(),
-        help=f'some of: {", ".join(decoder_names())} (default: all for '
-        'heatmaps, argmax for SimCC, which knows dark and daec as well; stock is the codec of a '
-        'config without one of this package)',
+        help=f'some of: {", ".join(decoder_names())} (default: all for heatmaps, argmax for '
+        'SimCC, which has dark and daec too; stock is the codec of a config without one of this '
+        'package)',
     )
     parser.add_argument(
         '--metric',
@@ -133,7 +123,7 @@ def parse_args():
     parser.add_argument(
         '--gt-boxes',
         action='store_true',
-        help='cut people out by annotated boxes, not by the detected ones that configs name',
+        help='cut people out by annotated boxes, not by the detected ones that a config names',
     )
     parser.add_argument(
         '--disagree',
@@ -142,31 +132,25 @@ def parse_args():
         help='decoders whose largest disagreements are pictured (default: '
         'the best row and the worst)',
     )
-    parser.add_argument(
-        '--work-dir',
-        type=Path,
-        default=Path('work_dirs/compare'),
-        metavar='DIR',
-        help='where results go and are found again (default: %(default)s)',
-    )
+    parser.add_work_dir('compare', 'all results, in which they are found again')
     parser.add_argument(
         '--hash',
         action='store_true',
-        help='tell pictures apart by their content, which reads them all (default: by name, size '
-        'and modification time)',
+        help='read all pictures to see whether their content has changed since results were '
+        'computed (default: by name, size and modification time)',
     )
     parser.add_argument(
         '--launcher',
-        choices=['none', 'pytorch', 'slurm'],
-        default='none',
-        help='MMEngine launcher of trainings and evaluations',
+        choices=LAUNCHERS,
+        default=LAUNCHERS[0],
+        help="MMEngine's launcher of trainings and evaluations (default: %(default)s)",
     )
     parser.add_argument(
         '--gpus',
-        type=int,
+        type=at_least(1),
         default=1,
         metavar='N',
-        help='processes that the launcher starts, one for each GPU',
+        help='processes that the launcher starts, one for each GPU (default: %(default)s)',
     )
     parser.add_argument(
         '--srun-args',
@@ -179,8 +163,6 @@ def parse_args():
         parser.error('--study names the models and what varies: give no CONFIG or --vary with it')
     if args.variant and not args.study:
         parser.error(f'--{args.variant} needs --study')
-    if args.seeds is not None and args.seeds < 1:
-        parser.error(f'--seeds is {args.seeds}, must be at least 1')
     return args
 
 
@@ -207,7 +189,9 @@ def read_study(args):
         study.value = args.metric
     if args.seeds:
         study.seeds = args.seeds
-    runs = study_runs(study, args.data, args.gt_boxes, args.work_dir)
+    if args.split:
+        study.split = args.split
+    runs = study_runs(study, args.data, args.gt_boxes, args.work_dir, args.cfg_options)
     if not args.study:
         varied = [*args.vary]
         # shorter than the names of configs
@@ -236,7 +220,7 @@ def main():
     # a comparison that is ended takes its trainings with it
     for number in {signal.SIGTERM, getattr(signal, 'SIGHUP', signal.SIGTERM)}:
         signal.signal(number, lambda number, _: sys.exit(128 + number))
-    try:
+    with errors_in_a_line('interrupted; the same command goes on from here'):
         study, runs, folder = read_study(args)
         if (
             any(run.cfg.get('data_root', '').rstrip('/') == TOY_ROOT for run in runs)
@@ -249,12 +233,6 @@ def main():
         launcher = Launcher(args.launcher, args.gpus, args.srun_args)
         rows = run_study(study, runs, args.work_dir, launcher, args.hash)
         page, *paths = write_report(study, runs, rows, folder)
-    except (CompareError, OSError) as error:
-        print(f'compare: {error}', file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print('compare: interrupted; the same command goes on from here', file=sys.stderr)
-        sys.exit(130)
     console = Console()
     print_table(rows, console, study.value)
     console.print(

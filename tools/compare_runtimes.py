@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+from command_line import CONFIG_HELP, CommandLine, errors_in_a_line
 
 OUTPUTS = ('raw', 'simcc', 'keypoints')
 BATCH = 4
@@ -255,21 +256,25 @@ def table(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description='Show what other runtimes make of exported models.',
-        epilog='example: python tools/compare_runtimes.py run FOLDER openvino',
+    parser = CommandLine(
+        'Show how far the keypoints of exported models are from PyTorch in other runtimes: write '
+        'the files where MMPose is, run them where each runtime is, and show all results.',
+        'compare_runtimes.py run FOLDER openvino',
     )
-    commands = parser.add_subparsers(dest='command', required=True)
+    commands = parser.add_subparsers(
+        dest='command', required=True, parser_class=argparse.ArgumentParser
+    )
     writer = commands.add_parser('write', help='export a model, and what PyTorch finds')
-    writer.add_argument('config', metavar='CONFIG')
-    writer.add_argument('checkpoint', metavar='CHECKPOINT')
+    writer.add_argument('config', metavar='CONFIG', help=CONFIG_HELP)
+    writer.add_argument('checkpoint', metavar='CHECKPOINT', help='weights of the trained model')
     runner = commands.add_parser('run', help='run the files in one runtime')
     shower = commands.add_parser('table', help='show all that have run')
     for command in (writer, runner, shower):
-        command.add_argument('folder', metavar='FOLDER', type=Path)
+        command.add_argument('folder', metavar='FOLDER', type=Path, help='where the files are')
     runner.add_argument('runtime', choices=RUNTIMES)
     args = vars(parser.parse_args())
-    dict(write=write, run=run, table=table)[args.pop('command')](**args)
+    with errors_in_a_line():
+        dict(write=write, run=run, table=table)[args.pop('command')](**args)
 
 
 if __name__ == '__main__':

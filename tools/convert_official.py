@@ -1,8 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Converts published weights to an MMPose checkpoint."""
 
-import argparse
-import sys
+from command_line import CommandLine, errors_in_a_line
 
 from mmpose_simcc.weights import (
     SOURCES,
@@ -18,12 +17,10 @@ from mmpose_simcc.weights import (
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description='Convert weights published by the repositories of '
-        'SimpleBaseline, HRNet, DARK, SimCC and TokenPose to an MMPose '
-        'checkpoint. The architecture is recognised from the weights.',
-        epilog='example: python tools/convert_official.py pose_hrnet_w48_256x192.pth hrnet.pth '
-        '--source hrnet',
+    parser = CommandLine(
+        'Convert weights published by the repositories of SimpleBaseline, HRNet, DARK, SimCC and '
+        'TokenPose to an MMPose checkpoint. The architecture is recognised from the weights.',
+        'convert_official.py pose_hrnet_w48_256x192.pth hrnet.pth --source hrnet',
     )
     parser.add_argument('src', metavar='SRC.pth', help='published weights')
     parser.add_argument('dst', metavar='DST.pth', help='file to write')
@@ -41,9 +38,9 @@ def parse_args():
     )
     parser.add_argument(
         '--config',
-        metavar='CFG',
-        help='load the result into the model of this config, and fail if '
-        'anything is missing or left over',
+        metavar='CONFIG',
+        help='load the result into the model of this config, and fail if anything is missing or '
+        'left over (default: not checked)',
     )
     return parser.parse_args()
 
@@ -74,11 +71,8 @@ def convert(src, dst, source, keypoints, config):
 
 def main():
     args = parse_args()
-    try:
+    with errors_in_a_line():
         convert(**vars(args))
-    except (ImportError, ValueError, OSError) as error:
-        print(f'convert_official: {error}', file=sys.stderr)
-        sys.exit(1)
 
 
 if __name__ == '__main__':

@@ -1,9 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Writes a trained model as an ONNX file."""
 
-import argparse
 import sys
 from importlib.util import find_spec
+
+from command_line import CommandLine, at_least, errors_in_a_line
 
 missing = [name for name in ('onnx', 'onnxruntime') if not find_spec(name)]
 if missing:
@@ -13,24 +14,22 @@ if missing:
     )
 
 # ruff: noqa: E402
-from mmpose_simcc.deploy.client import ClientError
-from mmpose_simcc.deploy.export import INPUTS, OUTPUTS, PRECISIONS, ExportError, export_onnx
+from mmpose_simcc.deploy.export import INPUTS, OUTPUTS, PRECISIONS, export_onnx
 from mmpose_simcc.utils.inference import build_model, load_weights
 from mmpose_simcc.workbench.compare import CompareError, Run
-from mmpose_simcc.workbench.compare.data import use_annotated_boxes, use_data
+from mmpose_simcc.workbench.compare.data import use_annotated_boxes
 from mmpose_simcc.workbench.compare.runs import read_config
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description='Write a model of this package or of MMPose (heatmap, '
-        'SimCC and RTMPose-style heads) as ONNX with a dynamic batch. The '
-        'file is checked and compared with PyTorch before it appears, and '
-        'carries all that a client needs to know, as OUT.json beside it does.',
-        epilog='example: python tools/export_onnx.py CONFIG CHECKPOINT model.onnx --input bgr',
+    parser = CommandLine(
+        'Write a model of this package or of MMPose (heatmap, SimCC and RTMPose-style heads) as '
+        'ONNX with a dynamic batch. The file is checked and compared with PyTorch before it '
+        'appears, and carries all that a client needs to know, as OUT.json beside it does.',
+        'export_onnx.py CONFIG CHECKPOINT model.onnx --input bgr',
     )
-    parser.add_argument('config', metavar='CONFIG', help='config of a top-down model')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='its weights')
+    parser.add_config()
+    parser.add_checkpoint()
     parser.add_argument('out', metavar='OUT.onnx', help='file to write')
     parser.add_argument(
         '--output',
@@ -59,16 +58,13 @@ def parse_args():
     )
     parser.add_argument(
         '--batch',
-        type=int,
+        type=at_least(1),
         metavar='N',
         help='the one batch size that the file takes, for runtimes that need to know it '
         '(default: any)',
     )
-    parser.add_argument(
-        '--data',
-        metavar='ROOT',
-        help="folder in place of the config's `data_root`, laid out like COCO 2017",
-    )
+    parser.add_data()
+    parser.add_cfg_options()
     return parser.parse_args()
 
 
@@ -86,10 +82,8 @@ def has_test_data(args, cfg):
 
 def main():
     args = parse_args()
-    try:
-        cfg = read_config(args.config)
-        if args.data:
-            use_data(cfg, args.data)
+    with errors_in_a_line():
+        cfg = read_config(args.config, args.cfg_options, args.data)
         use_annotated_boxes(cfg)  # for the comparison of precisions
         evaluate = args.precision != 'fp32' and has_test_data(args, cfg)
         if args.precision == 'int8':
@@ -99,8 +93,6 @@ def main():
         export_onnx(
             model, cfg, args.out, args.input, args.output, args.precision, args.batch, evaluate
         )
-    except (ClientError, ExportError, CompareError, OSError, ValueError) as error:
-        sys.exit(f'export_onnx: {error}')
 
 
 if __name__ == '__main__':

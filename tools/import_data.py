@@ -1,18 +1,17 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Brings annotations of SLEAP, DeepLabCut, YOLO-pose and others to MMPose."""
 
-import argparse
-import sys
+from command_line import CommandLine, errors_in_a_line
 
 from mmpose_simcc.workbench.data import import_data
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description='Write annotations that sleap-io reads (SLEAP, DeepLabCut, YOLO-pose, Label '
+    parser = CommandLine(
+        'Write annotations that sleap-io reads (SLEAP, DeepLabCut, YOLO-pose, Label '
         "Studio, NWB, COCO) in COCO's layout, with metainfo and two configs that train on them: "
         'heatmap.py (DARK) and simcc.py.',
-        epilog='example: python tools/import_data.py labels.slp data/mine',
+        'import_data.py labels.slp data/mine',
     )
     parser.add_argument('source', metavar='SOURCE', help='file or folder of the annotations')
     parser.add_argument('out', metavar='OUT', help='new or empty folder')
@@ -23,22 +22,25 @@ def parse_args():
         default=0.2,
         metavar='PART',
         help='part of the pictures to validate on, where the source has no such part '
-        '(default: 0.2)',
+        '(default: %(default)s)',
     )
     parser.add_argument(
-        '--seed', type=int, default=0, metavar='S', help='of the random split (default: 0)'
+        '--seed',
+        type=int,
+        default=0,
+        metavar='S',
+        help='of the random split (default: %(default)s)',
     )
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
-    try:
-        report = import_data(**vars(args))
-    except ImportError as error:
-        sys.exit(f'import_data: {error}: pip install sleap-io')
-    except (ValueError, OSError) as error:
-        sys.exit(f'import_data: {error}')
+    with errors_in_a_line():
+        try:
+            report = import_data(**vars(args))
+        except ImportError as error:
+            raise ImportError(f'{error}: pip install sleap-io') from error
     for split, pictures in report['pictures'].items():
         print(f'{split}: {pictures} pictures, {report["people"][split]} annotated')
     pairs = ', '.join(f'{a} - {b}' for a, b in report['pairs']) or 'none'

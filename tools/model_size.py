@@ -1,31 +1,26 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Prints the size and the cost of models."""
 
-import argparse
-import sys
-
 import torch
+from command_line import CONFIG_HELP, CommandLine, errors_in_a_line
 
-from mmpose_simcc.workbench.complexity import (
-    FORMATS,
-    measure_size,
-    size_table,
-)
+from mmpose_simcc.workbench.complexity import FORMATS, measure_size, size_table
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description='Parameters, GFLOPs by the count of the papers and by '
-        'the true count, activations and forward time of top-down models. '
-        'No weights are needed or downloaded.',
-        epilog='example: python tools/model_size.py mmpose::'
-        'body_2d_keypoint/topdown_heatmap/coco/'
-        'td-hm_res50_8xb64-210e_coco-256x192.py',
+    parser = CommandLine(
+        'Print parameters, GFLOPs by the count of the papers and by the true count, activations '
+        'and forward time of top-down models. No weights are needed or downloaded.',
+        'model_size.py A.py B.py --format markdown --no-time',
     )
+    parser.add_argument('configs', nargs='+', metavar='CONFIG', help=CONFIG_HELP)
+    parser.add_cfg_options()
     parser.add_argument(
-        'configs', nargs='+', metavar='CONFIG', help='config file, or mmpose::... for one of MMPose'
+        '--format',
+        choices=FORMATS,
+        default=FORMATS[0],
+        help='what is printed (default: %(default)s)',
     )
-    parser.add_argument('--format', choices=FORMATS, default='table', help='default: table')
     parser.add_argument(
         '--device', help='where to time the forward pass (default: cuda if there is, else cpu)'
     )
@@ -42,12 +37,10 @@ def parse_args():
 
 def main():
     args = parse_args()
-    try:
+    with errors_in_a_line():
         device = None if args.no_time else args.device
-        records = [measure_size(config, device) for config in args.configs]
+        records = [measure_size(config, device, args.cfg_options) for config in args.configs]
         print(size_table(records, args.format))
-    except ValueError as error:
-        sys.exit(f'model_size: {error}')
 
 
 if __name__ == '__main__':

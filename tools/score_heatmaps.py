@@ -1,26 +1,22 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Scores decoders on recorded heatmaps."""
 
-import argparse
-import sys
-import warnings
 from pathlib import Path
 
-# MMPose and mmcv warn of what they lack for other tasks
-warnings.filterwarnings('ignore', module='mm(cv|pose)')
+from command_line import CommandLine, errors_in_a_line
+from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
-from mmpose.datasets.datasets.utils import parse_pose_metainfo  # noqa: E402
-
-from mmpose_simcc.functional.flip import FLIPS  # noqa: E402
-from mmpose_simcc.workbench.recorded import load_recording, score_decoders  # noqa: E402
+from mmpose_simcc.functional.flip import FLIPS
+from mmpose_simcc.workbench.recorded import load_recording, score_decoders
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description='Score decoders on recorded heatmaps of any model: mean OKS, its difference '
+    parser = CommandLine(
+        'Score decoders on recorded heatmaps of any model: mean OKS, its difference '
         'to the quarter shift with a 95% interval, and the median offset from the truth, as a '
         'Markdown table. The factors of DAEC are fixed, or learned on one half of the images and '
         'scored on the other.',
+        'score_heatmaps.py RECORDING.npz --size 16',
     )
     parser.add_argument(
         'recording',
@@ -41,7 +37,11 @@ def parse_args():
         '--udp', action='store_true', help='the images were cut out with TopdownAffine(use_udp)'
     )
     parser.add_argument(
-        '--sigma', type=float, default=2, help='of the labels in cells (default: %(default)s)'
+        '--sigma',
+        type=float,
+        default=2,
+        metavar='CELLS',
+        help='standard deviation of the labels in heatmap cells (default: %(default)s)',
     )
     parser.add_argument(
         '--keypoints',
@@ -62,15 +62,13 @@ def parse_args():
 
 def main():
     args = parse_args()
-    try:
+    with errors_in_a_line():
         file = f'configs/_base_/datasets/{args.keypoints}.py'
         oks_sigmas = parse_pose_metainfo(dict(from_file=file))['sigmas']
         samples = load_recording(
             args.recording, oks_sigmas, args.sigma, args.size, args.flip, args.udp
         )
         print(score_decoders(samples))
-    except (ValueError, OSError) as error:
-        sys.exit(f'score_heatmaps: {error}')
 
 
 if __name__ == '__main__':

@@ -6,7 +6,7 @@ import os
 import re
 from collections import OrderedDict
 from contextlib import contextmanager
-from typing import Callable, Iterable, Iterator, List, Tuple
+from typing import Callable, Iterable, Iterator, List, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -48,19 +48,20 @@ def _as_text_config(cfg: Config) -> Config:
     return Config(content, filename=cfg.filename)
 
 
-def load_config(name: str) -> Config:
+def load_config(name: str, options: Optional[dict] = None) -> Config:
     """Read the config of a top-down model.
 
     Args:
         name (str): A config file, or ``package::name`` for a config that an
             installed package brings, as in ``_base_``.
+        options (dict, optional): Changes, by names such as ``'train_cfg.max_epochs'``.
 
     Returns:
         Config: The config; a pure-Python one with types by name.
 
     Raises:
-        ValueError: There is no such config, it cannot be read, or its model
-            is not a top-down pose estimator.
+        ValueError: There is no such config, it cannot be read or changed so, or its
+            model is not a top-down pose estimator.
     """
     package = name.split('::')[0] if '::' in name else None
     if package and not is_installed(package):  # else mmengine installs it
@@ -69,6 +70,7 @@ def load_config(name: str) -> Config:
         cfg = get_config(name) if package else Config.fromfile(name)
         if getattr(cfg, '_imported_names', None):
             cfg = _as_text_config(cfg)
+        cfg.merge_from_dict(options or {})
     except Exception as error:  # a config is a program: anything may happen
         reason = one_line(error)
         if isinstance(error, RuntimeError) and not str(error):  # MMEngine's, for such a call

@@ -216,13 +216,17 @@ def time_forward(
         return timer.blocked_autorange(min_run_time=max(min_run_time, 10 * once))
 
 
-def measure_size(config: str, device: Optional[str] = None) -> Record:
+def measure_size(
+    config: str, device: Optional[str] = None, options: Optional[dict] = None
+) -> Record:
     """Size and cost of a config's model at its own input size.
 
     Args:
         config (str): See :func:`load_config`.
         device (str, optional): Device to time the forward pass on. Not timed
             by default.
+        options (dict, optional): Changes of the config, by names such as
+            ``'model.head.channels_per_keypoint'``.
 
     Returns:
         dict: ``config``; ``input_size`` (w, h) in pixels; ``params``;
@@ -234,7 +238,7 @@ def measure_size(config: str, device: Optional[str] = None) -> Record:
     Raises:
         ValueError: The config cannot be used; the message names it.
     """
-    cfg = load_config(config)
+    cfg = load_config(config, options)
     try:
         model = build_model(cfg)
         input_size = model_input_size(model)

@@ -17,6 +17,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 
 from ..utils.processes import end_forks_with_parent, end_with_stdin
 
+LAUNCHERS = ('none', 'pytorch', 'slurm')
 # a process may wait for hours for the one that computes a metric
 PATIENCE = timedelta(days=1)
 
@@ -26,7 +27,7 @@ class Launcher:
     """How a program is started, in MMEngine's terms.
 
     Attributes:
-        name (str): ``'none'``, ``'pytorch'`` or ``'slurm'``.
+        name (str): One of LAUNCHERS.
         processes (int): Processes, one for each GPU.
         srun_args (str): Further arguments of ``srun``: partition, nodes.
     """
@@ -84,7 +85,7 @@ def begin_program(description: str, *names: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     for name in names:
         parser.add_argument(name)
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none')
+    parser.add_argument('--launcher', choices=LAUNCHERS, default=LAUNCHERS[0])
     parser.add_argument('--end-with-stdin', action='store_true')
     # torch.distributed passes it to scripts
     parser.add_argument('--local-rank', '--local_rank', type=int, default=0)

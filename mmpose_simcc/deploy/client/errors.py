@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 
 
-class ClientError(Exception):
+class ClientError(ValueError):
     """Something the user can mend. The message is one clear line."""

@@ -24,7 +24,7 @@ NOISE = 1e-5
 NUM_DRAWS = 4
 
 
-class ExportError(Exception):
+class ExportError(ValueError):
     """The exported model does not do what the model does."""
 
 

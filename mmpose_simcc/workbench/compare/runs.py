@@ -23,6 +23,7 @@ from ...utils.files import file_sha256
 from ...utils.inference import load_config, one_line, pose_head_cfg
 from ..data.coco import annotations_of, datasets_of, path_of
 from ..identity import digest
+from .data import use_data
 from .errors import CompareError
 
 HOW_TO_GET_COCO = (
@@ -175,15 +176,22 @@ class Run:
                     raise CompareError(f'{self.name}: there is no {path}: {how}')
 
 
-def read_config(name: str) -> Config:
+def read_config(
+    name: str, options: Optional[dict] = None, data_root: Optional[str] = None
+) -> Config:
     """Read a top-down config with one codec.
+
+    Args:
+        name (str): See :func:`~mmpose_simcc.utils.inference.load_config`.
+        options (dict, optional): Changes, as ``--cfg-options`` has them.
+        data_root (str, optional): Folder in place of the config's ``data_root``.
 
     Raises:
         CompareError: It is none, or its codec and its pipelines contradict
             each other.
     """
     try:
-        cfg = load_config(name)
+        cfg = load_config(name, options)
     except ValueError as error:
         raise CompareError(' '.join(str(error).split())) from error
     if not isinstance(pose_head_cfg(cfg).get('decoder'), dict):
@@ -195,6 +203,8 @@ def read_config(name: str) -> Config:
     for part in ('train_dataloader', 'test_dataloader', 'test_evaluator'):
         if not cfg.get(part):
             raise CompareError(f'config {name} has no `{part}`')
+    if data_root:
+        use_data(cfg, data_root)
     return cfg
 
 

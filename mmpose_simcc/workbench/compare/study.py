@@ -17,7 +17,7 @@ from ...config import set_representation
 from ...utils.inference import pose_head_cfg
 from ..metrics import RELIABILITY, value_names
 from ..scoring import result_key
-from .data import use_annotated_boxes, use_data, use_hold_out, use_split
+from .data import use_annotated_boxes, use_hold_out, use_split
 from .decoders import Decoder, decoders_of
 from .errors import CompareError
 from .evaluation import build_metrics
@@ -199,6 +199,7 @@ def study_runs(
     data_root: Optional[str] = None,
     gt_boxes: bool = False,
     work_dir: Path = Path(),
+    cfg_options: Optional[dict] = None,
 ) -> List[Run]:
     """The models of a study, one for each combination that it varies.
 
@@ -209,6 +210,8 @@ def study_runs(
         gt_boxes (bool): Whether annotated boxes replace detected ones.
         work_dir (Path): The comparison's folder, which gets the annotations
             of a hold-out.
+        cfg_options (dict, optional): Changes of all configs, by names such as
+            ``'train_cfg.max_epochs'``.
 
     Raises:
         CompareError: A config cannot be read or cannot be varied so.
@@ -217,10 +220,8 @@ def study_runs(
     for model in study.models:
         model = dict(config=model) if isinstance(model, str) else model
         path = str(study.folder / model['config'])
-        cfg = read_config(path)
-        cfg.merge_from_dict(model.get('options', {}))
-        if data_root:
-            use_data(cfg, data_root)
+        options = {**model.get('options', {}), **(cfg_options or {})}
+        cfg = read_config(path, options, data_root)
         if gt_boxes:
             use_annotated_boxes(cfg)
         if study.split == 'train':
