@@ -14,7 +14,16 @@ memory in one piece.
 import math
 from typing import List, Sequence, Tuple, Union
 
-from .arrays import Array, arange, as_array, as_float, is_finite, namespace, take
+from .arrays import (
+    Array,
+    arange,
+    as_array,
+    as_float,
+    is_finite,
+    namespace,
+    symmetric_sums,
+    take,
+)
 
 LOWEST = 1e-10  # smaller responses are raised to this, as in the published code
 
@@ -135,37 +144,30 @@ def _window(
     window = as_float(maps.reshape(-1).take(index))
     if blur_kernel_size == 1:
         return window
-    for number, axis in enumerate(axes):
-        window = _blur(window.swapaxes(0, number), axis, radius, blur_kernel_size, border)
-        window = window.swapaxes(0, number)
+    for axis in reversed(axes):  # x, then y; a swap each keeps the order of both
+        window = _blur(window, axis, radius, blur_kernel_size, border).swapaxes(0, -2)
     return window
 
 
 def _blur(window: Array, axis: _Axis, radius: int, kernel_size: int, border: str) -> Array:
-    """Smooth along the first axis of a window, with zeros beyond the ends of the axis.
+    """Smooth a window along its last axis but one, with zeros beyond the ends of the axis.
 
     Args:
-        window (Array): Shape (n, ..., M).
+        window (Array): Shape (..., n, M).
         axis (_Axis): Its n positions.
         radius (int): Positions on each side of the maximum that the result has.
         kernel_size (int): Odd size of the Gaussian kernel.
         border (str): See :func:`refine_dark`.
 
     Returns:
-        Array: Shape (2 radius + 1, ..., M).
+        Array: Shape (..., 2 radius + 1, M).
     """
-    half, width = kernel_size // 2, 2 * radius + 1
-    exists = as_array(axis.exists, like=window)
-    window = window * (exists if window.ndim == 2 else exists[:, None])
-    middle, *weights = _gaussian_kernel(kernel_size)[half:]
-    blurred = middle * window[half : half + width]
-    for distance, weight in enumerate(weights, 1):
-        pair = window[half - distance :][:width] + window[half + distance :][:width]
-        if border == 'symmetric':
-            pair = pair * as_array(radius + distance <= axis.to_border, like=pair)
-        pair *= weight  # in place: a batch is bound by memory
-        blurred += pair
-    return blurred
+    window = window * as_array(axis.exists, like=window)
+    weights = _gaussian_kernel(kernel_size)[kernel_size // 2 :]
+    if border == 'symmetric':
+        reach = [as_array(radius + d <= axis.to_border, window) for d in range(1, len(weights))]
+        weights[1:] = [weight * inside for weight, inside in zip(weights[1:], reach)]
+    return symmetric_sums(window, weights)
 
 
 def _steps(
