@@ -6,7 +6,7 @@ import numpy as np
 from mmpose.registry import KEYPOINT_CODECS
 
 from .. import functional as F
-from ..functional.arrays import Array, as_array, is_finite, namespace, softmax, take
+from ..functional.arrays import Array, as_array, is_finite, namespace, softmax
 from ..utils.checks import check_bool, check_choice, check_number, check_odd, check_size, invalid
 from .base import SIGMA_RANGE, TensorCodec, check_maps
 from .calibration import PathLike
@@ -257,7 +257,8 @@ class SimCCCodec(TensorCodec):
 
     def _decode_axis(self, logits: Array, axis: int) -> Tuple[Array, Array]:
         """Coordinates in bins and scores along one axis, of logits (B, K, bins)."""
-        locs, sigma = logits.argmax(-1), self.sigma[axis]
+        locs, peaks = F.vector_argmax(logits)
+        sigma = self.sigma[axis]
         if self.refine != 'none' or self.score == 'softmax':
             probabilities = softmax(logits if self.beta == 1 else logits * self.beta)
         if self.refine == 'dark':
@@ -271,5 +272,4 @@ class SimCCCodec(TensorCodec):
         if self.score == 'softmax':
             mass = self.perfect_mass[axis]
             return bins, F.simcc_score(probabilities, locs, self.peak_radius, mass)
-        peaks = take(logits, locs[..., None])[..., 0]
         return bins, namespace(peaks).where(is_finite(peaks), peaks, 0.0)

@@ -7,7 +7,6 @@ is faster: its argmax reads at memory speed, and on the few numbers of one sampl
 a third of torch's time.
 """
 
-import math
 from types import ModuleType
 from typing import Any, Sequence, Union
 
@@ -96,24 +95,3 @@ def symmetric_sums(values: Array, weights: Sequence[Union[float, Array]]) -> Arr
         pair *= weight  # in place: a batch is bound by memory
         sums += pair
     return sums
-
-
-def take(vectors: Array, index: Array) -> Array:
-    """Some entries of every vector.
-
-    Args:
-        vectors (Array): Shape (..., L).
-        index (Array): Entries of each, int64, shape (..., n).
-
-    Returns:
-        Array: Shape (..., n).
-
-    Example:
-        >>> take(np.array([[10, 11, 12]]), np.array([[2, 0]]))
-        array([[12, 10]])
-    """
-    if isinstance(vectors, Tensor):
-        return vectors.gather(-1, index)
-    L = vectors.shape[-1]
-    first = L * np.arange(math.prod(vectors.shape[:-1]))
-    return vectors.reshape(-1).take(index + first.reshape(*vectors.shape[:-1], 1))

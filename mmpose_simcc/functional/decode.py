@@ -22,7 +22,6 @@ from .arrays import (
     is_finite,
     namespace,
     symmetric_sums,
-    take,
 )
 
 LOWEST = 1e-10  # smaller responses are raised to this, as in the published code
@@ -45,8 +44,11 @@ def vector_argmax(vectors: Array) -> Tuple[Array, Array]:
         >>> vector_argmax(torch.tensor([[1.0, 3.0, 2.0]]))
         (tensor([1]), tensor([3.]))
     """
+    *shape, L = vectors.shape
+    vectors = vectors.reshape(-1, L)
     locs = vectors.argmax(-1)
-    return locs, take(vectors, locs[..., None])[..., 0]
+    vals = vectors.reshape(-1).take(locs + L * arange(vectors.shape[0], locs))
+    return locs.reshape(shape), vals.reshape(shape)
 
 
 def heatmap_argmax(heatmaps: Array) -> Tuple[Array, Array]:
@@ -99,8 +101,8 @@ class _Axis:
 
     Attributes:
         offsets (Array): Offsets from the maximum, int64, shape (n, 1).
-        positions (Array): The positions at these offsets, int64, shape (n, M). Beyond the ends of
-            the axis the end is repeated.
+        positions (Array): The positions at these offsets, int64, shape (n, M); beyond the ends of
+            the axis that of the maximum.
         exists (Array): Which offsets lead to a position on the axis, bool, shape (n, M).
         to_border (Array): Distance from each maximum to the nearer end, int64, shape (M,).
     """
@@ -108,8 +110,8 @@ class _Axis:
     def __init__(self, locs: Array, size: int, radius: int) -> None:
         self.offsets = (arange(2 * radius + 1, locs) - radius)[:, None]
         positions = locs + self.offsets
-        self.positions = positions.clip(0, size - 1)
-        self.exists = self.positions == positions
+        self.exists = (positions >= 0) & (positions < size)
+        self.positions = locs + self.offsets * self.exists
         self.to_border = namespace(locs).minimum(locs, size - 1 - locs)
 
 
@@ -233,17 +235,15 @@ def shift_quarter(heatmaps: Array, locs: Array) -> Array:
         tensor([[2.2500, 2.0000]])
     """
     xp = namespace(heatmaps)
-    *shape, H, W = heatmaps.shape
-    x, y = locs[..., 0], locs[..., 1]
-    peak = y * W + x
-    # right, below, left, above; next to the border these are other cells, which `inside` leaves out
-    neighbours = xp.stack([peak + 1, peak + W, peak - 1, peak - W], -1).clip(0, H * W - 1)
-    values = take(heatmaps.reshape(*shape, H * W), neighbours)
-    after, before = values[..., :2], values[..., 2:]
-    inside = xp.stack([(x > 1) & (x < W - 1) & (y > 0), (y > 1) & (y < H - 1) & (x > 0)], -1)
+    H, W = heatmaps.shape[-2:]
+    x, y = locs.reshape(-1, 2).T
+    peak = y * W + x + H * W * arange(x.shape[0], x)
+    inside = xp.stack([(x > 1) & (x < W - 1) & (y > 0), (y > 1) & (y < H - 1) & (x > 0)])
+    neighbour = inside * as_array([[1], [W]], like=peak)  # else the maximum itself
+    after, before = (heatmaps.reshape(-1).take(peak + i) for i in (neighbour, -neighbour))
     # 0 where they are equal, and where one is NaN
-    sign = as_array(after > before, like=values) - as_array(after < before, like=values)
-    return as_array(locs, like=values) + 0.25 * sign * inside
+    sign = as_array(after > before, like=heatmaps) - as_array(after < before, like=heatmaps)
+    return as_array(locs, like=heatmaps) + 0.25 * sign.T.reshape(locs.shape)
 
 
 def shift_second_max(heatmaps: Array, locs: Array) -> Array:

@@ -1,14 +1,16 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Scores of SimCC vectors, and functions of scores."""
 
-from .arrays import Array, arange, as_array, namespace, take
+from .arrays import Array, arange, as_array, namespace
+from .decode import _Axis
 
 
 def _around(vectors: Array, locs: Array, radius: int) -> Array:
-    """The entries around the peak of every vector, shape (..., 2 radius + 1); 0 beyond its ends."""
-    entries = locs[..., None] + (arange(2 * radius + 1, locs) - radius)
-    existing = entries.clip(0, vectors.shape[-1] - 1)
-    return take(vectors, existing) * (entries == existing)
+    """The entries around the peaks of M vectors, shape (2 radius + 1, M); 0 beyond their ends."""
+    L, peaks = vectors.shape[-1], locs.reshape(-1)
+    axis = _Axis(peaks, L, radius)
+    entries = axis.positions + L * arange(peaks.shape[0], peaks)
+    return vectors.reshape(-1).take(entries) * axis.exists
 
 
 def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:
@@ -26,7 +28,7 @@ def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:
         >>> peak_mass(np.array([[1.0, 2.0, 5.0, 2.0, 1.0]]), np.array([2]), 1)
         array([9.])
     """
-    return _around(vectors, locs, radius).sum(-1)
+    return _around(vectors, locs, radius).sum(0).reshape(locs.shape)
 
 
 def simcc_score(probabilities: Array, locs: Array, radius: int, perfect_mass: float) -> Array:
@@ -54,10 +56,10 @@ def simcc_score(probabilities: Array, locs: Array, radius: int, perfect_mass: fl
         array([0.5])
     """
     around = _around(probabilities, locs, radius)
-    score = (around.sum(-1) / perfect_mass).clip(None, 1)
+    score = (around.sum(0) / perfect_mass).clip(None, 1)
     # A flat vector has 1 / L everywhere, but for rounding. With NaN the comparison is false.
-    has_peak = around[..., radius] * probabilities.shape[-1] > 1 + 1e-6
-    return namespace(score).where(has_peak, score, 0.0)
+    has_peak = around[radius] * probabilities.shape[-1] > 1 + 1e-6
+    return namespace(score).where(has_peak, score, 0.0).reshape(locs.shape)
 
 
 def map_scores(scores: Array, knots: Array, values: Array) -> Array:

@@ -115,9 +115,10 @@ def move_peaks(vectors: Tensor, bins: Tensor) -> Tensor:
         Tensor: Shape (..., L); ends are repeated where nothing moves in.
     """
     last = vectors.shape[-1] - 1
-    shift = bins.round().clamp(0, last).long() - vectors.argmax(-1)
-    index = torch.arange(last + 1, device=vectors.device) - shift.unsqueeze(-1)
-    return vectors.gather(-1, index.clamp(0, last))
+    shift = bins.round().clamp(0, last) - vectors.argmax(-1)
+    # in floating point: few runtimes have a Clip of integers
+    index = torch.arange(last + 1, dtype=shift.dtype, device=shift.device) - shift.unsqueeze(-1)
+    return vectors.gather(-1, index.clamp(0, last).long())
 
 
 def _below_the_peak(values: Tensor, is_below: Tensor) -> Tensor:
