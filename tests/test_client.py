@@ -2,6 +2,7 @@
 """The client of exported models: what it takes and refuses, videos, installed alone."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,8 @@ import cv2
 import numpy as np
 import pytest
 from conftest import ROOT, run_elsewhere, run_tool
-from test_export import picture, simcc_file  # noqa: F401, the latter is a fixture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import mmpose_simcc
 import mmpose_simcc.deploy.client
@@ -28,6 +30,8 @@ from mmpose_simcc.deploy.client import (
     PersonDetector,
     PoseSession,
     Smoother,
+    draw_skeleton,
+    infer,
 )
 from mmpose_simcc.deploy.client.inputs import as_bgr
 from mmpose_simcc.deploy.client.smooth import box_overlaps
@@ -240,24 +244,26 @@ class TestRuntime:
 # --- detectors ---
 
 
-def save_mean_detector(path):
-    """A detector of one box, whose x, y, w and h are the means of the channels it is given, with
-    the least pixel as the last."""
-    helper, node = onnx.helper, onnx.helper.make_node
+def save_detector(path, boxes=((0, 0, 9, 9, 0.9),), size=64):
+    """A detector's file that finds the same boxes in every picture; the last of several is no
+    person."""
+    helper, array = onnx.helper, onnx.numpy_helper.from_array
+    dets = np.float32(boxes)[None]
+    labels = np.zeros(dets.shape[:2], np.int64)
+    labels[0, 1:][-1:] = 7
     nodes = [
-        node('ReduceMean', ['input'], ['means'], axes=[2, 3], keepdims=0),
-        node('ReduceMin', ['input'], ['least'], axes=[1, 2, 3], keepdims=0),
-        node('Unsqueeze', ['least', 'axis'], ['one']),
-        node('Concat', ['means', 'one', 'score'], ['flat'], axis=1),
-        node('Unsqueeze', ['flat', 'axis'], ['dets']),
+        helper.make_node('ReduceMin', ['input'], ['low'], keepdims=0),
+        helper.make_node('Mul', ['low', 'zero'], ['nothing']),
+        helper.make_node('Add', ['boxes', 'nothing'], ['dets']),
+        helper.make_node('Identity', ['classes'], ['labels']),
     ]
-    array, value = onnx.numpy_helper.from_array, helper.make_tensor_value_info
+    value = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
         'detector',
-        [value('input', 1, [1, 3, 8, 8])],
-        [value('dets', 1, [1, 1, 5])],
-        [array(np.int64([1]), 'axis'), array(np.float32([[0.9]]), 'score')],
+        [value('input', 1, [1, 3, size, size])],
+        [value('dets', 1, dets.shape), value('labels', 7, labels.shape)],
+        [array(dets, 'boxes'), array(labels, 'classes'), array(np.float32(0), 'zero')],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)
     onnx.save(proto, str(path))
@@ -290,27 +296,27 @@ class TestDetectorInput:
         return feed.mean(axis=(0, 2, 3))
 
     def test_unknown_is_refused(self, tmp_path):
-        path = save_mean_detector(tmp_path / 'det.onnx')
+        path = save_detector(tmp_path / 'det.onnx', size=8)
         with pytest.raises(ClientError, match='does not say how its input is normalised: put .*'):
             PersonDetector(path)
         with pytest.raises(ClientError, match="`input` must be yolox or rtmdet, not 'other'"):
             PersonDetector(path, input='other')
 
     def test_as_pipeline_json_says(self, tmp_path):
-        path = save_mean_detector(tmp_path / 'det.onnx')
+        path = save_detector(tmp_path / 'det.onnx', size=8)
         write_pipeline(tmp_path, mean=[1, 2, 3], std=[10, 20, 30], to_rgb=True)
         expected = [(200 - 1) / 10, (60 - 2) / 20, (30 - 3) / 30]
         np.testing.assert_allclose(self.means(PersonDetector(path)), expected, rtol=1e-5)
 
     @pytest.mark.parametrize('text', ['', '{}', '[]', '{"pipeline": {"tasks": []}}'])
     def test_another_pipeline_json(self, text, tmp_path):
-        path = save_mean_detector(tmp_path / 'det.onnx')
+        path = save_detector(tmp_path / 'det.onnx', size=8)
         (tmp_path / 'pipeline.json').write_text(text)
         with pytest.raises(ClientError, match="pipeline.json is not MMDeploy's description"):
             PersonDetector(path)
 
     def test_named(self, tmp_path):
-        path = save_mean_detector(tmp_path / 'det.onnx')
+        path = save_detector(tmp_path / 'det.onnx', size=8)
         np.testing.assert_allclose(self.means(PersonDetector(path, input='yolox')), self.COLOR)
         expected = [(30 - 103.53) / 57.375, (60 - 116.28) / 57.12, (200 - 123.675) / 58.395]
         rtmdet = PersonDetector(path, input='rtmdet')
@@ -319,13 +325,242 @@ class TestDetectorInput:
         np.testing.assert_allclose(self.means(own), self.COLOR[::-1])
 
 
-# --- videos ---
+# --- the command, as a user runs it ---
 
 
 @pytest.fixture
 def client(tmp_path):
     """Runs tools/infer_onnx.py in the test's folder."""
     return partial(run_tool, 'infer_onnx.py', cwd=tmp_path)
+
+
+@pytest.fixture(params=[pytest.param('av', marks=needs_av), 'opencv'])
+def encoder(request, monkeypatch):
+    """With PyAV, and where it is not installed."""
+    if request.param == 'opencv':
+        monkeypatch.setitem(sys.modules, 'av', None)
+    return request.param
+
+
+def write_picture(path, size=(160, 120)):
+    assert cv2.imwrite(str(path), blobs_picture(size=size))
+
+
+def read_predictions(tmp_path):
+    return json.loads((tmp_path / 'out/predictions.json').read_text())
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+class TestCommand:
+    def test_one_picture(self, client, centroids, tmp_path):
+        write_picture(tmp_path / 'a.png')
+        boxes = ['50,20,60,80', '40,10,80,90']
+        result = client(centroids, 'a.png', '--bbox', *boxes, '--out', 'out')
+        assert result.returncode == 0, result.stderr
+        assert names_in(tmp_path / 'out') == ['a.png', 'predictions.json']
+        found = read_predictions(tmp_path)
+        assert found['images'] == [dict(id=1, file_name='a.png', width=160, height=120)]
+        keypoints = np.reshape([person['keypoints'] for person in found['annotations']], (2, 3, 3))
+        np.testing.assert_allclose(keypoints[..., :2], [BLOBS] * 2, atol=0.1)
+        assert (keypoints[..., 2] > 0.9).all()
+
+    def test_json_is_coco(self, client, centroids, tmp_path):
+        from xtcocotools.coco import COCO
+
+        write_picture(tmp_path / 'a.png')
+        assert client(centroids, 'a.png', '--out', 'out').returncode == 0
+        coco = COCO(str(tmp_path / 'out/predictions.json'))
+        results = coco.loadRes(read_predictions(tmp_path)['annotations'])
+        assert len(results.getAnnIds()) == 1
+        (category,) = coco.loadCats(1)
+        assert category['keypoints'] == ['blue', 'green', 'red']
+        assert category['skeleton'] == [[1, 2], [2, 3]]
+
+    def test_folder_with_unreadable_pictures(self, client, centroids, tmp_path):
+        folder = tmp_path / 'in'
+        folder.mkdir()
+        write_picture(folder / 'b.jpg')
+        write_picture(folder / 'a.png')
+        (folder / 'bad.jpg').write_bytes(b'\xff\xd8 not a picture')
+        (folder / 'empty.png').write_bytes(b'')
+        (folder / 'notes.txt').write_text('no picture')
+        result = client(centroids, 'in', '--out', 'out')
+        assert result.returncode == 1
+        assert 'infer_onnx: could not be read: bad.jpg, empty.png' in result.stderr
+        assert names_in(tmp_path / 'out') == ['a.png', 'b.jpg', 'predictions.json']
+
+    def test_no_readable_picture(self, client, centroids, tmp_path):
+        """What an earlier run found stays."""
+        (tmp_path / 'bad.jpg').write_bytes(b'\xff\xd8 not a picture')
+        (tmp_path / 'out').mkdir()
+        (tmp_path / 'out/predictions.json').write_text('earlier')
+        result = client(centroids, 'bad.jpg', '--out', 'out')
+        assert result.returncode == 1
+        assert result.stderr.splitlines()[-1] == 'infer_onnx: no picture can be read: bad.jpg'
+        assert (tmp_path / 'out/predictions.json').read_text() == 'earlier'
+
+    def test_detector(self, client, centroids, tmp_path):
+        write_picture(tmp_path / 'a.png', (128, 96))  # twice the detector's
+        boxes = [[5, 5, 25, 45, 0.9], [30, 5, 50, 40, 0.8], [1, 1, 9, 9, 0.1], [2, 2, 20, 20, 0.9]]
+        save_detector(tmp_path / 'det.onnx', boxes)
+        arguments = ('a.png', '--det', 'det.onnx', '--det-input', 'yolox', '--out', 'out')
+        result = client(centroids, *arguments)
+        assert result.returncode == 0, result.stderr
+        found = [person['bbox'] for person in read_predictions(tmp_path)['annotations']]
+        np.testing.assert_allclose(found, [[10, 10, 40, 80], [60, 10, 40, 70]], atol=1e-3)
+        assert client(centroids, *arguments, '--det-score-thr', '0.95').returncode == 0
+        assert read_predictions(tmp_path)['annotations'] == []
+
+    @pytest.mark.parametrize(
+        'args, message',
+        [
+            (('none.onnx', 'a.png'), 'there is no model none.onnx'),
+            (('a.png', 'a.png'), 'a.png is no ONNX model'),
+            (('det.onnx', 'a.png'), 'det.onnx is another model'),
+            (('MODEL', 'none.jpg'), 'there is no none.jpg'),
+            (('MODEL', 'a.txt'), 'a.txt is no picture'),
+            (('MODEL', 'empty'), 'empty has no pictures'),
+            (('MODEL', '97'), 'there is no camera 97'),
+            (('MODEL', 'a.png', '--out', '.'), 'holds the input'),
+            (('MODEL', 'a.png', '--out', 'a.txt'), 'File exists'),
+            (('MODEL', 'a.png', '--det', 'MODEL'), 'no detector'),
+            (('MODEL', 'a.png', '--smooth'), 'pictures cannot be smoothed, only a video'),
+            (('MODEL', 'a.png', '--circles'), 'has no radii: export a model with a calibration'),
+            (('MODEL', 'a.png', '--bbox', '900,1,5,5'), 'a.png: `bboxes[0]` must be'),
+        ],
+    )
+    def test_errors_are_one_line(self, client, centroids, tmp_path, args, message):
+        write_picture(tmp_path / 'a.png')
+        (tmp_path / 'a.txt').write_text('text')
+        (tmp_path / 'empty').mkdir()
+        save_detector(tmp_path / 'det.onnx', [[1, 1, 9, 9, 0.9]])
+        result = client(*(centroids if arg == 'MODEL' else arg for arg in args))
+        assert result.returncode == 1
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith('infer_onnx: ') and message in last
+        assert result.stderr.count('infer_onnx: ') == 1
+
+    @pytest.mark.parametrize('box', ['1,2,3', 'a,b,c,d', '1,2,0,4', 'nan,1,2,3'])
+    def test_bad_box(self, client, box):
+        result = client('a.onnx', 'a.jpg', '--bbox', box)
+        assert result.returncode == 2
+        assert repr(box) in result.stderr
+
+    def test_full_disk_keeps_what_was_found(self, client, centroids, tmp_path, small_disk):
+        folder = tmp_path / 'in'
+        folder.mkdir()
+        write_picture(folder / 'a.jpg')
+        assert client(centroids, 'in', '--out', small_disk).returncode == 0
+        before = (small_disk / 'predictions.json').read_bytes()
+        noise = np.random.default_rng(0).integers(0, 256, (600, 900, 3), np.uint8)
+        cv2.imwrite(str(folder / 'big.png'), noise)
+        result = client(centroids, 'in', '--out', small_disk)
+        assert result.returncode == 1
+        assert re.match('infer_onnx: .*No space left.*big.png', result.stderr.splitlines()[-1])
+        assert (small_disk / 'predictions.json').read_bytes() == before
+        assert json.loads(before)['images'][0]['file_name'] == 'a.jpg'
+
+    def test_full_disk_while_writing_a_video(
+        self, client, centroids, encoder, tmp_path, small_disk
+    ):
+        writer = cv2.VideoWriter(
+            str(tmp_path / 'a.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (640, 480)
+        )
+        rng = np.random.default_rng(0)
+        for _ in range(12):
+            noise = rng.integers(0, 256, (120, 160, 3), np.uint8)
+            writer.write(cv2.resize(noise, (640, 480)))
+        writer.release()
+        result = client(centroids, 'a.avi', '--out', small_disk)
+        assert result.returncode == 1
+        last = result.stderr.splitlines()[-1]
+        assert re.match('infer_onnx: .*(No space left|frames could be written).*a.mp4', last)
+        assert not list(small_disk.iterdir())
+
+    def test_read_only_folder(self, client, centroids, tmp_path, read_only):
+        write_picture(tmp_path / 'a.png')
+        folder = read_only()
+        for out in (folder, folder / 'new'):
+            result = client(centroids, 'a.png', '--out', out)
+            assert result.returncode == 1
+            last = result.stderr.splitlines()[-1]
+            assert re.match('infer_onnx: .*Read-only file system.*small_disk', last)
+
+
+class TestModelFile:
+    def test_truncated(self, centroids, tmp_path):
+        content = centroids.read_bytes()
+        path = tmp_path / 'half.onnx'
+        for size in range(0, len(content), 7):
+            path.write_bytes(content[:size])
+            with pytest.raises(ClientError, match='half.onnx'):
+                PoseSession(path)
+
+    def test_metadata_of_other_programs(self, centroids, tmp_path):
+        proto = onnx.load(str(centroids))
+        for name, value in [('author', 'A. Person'), ('onnx.infer', 'onnxruntime.quant')]:
+            proto.metadata_props.add(key=name, value=value)
+        onnx.save(proto, str(tmp_path / 'a.onnx'))
+        assert PoseSession(tmp_path / 'a.onnx').metadata == PoseSession(centroids).metadata
+
+    @pytest.mark.parametrize(
+        'name, values',
+        [
+            ('keypoint_radii', dict(edges=[[0.5]] * 3, pixels=[[[1, 2]]] * 3)),
+            ('keypoint_radii', [1, 2]),
+            ('instance_score', 'best'),
+            ('keypoint_weights', [0.0] * 3),
+        ],
+    )
+    def test_damaged_calibration(self, name, values, tmp_path):
+        path = save_centroid_model(tmp_path / 'a.onnx', **{name: values})
+        with pytest.raises(ClientError, match=f'a.onnx: the metadata are damaged: {name}'):
+            PoseSession(path)
+
+    @settings(
+        deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    )
+    @given(data=st.data())
+    def test_metadata_of_another_model(self, centroids, tmp_path, data):
+        """An error that names them, or a model that works."""
+        proto = onnx.load(str(centroids))
+        item = data.draw(st.sampled_from(proto.metadata_props))
+        number = st.integers(-3, 300) | st.floats()
+        value = data.draw(
+            st.one_of(
+                st.none(),
+                st.booleans(),
+                number,
+                st.text(max_size=4),
+                st.lists(number, max_size=4),
+                st.lists(st.lists(st.integers(-2, 300), max_size=4), max_size=4),
+                st.sampled_from(['float', 'bgr', 'uint8', 'simcc', 'keypoints', 'raw']),
+            )
+        )
+        item.value = data.draw(st.sampled_from([json.dumps(value), 'no JSON', '']))
+        path = tmp_path / 'other.onnx'
+        onnx.save(proto, str(path))
+        try:
+            session = PoseSession(path)
+        except ClientError as error:
+            message = str(error)
+            assert 'other.onnx' in message
+            # another output than it has needs other metadata than it has
+            assert item.key in message or item.key == 'output' or 'another model' in message
+            return
+        if session.metadata['output'] == 'raw':
+            return
+        image = blobs_picture()
+        keypoints, scores = session.predict(image, [[0, 0, 160, 120]])
+        assert keypoints.shape == (1, 3, 2) and scores.shape == (1, 3)
+        assert np.isfinite(keypoints).all() and np.isfinite(scores).all()
+        draw_skeleton(image, keypoints[0], scores[0], session, 0.0)
+
+
+# --- videos ---
 
 
 def write_avi(path, number=5, size=(160, 120), rate=10):
@@ -349,18 +584,6 @@ def write_mp4(path, times, size=(160, 120)):
         container.mux(stream.encode())
 
 
-def read_predictions(tmp_path):
-    return json.loads((tmp_path / 'out/predictions.json').read_text())
-
-
-@pytest.fixture(params=[pytest.param('av', marks=needs_av), 'opencv'])
-def encoder(request, monkeypatch):
-    """With PyAV, and where it is not installed."""
-    if request.param == 'opencv':
-        monkeypatch.setitem(sys.modules, 'av', None)
-    return request.param
-
-
 class TestVideo:
     def test_frames_and_keypoints(self, client, centroids, encoder, tmp_path):
         write_avi(tmp_path / 'a.avi')
@@ -376,9 +599,9 @@ class TestVideo:
             keypoints = np.reshape(person['keypoints'], (3, 3))[:, :2]
             np.testing.assert_allclose(keypoints, BLOBS + step, atol=0.1)
         drawn = VideoReader(str(tmp_path / 'out/a.mp4'))
-        assert len(list(drawn)) == 5
         codec = int(drawn.capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little')
         assert codec == dict(av=b'h264', opencv=b'FMP4')[encoder]
+        assert len(list(drawn)) == 5
 
     @needs_av
     def test_variable_rate_keeps_its_times(self, client, centroids, encoder, tmp_path):
@@ -434,23 +657,19 @@ class TestVideo:
         assert (tmp_path / 'out/a.mp4').is_file()
         assert len(read_predictions(tmp_path)['images']) == 5
 
-    def test_no_camera(self, client, centroids):
-        result = client(centroids, '97', '--out', 'out')
-        assert result.stderr.splitlines()[-1] == 'infer_onnx: there is no camera 97'
-
-    def test_box_outside_of_the_picture(self, client, centroids, tmp_path):
+    def test_links_stay(self, centroids, encoder, tmp_path):
+        """The folder may hold links to files elsewhere that others may not read."""
         write_avi(tmp_path / 'a.avi')
-        result = client(centroids, 'a.avi', '--bbox', '500,20,60,80', '--out', 'out')
-        assert result.returncode == 1
-        assert 'infer_onnx: a.avi#1: `bboxes[0]` must be' in result.stderr.splitlines()[-1]
-        assert not list((tmp_path / 'out').iterdir())
-
-    def test_pictures_are_not_smoothed(self, client, centroids, tmp_path):
-        cv2.imwrite(str(tmp_path / 'a.png'), blobs_picture())
-        result = client(centroids, 'a.png', '--smooth', '--out', 'out')
-        assert result.stderr.splitlines()[-1] == (
-            'infer_onnx: pictures cannot be smoothed, only a video'
-        )
+        for folder in ('out', 'elsewhere'):
+            (tmp_path / folder).mkdir()
+        for name in ('predictions.json', 'a.mp4'):
+            (tmp_path / 'elsewhere' / name).touch(0o600)
+            (tmp_path / 'out' / name).symlink_to(tmp_path / 'elsewhere' / name)
+        infer(PoseSession(centroids), tmp_path / 'a.avi', tmp_path / 'out')
+        for name in ('predictions.json', 'a.mp4'):
+            status = (tmp_path / 'elsewhere' / name).stat()
+            assert status.st_size and status.st_mode & 0o777 == 0o600
+            assert (tmp_path / 'out' / name).is_symlink()
 
     def test_smoothed(self, client, centroids, tmp_path):
         write_avi(tmp_path / 'a.avi')
@@ -652,35 +871,66 @@ def test_editable_install_without_its_dependencies(tmp_path):
     run_elsewhere(uv, 'venv', '--python', sys.executable, tmp_path / 'venv')
     python = tmp_path / 'venv/bin/python'
     run_elsewhere(uv, 'pip', 'install', '--python', python, '-e', tmp_path / 'client')
-    code = 'import mmpose_simcc_client'
-    done = subprocess.run([python, '-I', '-c', code], text=True, capture_output=True)
-    assert done.stderr.splitlines()[-1].startswith('ImportError: OpenCV is not installed: pip')
-    run_elsewhere(uv, 'pip', 'install', '--python', python, 'opencv-python-headless')
-    code = 'import mmpose_simcc_client as client; print(client.__file__); client.PoseSession("a")'
-    done = subprocess.run([python, '-I', '-c', code], text=True, capture_output=True)
-    assert done.stdout.strip() == str(tmp_path / 'client/__init__.py')
-    assert 'ClientError: onnxruntime is not installed: pip' in done.stderr.splitlines()[-1]
+    code = 'import mmpose_simcc_client as client; print(client.__file__)'
+    assert run_elsewhere(python, '-I', '-c', code).strip() == str(tmp_path / 'client/__init__.py')
+    save_centroid_model(tmp_path / 'a.onnx')
+    cv2.imwrite(str(tmp_path / 'a.png'), blobs_picture())
+    for missing, advice, packages in [
+        ('onnxruntime', 'onnxruntime, or onnxruntime-gpu for CUDA', 'onnxruntime'),
+        ('cv2', 'opencv-python-headless, or opencv-python for windows', 'opencv-python-headless'),
+    ]:
+        command = [python.with_name('mmpose-simcc-infer'), 'a.onnx', 'a.png', '--out', 'out']
+        done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith('mmpose-simcc-infer: ')
+        assert line.endswith(
+            f"cannot be imported (No module named '{missing}'): pip install {advice}"
+        )
+        run_elsewhere(uv, 'pip', 'install', '--python', python, packages)
+    assert 'written to out' in run_elsewhere(*command, cwd=tmp_path)
 
 
 @pytest.mark.slow
-def test_distribution_finds_the_same_keypoints(alone, simcc_file, tmp_path):  # noqa: F811
-    picture(tmp_path / 'a.jpg')
+def test_distribution_finds_keypoints(alone, centroids, tmp_path):
+    write_picture(tmp_path / 'a.png')
     command = alone.with_name('mmpose-simcc-infer')
     out = run_elsewhere(
-        command, simcc_file, 'a.jpg', '--bbox', '10,5,40,60', '--out', 'out', cwd=tmp_path
+        command, centroids, 'a.png', '--bbox', '50,20,60,80', '--out', 'out', cwd=tmp_path
     )
     assert 'written to out' in out
-    found = json.loads((tmp_path / 'out/predictions.json').read_text())['annotations']
-    image = cv2.imread(str(tmp_path / 'a.jpg'))
-    (keypoints,), _ = PoseSession(simcc_file).predict(image, [[10, 5, 40, 60]])
-    values = np.array(found[0]['keypoints']).reshape(17, 3)
-    np.testing.assert_allclose(values[:, :2], keypoints, atol=1e-2)
+    (person,) = read_predictions(tmp_path)['annotations']
+    np.testing.assert_allclose(np.reshape(person['keypoints'], (3, 3))[:, :2], BLOBS, atol=0.1)
+
+
+BLOCK = """
+import sys
+for name in ('torch', 'torchvision', 'mmpose', 'mmengine', 'mmcv', 'mmdet',
+             'onnx', 'scipy', 'matplotlib', 'tqdm', 'av'):
+    sys.modules[name] = None  # importing it raises
+"""
+
+
+@pytest.mark.slow
+def test_where_nothing_heavy_can_be_imported(centroids, tmp_path):
+    write_picture(tmp_path / 'a.png')
+    (tmp_path / 'blocked').mkdir()
+    (tmp_path / 'blocked/sitecustomize.py').write_text(BLOCK)
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools/infer_onnx.py', centroids, 'a.png', '--out', 'out'],
+        text=True,
+        capture_output=True,
+        cwd=tmp_path,
+        env=dict(PATH='/usr/bin:/bin', PYTHONPATH=f'{tmp_path}/blocked:{ROOT}'),
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(read_predictions(tmp_path)['annotations']) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('later', [0, 0.1, 0.5])
 @pytest.mark.parametrize('earlier', [{}, {'a.mp4': b'earlier', 'predictions.json': b'{}'}])
-def test_interrupted_video(simcc_file, tmp_path, earlier, later):  # noqa: F811
+def test_interrupted_video(centroids, tmp_path, earlier, later):
     """Leaves what an earlier run wrote, and nothing else."""
     writer = cv2.VideoWriter(str(tmp_path / 'a.avi'), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
     rng = np.random.default_rng(0)
@@ -692,7 +942,7 @@ def test_interrupted_video(simcc_file, tmp_path, earlier, later):  # noqa: F811
     for name, content in earlier.items():
         (out / name).write_bytes(content)
     process = subprocess.Popen(
-        [sys.executable, ROOT / 'tools/infer_onnx.py', simcc_file, 'a.avi', '--out', 'out'],
+        [sys.executable, ROOT / 'tools/infer_onnx.py', centroids, 'a.avi', '--out', 'out'],
         cwd=tmp_path,
         text=True,
         stderr=subprocess.PIPE,

@@ -3,6 +3,7 @@
 before stays."""
 
 import csv
+import inspect
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 from conftest import run_tool
 from matplotlib import pyplot as plt
 
+from mmpose_simcc.deploy import client
 from mmpose_simcc.utils.files import whole_file
 from mmpose_simcc.weights.checkpoint import save_checkpoint
 from mmpose_simcc.weights.official import OfficialModel
@@ -110,6 +112,10 @@ class TestWholeFile:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert path.read_text() == 'before'
         assert list(tmp_path.iterdir()) == [path]
+
+    def test_the_client_has_the_same(self):
+        """It stands alone; what these tests say is true of it as well."""
+        assert inspect.getsource(client.files.whole_file) == inspect.getsource(whole_file)
 
     def test_folder_is_a_file(self, tmp_path):
         (tmp_path / 'a').write_text('')

@@ -11,10 +11,7 @@ if spec is None:
 # The client by itself: importing mmpose_simcc imports torch and MMPose.
 sys.path.insert(0, str(Path(spec.origin).parent / 'deploy'))
 
-try:
-    from client.cli import main
-except ImportError as error:  # OpenCV is missing; the message says what to install
-    sys.exit(f'infer_onnx: {error}')
+from client.cli import main  # noqa: E402
 
 if __name__ == '__main__':
     main()

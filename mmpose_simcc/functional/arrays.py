@@ -44,7 +44,12 @@ def as_float(array: Array) -> Array:
 
 def is_finite(values: Array) -> Array:
     """Where values are neither infinite nor NaN, by a comparison: few runtimes of exported models
-    have ONNX's ``IsInf`` and ``IsNaN``."""
+    have ONNX's ``IsInf`` and ``IsNaN``.
+
+    Example:
+        >>> is_finite(np.array([1.0, np.inf, np.nan]))
+        array([ True, False, False])
+    """
     return abs(values) <= namespace(values).finfo(values.dtype).max
 
 

@@ -8,13 +8,6 @@ Nothing here imports torch, MMPose or the rest of this project, so that
 
 __version__ = '0.1.0'  # as in mmpose_simcc/version.py
 
-try:
-    import cv2  # noqa: F401
-except ImportError:
-    raise ImportError(
-        'OpenCV is not installed: pip install opencv-python-headless, or opencv-python for windows'
-    ) from None
-
 from .detector import DetectorInput, PersonDetector
 from .draw import draw_skeleton
 from .errors import ClientError

@@ -36,7 +36,7 @@ def make_parser():
     parser = argparse.ArgumentParser(
         description='Find the keypoints of people with a model that '
         'tools/export_onnx.py has written. Writes pictures or a video with '
-        "skeletons, and predictions.json in COCO's format.",
+        "skeletons, and all keypoints into predictions.json, in COCO's format.",
         epilog='example: %(prog)s model.onnx photo.jpg --bbox 40,20,180,400',
     )
     parser.add_argument('--version', action='version', version=__version__)
@@ -72,31 +72,32 @@ def make_parser():
         type=float,
         default=0.3,
         metavar='SCORE',
-        help='boxes below it are left out (default: %(default)s)',
+        help='people with a lower score are left out (default: %(default)s)',
     )
     parser.add_argument(
         '--score-thr',
         type=float,
         default=0.3,
         metavar='SCORE',
-        help='keypoints below it are not drawn (default: %(default)s)',
+        help='keypoints with a lower score are not drawn (default: %(default)s)',
     )
     parser.add_argument(
         '--circles',
         action='store_true',
-        help='draw the circles that hold a keypoint with probability 0.9, of a calibrated model',
+        help='draw around each keypoint the circle in which it lies with probability 0.9 (for '
+        'calibrated models)',
     )
     parser.add_argument(
         '--smooth',
         action='store_true',
-        help='less jitter in a video: follow people by their boxes and filter their keypoints',
+        help='reduce jitter in a video: follow people by their boxes and smooth their keypoints',
     )
     parser.add_argument(
         '--batch-size',
         type=int,
         default=32,
         metavar='N',
-        help='people that the network sees at once, at most (default: %(default)s)',
+        help='largest number of people that go through the network at once (default: %(default)s)',
     )
     parser.add_argument(
         '--providers',
@@ -105,7 +106,10 @@ def make_parser():
         help="onnxruntime's execution providers (default: CUDA where it is available, else CPU)",
     )
     parser.add_argument(
-        '--threads', type=int, metavar='N', help='threads of one operator (default: all cores)'
+        '--threads',
+        type=int,
+        metavar='N',
+        help='threads that the network runs on, on a CPU (default: one for each core)',
     )
     parser.add_argument(
         '--session-option',
@@ -113,7 +117,7 @@ def make_parser():
         type=setting,
         default=[],
         metavar='KEY=VALUE',
-        help="entries of onnxruntime's session configuration",
+        help="settings of onnxruntime's session, by their names in its documentation",
     )
     parser.add_argument(
         '--out',
@@ -154,4 +158,4 @@ def main():
         sys.exit(f'{name}: {error}')
     print(f'written to {args.out}')
     if unreadable:
-        sys.exit(f'{name}: {len(unreadable)} pictures could not be read: {", ".join(unreadable)}')
+        sys.exit(f'{name}: could not be read: {", ".join(unreadable)}')

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Sequence, Tuple, Union
 
-import cv2
 import numpy as np
 
 from .errors import ClientError
 from .inputs import as_bgr
+from .packages import cv2
 from .session import open_session
 
 PERSON = 0  # COCO's first class

@@ -3,9 +3,9 @@
 
 from typing import Optional
 
-import cv2
 import numpy as np
 
+from .packages import cv2
 from .pose import PoseSession
 
 SUBPIXEL_BITS = 4

@@ -1,36 +1,42 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Files that are whole or not there."""
+"""Files that are whole or not there; :func:`whole_file` is that of ``mmpose_simcc.utils.files``."""
 
 import contextlib
 import secrets
 from pathlib import Path
-from typing import Iterator
-
-
-def unfinished_path(path: Path) -> Path:
-    """Where to write a file until it is whole: beside it, with the same suffix,
-    under a name that no other process writes to."""
-    return path.with_name(f'.unfinished-{secrets.token_hex(4)}-{path.name}')
+from typing import Iterator, Union
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Write a file that takes its place only when it is whole: where that is
-    interrupted or fails, an earlier one stays.
+def whole_file(path: Union[str, Path]) -> Iterator[Path]:
+    """Write a file that takes its place only when it is whole: on a full disk
+    an earlier one stays, and nothing that is damaged is found later. Of several
+    processes that write it, the last one's file stays, whole. A symbolic link
+    stays one, and a file that was there keeps its permissions.
 
     Args:
-        path (Path): The file.
+        path (str | Path): The file.
 
     Yields:
         Path: Where to write it, beside it, with the same suffix.
 
     Raises:
         OSError: It cannot be written; the error names it.
+
+    Example:
+        >>> with whole_file('table.md') as unfinished:
+        ...     unfinished.write_text('...')
     """
-    unfinished = unfinished_path(path)
+    target = Path(path).resolve()
+    unfinished = target.with_name(f'.unfinished-{secrets.token_hex(4)}-{target.name}')
+    mode = target.stat().st_mode if target.is_file() else None
     try:
+        if mode is not None:
+            unfinished.touch(0o600)  # others must not read it while it is written
         yield unfinished
-        unfinished.replace(path)
+        if mode is not None:
+            unfinished.chmod(mode)
+        unfinished.replace(target)
     except OSError as error:
         if error.filename and str(error.filename) != str(unfinished):
             raise  # it is of another file

@@ -4,12 +4,12 @@
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
-import cv2
 import numpy as np
 
 from .errors import ClientError
 from .inputs import as_bgr, as_boxes, check_crops
 from .metadata import parse_metadata
+from .packages import cv2
 from .session import open_session
 
 # What rtmlib.RTMPose normalises with unless told otherwise: ImageNet's
@@ -144,6 +144,21 @@ class PoseSession:
         name = self.session.get_inputs()[0].name
         return [output[:number] for output in self.session.run(None, {name: self.feed(crops)})]
 
+    def _output_names(self) -> List[str]:
+        return [output.name for output in self.session.get_outputs()]
+
+    def check_decodes(self) -> None:
+        """Refuse a file with ``--output raw``.
+
+        Raises:
+            ClientError: It gives no keypoints.
+        """
+        if self.metadata['output'] == 'raw':
+            raise ClientError(
+                f'{self.path} gives {" and ".join(self._output_names())} that are not decoded: '
+                'export the model with --output keypoints or simcc'
+            )
+
     def predict_crops(self, crops: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
         """Keypoints in crops of the model's input size.
 
@@ -160,13 +175,8 @@ class PoseSession:
             ClientError: The file gives no keypoints, or the crops are not of the model's input
                 size.
         """
-        names = [output.name for output in self.session.get_outputs()]
-        if self.metadata['output'] == 'raw':
-            raise ClientError(
-                f'{self.path} gives {" and ".join(names)} that are not decoded: export the model '
-                'with --output keypoints or simcc'
-            )
-        outputs = dict(zip(names, self.run(crops)))
+        self.check_decodes()
+        outputs = dict(zip(self._output_names(), self.run(crops)))
         if self.metadata['output'] == 'keypoints':
             return outputs['keypoints'], outputs['scores']
         vectors = outputs['simcc_x'], outputs['simcc_y']

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence, Union
 
-import cv2
 import numpy as np
 
 from .detector import PersonDetector
 from .draw import draw_skeleton
 from .errors import ClientError
 from .files import whole_file
+from .packages import cv2
 from .pose import PoseSession
 from .predictions import predictions_file
 from .smooth import Smoother
-from .video import VideoReader, VideoWriter
+from .video import VideoReader, written_video
 
 IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp')
 
@@ -58,36 +58,30 @@ class Images:
 
     Args:
         paths (sequence[Path]): The pictures.
-        out (Path): Folder for the drawn ones.
     """
 
     is_video = False
 
-    def __init__(self, paths: Sequence[Path], out: Path) -> None:
-        self.paths, self.out = paths, out
-        self.unreadable: List[str] = []
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = paths
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[Frame]:
-        for path in self.paths:
-            frame = Frame(path.name, read_image(path))
-            if frame.image is None:
-                self.unreadable.append(frame.name)
-            yield frame
+        return (Frame(path.name, read_image(path)) for path in self.paths)
 
-    def write(self, frame: Frame) -> None:
-        path = self.out / frame.name
-        _, data = cv2.imencode(path.suffix, frame.image)
-        with whole_file(path) as unfinished:
-            unfinished.write_bytes(data.tobytes())
+    @contextlib.contextmanager
+    def drawn_into(self, out: Path) -> Iterator[Callable[[Frame], None]]:
+        """Gives the function that writes a frame."""
 
-    def __enter__(self) -> 'Images':
-        return self
+        def write(frame: Frame) -> None:
+            path = out / frame.name
+            _, data = cv2.imencode(path.suffix, frame.image)
+            with whole_file(path) as unfinished:
+                unfinished.write_bytes(data.tobytes())
 
-    def __exit__(self, *error) -> None:
-        pass
+        yield write
 
 
 class Video:
@@ -96,7 +90,6 @@ class Video:
 
     Args:
         source (str): See :class:`VideoReader`.
-        out (Path): Folder for the drawn one.
         report (callable): Gets lines about what is missing or different.
 
     Raises:
@@ -104,61 +97,52 @@ class Video:
     """
 
     is_video = True
-    unreadable = ()
 
-    def __init__(self, source: str, out: Path, report: Callable[[str], None]) -> None:
-        self.reader = VideoReader(source)
-        self.report = report
-        self.name = Path(source).name if '://' not in source else source
-        self.writer = VideoWriter(out / f'{self.reader.stem}.mp4', self.reader.rate, report)
-        self.number = 0
+    def __init__(self, source: str, report: Callable[[str], None]) -> None:
+        self.reader, self.report = VideoReader(source), report
 
     def __len__(self) -> int:
         return self.reader.announced
 
     def __iter__(self) -> Iterator[Frame]:
+        reader, number = self.reader, 0
         try:
-            for seconds, image in self.reader:
-                self.number += 1
-                yield Frame(f'{self.name}#{self.number}', image, self.number, seconds)
+            for number, (seconds, image) in enumerate(reader, 1):
+                yield Frame(f'{reader.name}#{number}', image, number, seconds)
         except KeyboardInterrupt:
-            if not self.reader.is_live:  # that ends in no other way
+            if not reader.is_live:  # that ends in no other way
                 raise
-        announced = self.reader.announced
-        if not self.number:
+        if not number:
             raise ClientError(
-                f'no frame of {self.reader.source} can be read, {announced} are announced: '
+                f'no frame of {reader.source} can be read, {reader.announced} are announced: '
                 'OpenCV may lack its codec, or the file is damaged'
             )
-        if self.number < announced:
+        if number < reader.announced:
             self.report(
-                f'warning: {self.reader.source} announces {announced} frames, '
-                f'{self.number} could be read'
+                f'warning: {reader.source} announces {reader.announced} frames, '
+                f'{number} could be read'
             )
 
-    def write(self, frame: Frame) -> None:
-        self.writer.write(frame.time, frame.image)
-
-    def __enter__(self) -> 'Video':
-        return self
-
-    def __exit__(self, error_type, *error) -> None:
-        self.reader.close()
-        self.writer.close(keep=error_type is None)
+    @contextlib.contextmanager
+    def drawn_into(self, out: Path) -> Iterator[Callable[[Frame], None]]:
+        """Gives the function that writes a frame."""
+        path = out / f'{self.reader.stem}.mp4'
+        with written_video(path, self.reader.rate, self.report) as write:
+            yield lambda frame: write(frame.time, frame.image)
 
 
 def open_source(
     source: str, out: Path, report: Callable[[str], None] = print_on_stderr
 ) -> Union[Images, Video]:
-    """What to read and where to draw: one picture, the pictures of a folder, a video, a stream's
-    URL, or the number of a camera.
+    """What to read: one picture, the pictures of a folder, a video, a stream's URL, or the number
+    of a camera.
 
     Raises:
         ClientError: There is nothing to read, or ``out`` would overwrite it.
     """
     path = Path(source)
     if '://' in source or (source.isdigit() and not path.exists()):
-        return Video(source, out, report)
+        return Video(source, report)
     if not path.exists():
         raise ClientError(f'there is no {path}')
     folder = path if path.is_dir() else path.parent
@@ -168,11 +152,11 @@ def open_source(
         paths = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
         if not paths:
             raise ClientError(f'{path} has no pictures ({", ".join(IMAGE_SUFFIXES)})')
-        return Images(paths, out)
+        return Images(paths)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return Images([path], out)
+        return Images([path])
     try:
-        return Video(str(path), out, report)
+        return Video(str(path), report)
     except ClientError:
         raise ClientError(
             f'{path} is no picture ({", ".join(IMAGE_SUFFIXES)}) and no video that OpenCV can read'
@@ -237,6 +221,7 @@ def infer(
         ClientError: The source or a box is not what it should be, or nothing can be read.
         OSError: ``out`` cannot be written.
     """
+    session.check_decodes()
     out = Path(out)
     frames = open_source(str(source), out, report)
     if smoother and not frames.is_video:
@@ -244,12 +229,14 @@ def infer(
     if circles and not session.metadata.get('keypoint_radii'):
         raise ClientError(f'{session.path} has no radii: export a model with a calibration')
     out.mkdir(parents=True, exist_ok=True)
+    unreadable = []
     with contextlib.ExitStack() as stack:
         # ends after the frames: it is not there without them
         predictions = stack.enter_context(predictions_file(out / 'predictions.json', session))
-        stack.enter_context(frames)
+        write = stack.enter_context(frames.drawn_into(out))
         for frame in _with_progress(frames):
             if frame.image is None:
+                unreadable.append(frame.name)
                 continue
             height, width = frame.image.shape[:2]
             people = np.array(bboxes or [[0, 0, width, height]], np.float32)
@@ -275,5 +262,7 @@ def infer(
                 predictions.add_person(*person, radius)
                 shown = radius[:, 1] if circles else None
                 draw_skeleton(frame.image, *person[:2], session, score_thr, shown)
-            frames.write(frame)
-    return list(frames.unreadable)
+            write(frame)
+        if not predictions.num_images:
+            raise ClientError(f'no picture can be read: {", ".join(unreadable)}')
+    return unreadable

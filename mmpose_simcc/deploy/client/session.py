@@ -5,23 +5,9 @@ from pathlib import Path
 from typing import Dict, Optional, Sequence, Union
 
 from .errors import ClientError
+from .packages import onnxruntime
 
 DEFAULT_PROVIDERS = ('CUDAExecutionProvider', 'CPUExecutionProvider')
-
-
-def import_onnxruntime():
-    """onnxruntime, which comes by several names and is no dependency.
-
-    Raises:
-        ClientError: It is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ClientError(
-            'onnxruntime is not installed: pip install onnxruntime, or onnxruntime-gpu for CUDA'
-        ) from None
-    return onnxruntime
 
 
 def make_options(entries: Optional[Dict[str, str]] = None):
@@ -33,7 +19,7 @@ def make_options(entries: Optional[Dict[str, str]] = None):
     Returns:
         onnxruntime.SessionOptions: The options.
     """
-    options = import_onnxruntime().SessionOptions()
+    options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     for key, value in (entries or {}).items():
         options.add_session_config_entry(key, value)
@@ -63,7 +49,6 @@ def open_session(
         ClientError: onnxruntime is not installed, has not these providers or cannot start the
             first of them, or the file is missing or no ONNX model.
     """
-    onnxruntime = import_onnxruntime()
     if not Path(path).is_file():
         raise ClientError(f'there is no model {path}')
     available = onnxruntime.get_available_providers()

@@ -105,20 +105,21 @@ def relative_heights(vectors: Tensor) -> Tensor:
 
 
 def move_peaks(vectors: Tensor, bins: Tensor) -> Tensor:
-    """Vectors whose maxima lie at other bins.
+    """Vectors turned round until their maxima lie at other bins; clients read nothing else.
 
     Args:
         vectors (Tensor): Shape (..., L).
         bins (Tensor): Where the maxima ought to lie, shape (...); the nearest bin is taken.
 
     Returns:
-        Tensor: Shape (..., L); ends are repeated where nothing moves in.
+        Tensor: Shape (..., L).
     """
-    last = vectors.shape[-1] - 1
-    shift = bins.round().clamp(0, last) - vectors.argmax(-1)
-    # in floating point: few runtimes have a Clip of integers
-    index = torch.arange(last + 1, dtype=shift.dtype, device=shift.device) - shift.unsqueeze(-1)
-    return vectors.gather(-1, index.clamp(0, last).long())
+    L = vectors.shape[-1]
+    rows = vectors.reshape(-1, L)
+    shift = bins.reshape(-1, 1).round().clamp(0, L - 1) - rows.argmax(-1, keepdim=True)
+    source = (torch.arange(L, device=shift.device) - shift).remainder(L).long()
+    first = L * torch.arange(rows.shape[0], device=source.device)
+    return rows.reshape(-1).take(source + first[:, None]).view_as(vectors)
 
 
 def _below_the_peak(values: Tensor, is_below: Tensor) -> Tensor:
