@@ -22,7 +22,7 @@ import mmpose_simcc  # registers, and mends the environment
 from mmpose_simcc.workbench.compare import timing
 
 # No test asks how long a network takes: 4 rounds of each, not 33.
-timing.WARM_UP, timing.ROUNDS = 1, 3
+timing.ROUNDS = 3
 
 # The same cases in every run of a commit; others with
 # --hypothesis-profile=explore.

@@ -1,7 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 import csv
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -192,15 +191,12 @@ class TestStockModels:
 
 
 class TestTime:
-    def test_median(self):
-
-        def sleep(image):
-            time.sleep(0.01)
-
-        measured = time_forward(OneLayer(sleep), (8, 8), min_run_time=0.1)
-        assert 0.01 <= measured.median < 0.03
-        assert 0 <= measured.iqr < 0.03
-        assert len(measured.times) * measured.number_per_run > 2
+    def test_passes(self):
+        seen = []
+        times = time_forward(OneLayer(seen.append), (8, 4), seconds=0)
+        assert len(times) == 5 and (times > 0).all()
+        # each after one that does not count, and the warm-up
+        assert [tuple(image.shape) for image in seen] == [(1, 3, 4, 8)] * 12
 
 
 class TestConfigErrors:

@@ -42,7 +42,6 @@ def main():
         sys.exit(check(benchmark, args.rounds))
     results = benchmark.run_comparisons(
         benchmark.codec_comparisons(args.device) + benchmark.loss_comparisons(args.device),
-        args.device,
         args.rounds,
     )
     benchmark.add_peak_bytes(results, args.device)

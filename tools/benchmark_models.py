@@ -31,7 +31,7 @@ def main():
     torch.set_num_threads(args.threads)
     measure = benchmark.end_to_end if args.what == 'test' else benchmark.forward_times
     comparisons = measure(args.device)
-    results = benchmark.run_comparisons(comparisons, args.device, args.rounds)
+    results = benchmark.run_comparisons(comparisons, args.rounds)
     print(benchmark.throughput_table(results))
     if args.json:
         about = benchmark.machine(args.device, args.threads)

@@ -20,16 +20,17 @@ from math import prod
 from pathlib import Path
 from typing import Dict, Optional, Sequence, Tuple, Union
 
+import numpy as np
 import torch
 from mmpose.models import TopdownPoseEstimator
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.benchmark import Measurement, Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..utils.checks import check_choice, check_size
 from ..utils.inference import build_model, load_config, model_input_size, one_line
+from .timing import time_in_turns
 
 aten = torch.ops.aten
 
@@ -188,8 +189,8 @@ def time_forward(
     model: TopdownPoseEstimator,
     input_size: Tuple[int, int],
     device: Union[str, torch.device] = 'cpu',
-    min_run_time: float = 2.0,
-) -> Measurement:
+    seconds: float = 2.0,
+) -> np.ndarray:
     """Time the forward pass (backbone, neck, head) of one image.
 
     Args:
@@ -197,23 +198,18 @@ def time_forward(
             moved to the device.
         input_size (tuple): Image size (w, h) in pixels.
         device (str | torch.device): Where to run.
-        min_run_time (float): Seconds to repeat it for, after a warm-up; at
-            least about ten times in any case.
+        seconds (float): How long it is repeated after a warm-up; at least five times.
 
     Returns:
-        torch.utils.benchmark.Measurement: ``median`` and ``iqr``
-        (interquartile range) in seconds, and ``times``, all runs.
+        np.ndarray: Seconds of each pass.
     """
     width, height = check_size('input_size', input_size)
     image = torch.zeros(1, 3, height, width, device=device)
-    timer = Timer(
-        'model(image, None)',
-        globals=dict(model=model.to(device), image=image),
-        num_threads=torch.get_num_threads(),
-    )
+    model.to(device)
     with torch.inference_mode():
-        once = timer.timeit(3).median  # and warm-up: memory, kernel choice
-        return timer.blocked_autorange(min_run_time=max(min_run_time, 10 * once))
+        return time_in_turns(
+            {'forward': lambda: model(image, None)}, rounds=1000, max_seconds=seconds
+        )['forward']
 
 
 def measure_size(
@@ -255,13 +251,14 @@ def measure_size(
         activations=cost.activations,
     )
     if device is not None:
-        time = time_forward(model, input_size, device)
+        times = time_forward(model, input_size, device)
+        low, median, high = np.percentile(times, (25, 50, 75))
         record.update(
             device=str(device),
             num_threads=torch.get_num_threads(),
-            time_ms=time.median * 1e3,
-            time_iqr_ms=time.iqr * 1e3,
-            num_runs=len(time.times) * time.number_per_run,
+            time_ms=median * 1e3,
+            time_iqr_ms=(high - low) * 1e3,
+            num_runs=len(times),
         )
     return record
 

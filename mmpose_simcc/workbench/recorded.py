@@ -8,7 +8,6 @@ from typing import Dict, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
-from tabulate import tabulate
 from torch import Tensor
 
 from ..codecs import HeatmapCodec
@@ -17,6 +16,7 @@ from ..utils.checks import invalid
 from .calibration.ladder import DecoderStep, Decoding, OffsetStep, Samples, hold_out, paired_gain
 from .calibration.outputs import BORDERS, keep_outputs
 from .metrics import DEFAULT_SIGMA, keypoint_oks
+from .tables import markdown_table
 
 ARRAYS = ('heatmaps', 'keypoints_cells', 'visible', 'pixels_per_cell', 'area')
 OPTIONAL = ('img_id', 'mirrored_heatmaps', 'flip_indices')
@@ -188,4 +188,4 @@ def score_decoders(samples: Samples) -> str:
         offset = np.nanmedian(errors, (0, 1))
         rows.append([name, f'{of_people.mean():.4f}', str(gain), *(f'{o:+.2f}' for o in offset)])
     header = ['decoder', 'mean OKS', f'over {REFERENCE} [95%]', 'offset x', 'offset y']
-    return tabulate(rows, header, tablefmt='pipe', disable_numparse=True)
+    return markdown_table(rows, header)

@@ -11,9 +11,9 @@ import mmpose
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from tabulate import tabulate
 
 from mmpose_simcc.utils.files import whole_file
+from mmpose_simcc.workbench.tables import markdown_table
 
 from .codecs import FILL, FLOOR, LOOPS, READ, STOCK, UDP
 from .timing import OURS, Result
@@ -83,7 +83,7 @@ def benchmark_table(results: List[Result]) -> str:
     ]
     if any(r.extra for r in results):
         headers.append('peak MB, ours / stock')
-    return tabulate(rows, headers, tablefmt='pipe', disable_numparse=True)
+    return markdown_table(rows, headers)
 
 
 def throughput_table(results: List[Result]) -> str:
@@ -101,20 +101,16 @@ def throughput_table(results: List[Result]) -> str:
         for r in results
         for name in r.seconds
     ]
-    return tabulate(
-        rows,
-        (
-            'task',
-            'method',
-            'size',
-            'codec or model',
-            'images/s',
-            'ours is faster by',
-            'aim: reached',
-        ),
-        tablefmt='pipe',
-        disable_numparse=True,
+    headers = (
+        'task',
+        'method',
+        'size',
+        'codec or model',
+        'images/s',
+        'ours is faster by',
+        'aim: reached',
     )
+    return markdown_table(rows, headers)
 
 
 def _bytes(result: Result) -> str:

@@ -15,7 +15,6 @@ from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.runner import Runner
 from mmpose.registry import KEYPOINT_CODECS, MODELS
-from tabulate import tabulate
 from torch import Tensor, nn
 
 from mmpose_simcc.functional import gaussian_heatmaps
@@ -29,6 +28,8 @@ from mmpose_simcc.workbench.compare.evaluation import evaluate
 from mmpose_simcc.workbench.compare.rows import Training
 from mmpose_simcc.workbench.compare.runs import Run, read_config
 from mmpose_simcc.workbench.scoring import People, Predictions, Scorer
+from mmpose_simcc.workbench.tables import markdown_table
+from mmpose_simcc.workbench.timing import time_in_turns
 
 from .coco_size import (
     KEYPOINTS,
@@ -121,17 +122,6 @@ def calibrate_model(root: Path, part: float) -> str:
     return f'{round(part * TRAIN[1])} people to draw from, {found.calibrated_on}'
 
 
-def _seconds(step: Callable[[], object], repeats: int = 5) -> float:
-    """The median of a step's CPU times."""
-    step()
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        step()
-        times.append(time.process_time() - start)
-    return float(np.median(times))
-
-
 def time_steps(root: Path, part: float) -> str:
     """CPU milliseconds an image of what is done after a forward pass, in batches of 64."""
     steps = {}
@@ -144,10 +134,12 @@ def time_steps(root: Path, part: float) -> str:
         maps = 0.8 * maps + 0.02 * torch.rand(maps.shape)
         for name, decoder in decoders_of(Run('one layer', cfg), DECODERS).items():
             decode = KEYPOINT_CODECS.build(decoder).batch_decode
-            steps[f'{name} {size}'] = _seconds(partial(decode, maps)) / BATCH
-        steps[f'calibration {size}'] = _seconds(partial(keep_outputs(codec).append, maps)) / BATCH
-    steps.update(_time_metrics(root))
-    return '; '.join(f'{name} {1000 * seconds:.3f}' for name, seconds in steps.items())
+            steps[f'{name} {size}'] = partial(decode, maps)
+        steps[f'calibration {size}'] = partial(keep_outputs(codec).append, maps)
+    times = time_in_turns(steps, rounds=5, clock=time.process_time)
+    seconds = {name: np.median(of_step) / BATCH for name, of_step in times.items()}
+    seconds.update(_time_metrics(root))
+    return '; '.join(f'{name} {1000 * second:.3f}' for name, second in seconds.items())
 
 
 def _time_metrics(root: Path) -> Dict[str, float]:
@@ -254,4 +246,4 @@ def scale_table(rehearsals) -> str:
         'seconds',
         'CPU seconds',
     )
-    return tabulate(rows, headers, tablefmt='pipe', disable_numparse=True)
+    return markdown_table(rows, headers)

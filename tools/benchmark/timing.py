@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
-import torch
-from rich.progress import track
+
+from mmpose_simcc.workbench.timing import time_in_turns
 
 OURS = 'ours'
 
@@ -80,24 +80,19 @@ class Result:
         return float(np.median(allowed / self.seconds[OURS]))
 
 
-def _wait(device: str) -> None:
-    if device == 'cuda':
-        torch.cuda.synchronize()
-
-
 def run_comparisons(
-    comparisons: List[Comparison], device: str = 'cpu', rounds: int = 20, block: float = 0.02
+    comparisons: List[Comparison],
+    rounds: int = 20,
+    block: float = 0.02,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> List[Result]:
-    """Check that the answers agree, then time everything side by side.
-
-    In every round every function runs for ``block`` seconds, so that whatever
-    else the machine does meets all alike.
+    """Check that the answers agree, then time everything in turns.
 
     Args:
         comparisons (list[Comparison]): What to compare.
-        device (str): ``'cpu'``, or ``'cuda'`` to wait for it.
         rounds (int): Number of rounds.
         block (float): Seconds for each function in a round.
+        clock (callable): Gives the time in seconds.
 
     Returns:
         list[Result]: In the order of the comparisons.
@@ -105,47 +100,24 @@ def run_comparisons(
     Raises:
         AssertionError: Answers of a comparison differ.
     """
-    repeats = []
     for comparison in comparisons:
         if comparison.check is not None:
             comparison.check()
-        repeats.append(
-            {
-                name: _repeats(function, device, block)
-                for name, function in comparison.functions.items()
-            }
-        )
-    seconds = [{name: [] for name in comparison.functions} for comparison in comparisons]
-    for _ in track(range(rounds), 'time side by side'):
-        for comparison, times, counts in zip(comparisons, seconds, repeats):
-            for name, function in comparison.functions.items():
-                function()  # fills the caches
-                _wait(device)
-                start = time.perf_counter()
-                for _ in range(counts[name]):
-                    function()
-                _wait(device)
-                elapsed = time.perf_counter() - start
-                times[name].append(elapsed / counts[name] / comparison.items[name])
+    functions = {
+        (number, name): function
+        for number, comparison in enumerate(comparisons)
+        for name, function in comparison.functions.items()
+    }
+    seconds = time_in_turns(functions, rounds, block, clock=clock)
     return [
         Result(
             c.task,
             c.method,
             c.size,
-            {name: np.array(values) for name, values in times.items()},
+            {name: seconds[number, name] / c.items[name] for name in c.functions},
             aim=c.aim,
             peer=c.peer,
             slack=c.slack,
         )
-        for c, times in zip(comparisons, seconds)
+        for number, c in enumerate(comparisons)
     ]
-
-
-def _repeats(function: Callable[[], Any], device: str, block: float) -> int:
-    """Calls that fill a block of time, after a first one that fills caches."""
-    function()
-    _wait(device)
-    start = time.perf_counter()
-    function()
-    _wait(device)
-    return max(1, round(block / (time.perf_counter() - start)))

@@ -3,8 +3,7 @@
 
 from typing import Iterator, List, Tuple
 
-from tabulate import tabulate
-
+from ..tables import markdown_table
 from .calibrate import Calibrated
 from .ladder import Step, Trial
 
@@ -14,13 +13,12 @@ def tables(found: Calibrated) -> Iterator[str]:
     for step, trials in found.tried:
         yield _step_table(step, trials)
     if found.coverage:
-        header = {name: name for name in found.coverage[0]}
         rows = [
-            {k: f'{100 * v:.1f}' if isinstance(v, float) else v for k, v in row.items()}
+            [f'{100 * v:.1f}' if isinstance(v, float) else v for v in row.values()]
             for row in found.coverage
         ]
         yield 'coverage of the radii in percent, on pictures that did not decide on them:\n' + (
-            tabulate(rows, header, tablefmt='pipe', disable_numparse=True)
+            markdown_table(rows, [*found.coverage[0]])
         )
 
 
@@ -31,7 +29,7 @@ def _step_table(step: Step, trials: List[Trial]) -> str:
         gain = [str(trial.gain), 'yes' if trial.supported else 'no']
         rows.append([trial.name, f'{trial.loss:.4f}', *gain, _kept(trial), trial.words])
     header = [step.title, f'loss ({step.unit})', 'gain [95%]', 'supported', 'kept', 'fitted']
-    return tabulate(rows, header, tablefmt='pipe', disable_numparse=True)
+    return markdown_table(rows, header)
 
 
 def _kept(trial: Trial) -> str:

@@ -2,8 +2,7 @@
 """Times networks and decoders side by side."""
 
 import json
-import time
-from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Dict, List, Tuple
 
@@ -17,29 +16,19 @@ from mmpose.structures import PoseDataSample
 from mmpose.utils.tensor_utils import to_numpy
 from torch import Tensor
 
-from ...utils.console import track
 from ...utils.files import whole_file
 from ...utils.inference import build_model, model_input_size, pose_head, recorded_outputs
 from ..identity import network_identity
+from ..timing import time_in_turns
 from .runs import Run
 
-WARM_UP = 3  # rounds that are not counted
 ROUNDS = 30
 MAX_SECONDS = 60.0
-
-
-def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter()
 
 
 @torch.inference_mode()
 def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str, float]]:
     """Time the forward pass and every decoder, one image at a time.
-
-    In every round each network and each decoder runs once, so that whatever
-    else the machine does meets all of them alike.
 
     Args:
         runs (list[Run]): The runs; weights do not matter. Those with the
@@ -52,40 +41,23 @@ def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str
         decoder's name.
     """
     device = get_device()
-    networks, outputs, images = {}, {}, {}
-    users = [network_identity(run.cfg) for run in runs]
-    for run, user in zip(runs, users):
-        if user not in networks:
-            networks[user] = build_model(run.cfg).to(device)
-            width, height = model_input_size(networks[user])
-            images[user] = torch.randn(1, 3, height, width, device=device)
-            outputs[user] = decoder_inputs(networks[user], images[user])
-    codecs = [
-        {name: KEYPOINT_CODECS.build(decoder) for name, decoder in of_run.items()}
-        for of_run in decoders
-    ]
-
-    times = defaultdict(list)
-    start = _now()
-    for index in track(range(WARM_UP + ROUNDS), 'time side by side'):
-        if index > 2 * WARM_UP and _now() - start > MAX_SECONDS:
-            break
-        if index == WARM_UP:
-            times.clear()
-        for user, network in networks.items():
-            before = _now()
-            network(images[user], None)
-            times[user].append(_now() - before)
-        for number, (user, of_run) in enumerate(zip(users, codecs)):
-            for name, codec in of_run.items():
-                _decode(codec, outputs[user])  # fills the caches
-                before = _now()
-                _decode(codec, outputs[user])
-                times[number, name].append(_now() - before)
-    medians = {key: float(np.median(values)) for key, values in times.items()}
+    functions, outputs = {}, {}
+    networks = [network_identity(run.cfg) for run in runs]
+    for number, (run, network) in enumerate(zip(runs, networks)):
+        if network not in functions:
+            model = build_model(run.cfg).to(device)
+            width, height = model_input_size(model)
+            image = torch.randn(1, 3, height, width, device=device)
+            functions[network] = partial(model, image, None)
+            outputs[network] = decoder_inputs(model, image)
+        for name, decoder in decoders[number].items():
+            codec = KEYPOINT_CODECS.build(decoder)
+            functions[number, name] = partial(_decode, codec, outputs[network])
+    seconds = time_in_turns(functions, ROUNDS, max_seconds=MAX_SECONDS)
+    medians = {key: float(np.median(times)) for key, times in seconds.items()}
     return [
-        dict(forward=medians[user], **{name: medians[number, name] for name in of_run})
-        for number, (user, of_run) in enumerate(zip(users, codecs))
+        dict(forward=medians[network], **{name: medians[number, name] for name in decoders[number]})
+        for number, network in enumerate(networks)
     ]
 
 
