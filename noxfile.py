@@ -12,6 +12,7 @@ the package as pip installs it.
 Environments are kept in .nox.
 """
 
+import json
 import os
 import shutil
 import tarfile
@@ -43,6 +44,7 @@ OLDEST = (
     'xtcocotools',
 )
 FIND_PACKAGE = 'import mmpose_simcc, os; print(os.path.dirname(mmpose_simcc.__file__))'
+WALK_BOX = '10,5,40,60'
 ONEDL = ('onedl-mmengine', 'onedl-mmcv', 'onedl-mmdetection')
 
 
@@ -206,19 +208,35 @@ def walk(session, packages):
         *(session, here, 'python', f'{tools}/export_onnx.py'),
         *(f'{configs}/{config}', checkpoint, 'simcc.onnx'),
     )
-    picture = next(Path(here, 'data').rglob('*.jpg'))
+    picture = next((here / 'data').rglob('*.jpg'))
     run(
         *(session, here, 'python', f'{tools}/infer_onnx.py', 'simcc.onnx', str(picture)),
-        *('--bbox', '10,5,40,60', '--out', 'found'),
+        *('--bbox', WALK_BOX, '--out', 'found'),
     )
 
 
 @nox.session(python=NEW_PYTHON)
 def client(session):
-    """The client's distribution, with the newest numpy, OpenCV and onnxruntime."""
+    """The client's distribution alone, with the newest numpy, OpenCV and onnxruntime, on the
+    exports of `walk`: it finds what `walk` found."""
     session.install(f'{ROOT / "mmpose_simcc" / "deploy" / "client"}[cpu,opencv]')
-    folder = empty_folder(session, 'run')
-    run(session, folder, 'mmpose-simcc-infer', '--help')
+    walks = sorted((ROOT / '.nox').glob('walk-*/tmp/walk/found/predictions.json'))
+    if not walks:
+        session.error('there are no exports yet: nox -s walk')
+    for path in walks:
+        walked = path.parent.parent
+        picture = next((walked / 'data').rglob('*.jpg'))
+        folder = empty_folder(session, 'run')
+        infer = ('mmpose-simcc-infer', str(walked / 'simcc.onnx'), str(picture))
+        run(session, folder, *infer, '--bbox', WALK_BOX, '--out', 'found')
+        earlier, found = (
+            json.loads(file.read_text(encoding='utf-8'))['annotations'][0]['keypoints']
+            for file in (path, folder / 'found' / 'predictions.json')
+        )
+        apart = max(abs(a - b) for a, b in zip(earlier, found))
+        session.log(f'{walked}: {apart:.1g} pixels apart')
+        if len(earlier) != len(found) or apart > 0.01:
+            session.error(f'{walked} found {earlier}, the client alone {found}')
 
 
 RUNTIME_FILES = ROOT / '.nox' / 'runtime_files_of_a_model'
