@@ -20,6 +20,7 @@ from mmpose_simcc.workbench.compare.evaluation import evaluate
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 HEATMAP_ROWS = ['stock', 'argmax', 'quarter', 'second_max', 'dark', 'daec', 'daec_symmetric']
+CHANNELS = 16
 FOLDER = 'mmpose::body_2d_keypoint/'
 RTMW = 'mmpose::wholebody_2d_keypoint/rtmpose/cocktail14/rtmw-m_8xb1024-270e_cocktail14-256x192.py'
 CONFIGS = {
@@ -51,7 +52,7 @@ CONFIGS = {
 
 @MODELS.register_module()
 class SmallBody(BaseModule):
-    """The least that gives feature maps of a size: what a model's body is does not matter here."""
+    """The least that gives feature maps of a size."""
 
     def __init__(self, channels, stride):
         super().__init__()
@@ -62,13 +63,22 @@ class SmallBody(BaseModule):
 
 
 def with_small_body(cfg):
-    """The model with one layer as its backbone, where a single map goes into its head."""
-    model = cfg.model
-    channels = pose_head_cfg(cfg).get('in_channels')
-    necks = (None, 'GlobalAveragePooling', 'FeatureMapProcessor')
-    if isinstance(channels, int) and (model.get('neck') or {}).get('type') in necks:
+    """The model with few layers and channels before its head's last layers: what comes before them
+    does not matter here."""
+    model, head = cfg.model, pose_head_cfg(cfg)
+    if model.backbone.type == 'RSN':  # maps of several stages
+        model.backbone.update(unit_channels=CHANNELS, num_blocks=[1] * 4)
+        head.unit_channels = CHANNELS
+    elif head.type == 'RTMWHead':  # two maps
+        model.backbone.update(deepen_factor=1 / 3, widen_factor=1 / 8)
+        model.neck.update(in_channels=[32, 64, 128], num_csp_blocks=1)
+        head.in_channels = 128
+    else:
         stride = 4 if model.backbone.type == 'HRNet' else 32
-        model.backbone = dict(type='SmallBody', channels=channels, stride=stride)
+        model.backbone = dict(type='SmallBody', channels=CHANNELS, stride=stride)
+        head.in_channels = CHANNELS
+        if head.type in ('HeatmapHead', 'DSNTHead') and stride > 4:
+            head.deconv_out_channels = [CHANNELS] * 3
 
 
 @pytest.fixture(scope='module')
