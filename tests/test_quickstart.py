@@ -2,6 +2,7 @@
 """The quickstart notebook, from top to bottom, in an environment that has torch alone."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,15 +26,22 @@ def cells(path):
     return [cell for cell in content if cell['cell_type'] == 'code']
 
 
+@pytest.fixture
+def environment(tmp_path):
+    """A folder for an environment of gigabytes, which pytest would keep."""
+    yield tmp_path / 'venv'
+    shutil.rmtree(tmp_path / 'venv', ignore_errors=True)
+
+
 @pytest.mark.skipif(not IN_CHECKOUT, reason='needs the repository')
-def test_from_top_to_bottom(tmp_path):
+def test_from_top_to_bottom(environment, tmp_path):
     uv = Path(sys.executable).with_name('uv')
     if not uv.is_file():
         pytest.skip('needs the uv of `make venv`')
     found = subprocess.run([uv, 'python', 'find', '3.12'], capture_output=True, text=True)
     python = found.stdout.strip() if found.returncode == 0 else sys.executable
-    run_elsewhere(uv, 'venv', '--seed', '--python', python, tmp_path / 'venv')
-    fresh = tmp_path / 'venv' / 'bin' / 'python'
+    run_elsewhere(uv, 'venv', '--seed', '--python', python, environment)
+    fresh = environment / 'bin' / 'python'
     run_elsewhere(
         uv, 'pip', 'install', '--python', fresh, 'torch', 'torchvision', 'nbclient', 'ipykernel'
     )
