@@ -286,6 +286,12 @@ class TestNothingIsHalfDone:
             (dict(type='SimCCCodec'), dict(type='HeatmapHead'), 'must be one for SimCCCodec'),
             (dict(type='DARKCodec'), SIMCC_HEAD, 'must be one for DARKCodec'),
             (dict(type='SimCCCodec'), dict(type='RLEHead'), 'must be one for SimCCCodec'),
+            (dict(type='DARKCodec'), dict(type='RegressionHead'), 'must be one for DARKCodec'),
+            (
+                dict(type='DARKCodec', heatmap_size=(48, 64)),
+                dict(type='DSNTHead', in_featuremap_size=(6, 8)),
+                'must be one for DARKCodec',
+            ),
             (
                 dict(type='DARKCodec'),
                 dict(type='TokenHeatmapHead', heatmap_size=(9, 9)),

@@ -8,8 +8,9 @@ import torch
 from conftest import cuda
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
+from mmpose_simcc import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec, SimCCKLLoss
 
 SIZE = dict(input_size=(192, 256))
 HEATMAP = dict(**SIZE, heatmap_size=(48, 64), sigma=2)
@@ -159,6 +160,36 @@ def test_exports_any_batch_size_and_decodes_afterwards(name, strict):
     assert_same(codec.decode_tensors(*outputs), expected)
     assert_same(exported(*outputs), expected)
     assert_same(exported(*(o[:2] for o in outputs)), [item[:2] for item in expected])
+
+
+@pytest.mark.parametrize('name', CODECS)
+def test_needs_nothing_that_mps_lacks(name, monkeypatch):
+    """Apple's GPUs have no float64, before torch 2.7 no kernel of `torch.special.entr`, and
+    `torch.autocast('mps')` raises on torch 2.1 to 2.4, even where it is to be switched off."""
+    codec, outputs, dispatched, made = CODECS[name], finite_outputs(CODECS[name]), set(), set()
+    size = torch.tensor(codec.input_size, dtype=torch.float32)
+    keypoints, visible = torch.rand(4, 1, 17, 2) * (size - 1), torch.ones(4, 1, 17)
+    loss = SimCCKLLoss(beta=2.0, label_softmax=True)
+
+    class Recorder(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            dispatched.add(func.overloadpacket)
+            made.add(getattr(result, 'dtype', None))
+            return result
+
+    def refused(*args, **kwargs):
+        raise RuntimeError("User specified an unsupported autocast device_type 'mps'")
+
+    monkeypatch.setattr(torch.autocast, '__init__', refused)
+    with Recorder():
+        labels = codec.encode_tensors(keypoints, visible)
+        codec.decode_tensors(*outputs)
+        if isinstance(codec, SimCCCodec):
+            vectors = [labels[f'keypoint_{axis}_labels'][:, 0] for axis in 'xy']
+            loss(outputs, vectors, visible[:, 0])
+    assert torch.float32 in made and torch.float64 not in made
+    assert dispatched and torch.ops.aten.special_entr not in dispatched
 
 
 @cuda

@@ -4,6 +4,7 @@
 from mmpose.models.heads import (
     CPMHead,
     HeatmapHead,
+    IntegralRegressionHead,
     MSPNHead,
     RegressionHead,
     RLEHead,
@@ -19,7 +20,7 @@ from ..utils.configs import class_of, is_simcc_codec, same, type_name
 
 SIMCC_HEADS = (SimCCHead, RTMCCHead, RTMWHead, SimCCClassifierHead, Heatmap1DHead)
 HEATMAP_HEADS = (HeatmapHead, CPMHead, MSPNHead, TokenHeatmapHead)
-REGRESSION_HEADS = (RegressionHead, RLEHead)
+REGRESSION_HEADS = (RegressionHead, RLEHead, IntegralRegressionHead)
 # What a head and the codecs of labels and outputs have in common, with its default in codecs
 SHARED = dict(input_size=None, heatmap_size=None, simcc_split_ratio=2.0)
 
@@ -36,8 +37,10 @@ def check_head_fits(head: dict, codec: dict) -> None:
     """
     if is_simcc_codec(codec):
         fitting, others = SIMCC_HEADS, HEATMAP_HEADS + REGRESSION_HEADS
+    elif 'heatmap_size' in codec and type_name(codec) != 'IntegralRegressionLabel':
+        fitting, others = HEATMAP_HEADS, SIMCC_HEADS + REGRESSION_HEADS
     else:
-        fitting, others = HEATMAP_HEADS, SIMCC_HEADS
+        fitting, others = REGRESSION_HEADS, SIMCC_HEADS
     head_class = class_of(head, MODELS)
     if head_class is not None and issubclass(head_class, others):
         names = ', '.join(each.__name__ for each in fitting)
