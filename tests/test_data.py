@@ -87,6 +87,12 @@ FAULTS = {
     'of no picture': lambda a: a.update(image_id=-1),
     '16 keypoints, the metainfo 17': lambda a: a.update(keypoints=a['keypoints'][3:]),
     'without width or height': lambda a: a['bbox'].__setitem__(2, 0),
+    'without `iscrowd`': lambda a: a.pop('iscrowd'),
+    'of no category': lambda a: a.update(category_id=7),
+    'without a labelled keypoint': lambda a: a['keypoints'].__setitem__(
+        slice(2, None, 3), [0] * 17
+    ),
+    'beside their picture': lambda a: a['bbox'].__setitem__(0, 5000),
 }
 
 
@@ -102,8 +108,27 @@ class TestCheck:
         content['images'][2]['file_name'] = 'lost.jpg'
         (error,) = errors(content, metainfo, images=toy / 'train2017')
         assert 'pictures that are not in' in error and 'lost.jpg' in error
+        content['images'][2]['width'] = None
+        assert any('is not a number' in error for error in errors(content, metainfo))
         del content['images'][2]['width']
         assert any('`width`' in error for error in errors(content, metainfo))
+        content['images'][1]['id'] = '1'
+        assert any('not a whole number' in error for error in errors(content, metainfo))
+        assert errors(dict(content, annotations=[]), metainfo)[-1].endswith('of keypoints')
+
+    def test_sizes_of_pictures(self, content, metainfo, toy):
+        content['images'][0]['width'] += 1
+        found = check_annotations(content, metainfo=metainfo, images=toy / 'train2017')
+        (warning,) = [finding for finding in found if 'another size' in finding.what]
+        assert warning.number == 1 and content['images'][0]['file_name'] in warning.what
+
+    def test_what_only_coco_needs(self, content, metainfo):
+        for annotation in content['annotations']:
+            del annotation['area'], annotation['iscrowd']
+        assert errors(content, metainfo) and not errors(content, metainfo, coco_metric=False)
+
+    def test_drawn_people_give_no_warning(self, config):
+        assert {finding.level for finding in check_data(config)} == {'note'}
 
     def test_sides(self, content, metainfo):
         swap_names(content)

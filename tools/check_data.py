@@ -5,6 +5,7 @@ import sys
 
 from command_line import CommandLine, errors_in_a_line
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from mmpose_simcc.utils.inference import load_config
@@ -39,7 +40,7 @@ def main():
         findings = check_data(cfg)
         table = Table('', 'data', 'number', 'what')
         for level, split, what, number in findings:
-            table.add_row(f'[{COLOURS[level]}]{level}', split, f'{number:,}', what)
+            table.add_row(f'[{COLOURS[level]}]{level}', split, f'{number:,}', escape(what))
         Console(width=None if sys.stdout.isatty() else 160).print(table)
         if args.samples:
             number = write_samples(cfg, args.samples)

@@ -4,7 +4,7 @@
 import inspect
 import logging
 import warnings
-from typing import Iterator, Tuple
+from typing import Iterator, List, Tuple
 
 import torch
 from mmengine.config import Config
@@ -41,9 +41,9 @@ def check_config(cfg: dict) -> None:
 
     These are the frames of codecs and pipelines (:func:`check_frames`), the codec of the labels
     and that of the decoder, the size to which pictures are cropped, the head and its codec, the
-    number of keypoints of head, backbone and data sets, and the sizes of the network's outputs:
-    the model is built without memory for its weights and run once, which takes about a second.
-    Pairs of keypoints that a mirrored picture swaps one way only are logged.
+    number of keypoints of head, backbone, data sets and metrics, and the sizes of the network's
+    outputs: the model is built without memory for its weights and run once, which takes about a
+    second. Pairs of keypoints that a mirrored picture swaps one way only are logged.
 
     Args:
         cfg (Config | dict): A top-down config. What it does not have is not checked.
@@ -71,6 +71,7 @@ in `train_dataloader`, but got 16
     if not head:
         return
     _check_data_sets(cfg, head)
+    _check_converters(cfg, head)
     decoder = head.get('decoder')
     if not isinstance(decoder, dict) or 'input_size' not in decoder:
         return
@@ -162,13 +163,36 @@ def _check_data_sets(cfg: dict, head: dict) -> None:
             )
 
 
+def _metrics_of(cfg: dict, loader: str) -> List[dict]:
+    metrics = cfg.get(loader.replace('dataloader', 'evaluator')) or []
+    metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
+    return [metric for metric in metrics if isinstance(metric, dict)]
+
+
 def _converts_predictions(cfg: dict, loader: str) -> bool:
     """Whether a test is on a part of the head's keypoints."""
     if 'output_keypoint_indices' in (cfg['model'].get('test_cfg') or {}):
         return True
-    metrics = cfg.get(loader.replace('dataloader', 'evaluator')) or []
-    metrics = metrics if isinstance(metrics, (list, tuple)) else [metrics]
-    return any(metric.get('pred_converter') for metric in metrics if isinstance(metric, dict))
+    return any(metric.get('pred_converter') for metric in _metrics_of(cfg, loader))
+
+
+def _check_converters(cfg: dict, head: dict) -> None:
+    """A metric converts predictions and annotations to the same number of keypoints."""
+    for loader in LOADERS[1:]:
+        dataset = (cfg.get(loader) or {}).get('dataset') or {}
+        annotated = [keypoints for _, keypoints in _keypoints_of(dataset, loader)]
+        if not annotated or 'output_keypoint_indices' in (cfg['model'].get('test_cfg') or {}):
+            continue
+        for metric in _metrics_of(cfg, loader):
+            truth, predicted = metric.get('gt_converter'), metric.get('pred_converter')
+            truth = truth['num_keypoints'] if truth else annotated[-1]
+            predicted = predicted['num_keypoints'] if predicted else num_keypoints(head)
+            if truth != predicted:
+                raise ValueError(
+                    f'{type_name(metric)} in `{loader.replace("dataloader", "evaluator")}` '
+                    f'compares {predicted} predicted keypoints with {truth} annotated ones: '
+                    '`gt_converter` and `pred_converter` must give as many'
+                )
 
 
 def _keypoints_of(dataset: dict, loader: str) -> Iterator[Tuple[str, int]]:
@@ -182,16 +206,24 @@ def _keypoints_of(dataset: dict, loader: str) -> Iterator[Tuple[str, int]]:
     dataset_class = class_of(dataset, DATASETS)
     metainfo = dataset.get('metainfo') or getattr(dataset_class, 'METAINFO', None)
     if metainfo:
-        keypoints = _read_metainfo(metainfo, f'{name} in `{loader}`')
+        keypoints = read_metainfo(metainfo, f'{name} in `{loader}`')['num_keypoints']
         yield name, converted[-1]['num_keypoints'] if converted and not inner else keypoints
 
 
-def _read_metainfo(metainfo: dict, place: str) -> int:
-    """The number of keypoints. Pairs that a mirrored picture swaps one way only are logged: MMPose
-    has a data set with such pairs, most of whose configs do not use them.
+def read_metainfo(metainfo: dict, place: str) -> dict:
+    """Read the metainfo of a data set. Pairs that a mirrored picture swaps one way only are logged:
+    MMPose has a data set with such pairs, most of whose configs do not use them.
+
+    Args:
+        metainfo (dict): As in a data set's config.
+        place (str): Whose it is, for messages.
+
+    Returns:
+        dict: What MMPose's ``parse_pose_metainfo`` makes of it.
 
     Raises:
-        ValueError: The metainfo cannot be read.
+        ValueError: It cannot be read, or has ``sigmas`` of another number than keypoints (none is
+            allowed).
     """
     try:
         with warnings.catch_warnings():
@@ -211,19 +243,25 @@ def _read_metainfo(metainfo: dict, place: str) -> int:
                 names[swaps[other]],
             )
             break
-    return parsed['num_keypoints']
+    if len(parsed['sigmas']) not in (parsed['num_keypoints'], 0):
+        raise ValueError(
+            f'the metainfo of {place} has {parsed["num_keypoints"]} keypoints, but '
+            f'{len(parsed["sigmas"])} `sigmas`'
+        )
+    return parsed
 
 
 def _check_outputs(cfg: dict, decoder: dict) -> None:
     """The sizes of the network's outputs, by a run on the device that computes nothing."""
     w, h = decoder['input_size']
+    channels = 1 if reads_grey(cfg) else 3
     try:
         model = _build_on_meta(cfg)
     except Exception as error:
         raise ValueError(f'the model cannot be built: {one_line(error)}') from error
     try:
         with torch.no_grad():
-            outputs = model.head(model.extract_feat(torch.empty(1, 3, h, w, device='meta')))
+            outputs = model.head(model.extract_feat(torch.empty(1, channels, h, w, device='meta')))
     except NotImplementedError:  # an operation without shapes alone
         return
     except Exception as error:
@@ -242,6 +280,12 @@ def _check_outputs(cfg: dict, decoder: dict) -> None:
             f'the network has heatmaps of {size} cells (w, h) for pictures of {w}x{h} pixels, '
             f'but the decoder has heatmap_size={tuple(wanted)}'
         )
+
+
+def reads_grey(cfg: dict) -> bool:
+    """Whether a pipeline of a config reads pictures with one channel."""
+    steps = dicts_of_type(parts_in_use(cfg), 'LoadImage')
+    return any(step.get('color_type') == 'grayscale' for step in steps)
 
 
 def _build_on_meta(cfg: dict) -> TopdownPoseEstimator:

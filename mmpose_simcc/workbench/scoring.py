@@ -50,6 +50,8 @@ from mmpose.structures import PoseDataSample
 from xtcocotools.coco import COCO
 
 from ..utils.console import silenced
+from ..utils.inference import one_line
+from .data import check_annotations
 from .data.coco import read_annotations
 from .metrics import PCK_NAMES, keypoint_oks, write_compactly
 from .reliability import reliability
@@ -247,7 +249,11 @@ def _read_coco(path: str, mtime: int) -> COCO:
         raise ValueError(f'ann_file: {path} has no `annotations`')
     coco = COCO()
     coco.dataset = content
-    coco.createIndex()
+    try:
+        coco.createIndex()
+    except Exception as error:  # whatever the lack of an entry leads to
+        errors = [found.what for found in check_annotations(content) if found.level == 'error']
+        raise ValueError(f'{path}: {errors[0] if errors else one_line(error)}') from error
     return coco
 
 

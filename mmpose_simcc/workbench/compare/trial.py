@@ -14,11 +14,12 @@ import torch
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
 from mmpose.models import TopdownPoseEstimator
-from mmpose.registry import HOOKS, PARAM_SCHEDULERS
+from mmpose.registry import HOOKS, OPTIMIZERS, PARAM_SCHEDULERS
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...config import check_config
+from ...config.checks import reads_grey
 from ...utils.configs import class_of, dicts_of_type
 from ...utils.console import silenced
 from ...utils.files import save_arrays
@@ -166,6 +167,9 @@ def try_training(run: Run) -> None:
             raise ValueError(f'it is {loss:g} before the first step')
         loss.backward()
     with step(run, 'optimizer'):
+        kind = (cfg.optim_wrapper.get('optimizer') or {}).get('type')
+        if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+            raise ValueError(f'there is no optimizer {kind}')
         optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
     with step(run, '`param_scheduler`'):
         for scheduler in _schedulers(run):
@@ -198,6 +202,11 @@ def try_out(run: Run, decoders: Dict[str, dict]) -> Trial:
         CompareError: A step fails; the message says which, and why.
     """
     build_metrics(run)
+    if reads_grey(run.cfg):
+        raise CompareError(
+            f"{run.name}: a pipeline has LoadImage(color_type='grayscale'), but networks are counted, "
+            "timed and exported with three channels: color_type='color' reads grey pictures so"
+        )
     with step(run, 'its parts'):
         try:
             check_config(run.cfg)

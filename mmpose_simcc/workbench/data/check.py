@@ -8,13 +8,16 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 from mmengine.config import Config
-from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import DATASETS
+from PIL import Image
 
+from ...config.checks import read_metainfo
+from ...utils.configs import class_of, dicts, type_name
 from ...utils.inference import pose_head_cfg
 from .coco import annotations_of, datasets_of, pictures_of, read_annotations
 
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
+SIZES_READ = 100  # pictures whose size is compared with the file's
 SPLITS = ('train', 'val', 'test')
 
 
@@ -58,6 +61,7 @@ def check_annotations(
     metainfo: Optional[dict] = None,
     images: Optional[Path] = None,
     pixels_per_cell: Optional[Tuple[float, Sequence[int]]] = None,
+    coco_metric: bool = True,
 ) -> List[Finding]:
     """Check annotations in COCO's keypoint format.
 
@@ -69,13 +73,15 @@ def check_annotations(
         images (Path, optional): Folder of the pictures, to see whether they are there.
         pixels_per_cell (tuple, optional): Pixels of the network's input from one cell of its
             output to the next, and the input size (w, h), to say how large people are in cells.
+        coco_metric (bool): Whether COCO's metric scores people by these annotations: it needs
+            ``area`` and ``iscrowd``. Defaults to True.
 
     Returns:
         list[Finding]: Errors first.
 
     Example:
         >>> annotation = dict(id=0, image_id=1, category_id=1, bbox=[0, 0, 9, 9],
-        ...                   keypoints=[4, 5, 2], area=40)
+        ...                   keypoints=[4, 5, 2], area=40, iscrowd=0)
         >>> image = dict(id=1, file_name='a.jpg', width=10, height=10)
         >>> content = dict(images=[image], annotations=[annotation] * 2,
         ...                categories=[dict(id=1, name='dot', keypoints=['dot'])])
@@ -94,9 +100,13 @@ def check_annotations(
         for entry in content['annotations']
         if not (isinstance(entry, dict) and (entry.get('iscrowd') or not entry.get('keypoints', 1)))
     ]
-    annotations = _check_structure(annotations, sizes, found)
+    if not annotations:
+        found.add(ERROR, 'the file has no annotations of keypoints', [1])
+    categories = [c.get('id') for c in content['categories'] if isinstance(c, dict)]
+    annotations = _check_structure(annotations, sizes, categories, found)
     if annotations:
-        _check_values(annotations, sizes, metainfo, pixels_per_cell, found)
+        _check_values(annotations, sizes, metainfo, coco_metric, found)
+        _note_sizes(annotations, pixels_per_cell, found)
     if metainfo:
         _check_names(content['categories'], metainfo, found)
     order = (ERROR, WARNING, NOTE)
@@ -113,6 +123,11 @@ def _check_images(entries: list, folder: Optional[Path], found: _Findings) -> Di
         ERROR, 'pictures without `id`, `file_name`, `width` or `height`', np.array(broken, bool)
     )
     entries = [entry for entry, is_broken in zip(entries, broken) if not is_broken]
+    odd = [not _is_whole(entry['id']) for entry in entries]
+    found.add(ERROR, '`id` of a picture that is not a whole number', np.array(odd, bool))
+    odd = [not _is_numbers((entry['width'], entry['height']), 2) for entry in entries]
+    found.add(ERROR, '`width` or `height` of a picture that is not a number', np.array(odd, bool))
+    entries = [entry for entry, is_odd in zip(entries, odd) if not is_odd]
     ids = Counter(entry['id'] for entry in entries)
     repeated = [entry['id'] for entry in entries if ids[entry['id']] > 1]
     found.add(ERROR, '`id` of several pictures', np.ones(len(repeated), bool), repeated)
@@ -123,10 +138,33 @@ def _check_images(entries: list, folder: Optional[Path], found: _Findings) -> Di
             not (name in there if '/' not in name else (folder / name).is_file()) for name in names
         ]
         found.add(ERROR, f'pictures that are not in {folder}', np.array(missing, bool), names)
+        there = [entry for entry, is_missing in zip(entries, missing) if not is_missing]
+        _check_picture_sizes(there, folder, found)
     return {entry['id']: (entry['width'], entry['height']) for entry in entries}
 
 
-def _check_structure(entries: list, sizes: Dict, found: _Findings) -> list:
+def _check_picture_sizes(entries: list, folder: Path, found: _Findings) -> None:
+    """Of some pictures drawn at random, since each has to be opened."""
+    drawn = np.random.default_rng(0).permutation(len(entries))[:SIZES_READ]
+    other = []
+    for entry in (entries[index] for index in drawn):
+        try:
+            with Image.open(folder / entry['file_name']) as picture:
+                size = picture.size
+        except OSError:
+            found.add(ERROR, f'pictures that cannot be read, e.g. {entry["file_name"]}', [1])
+            return
+        if size != (entry['width'], entry['height']):
+            other.append(f'{entry["file_name"]}, which is {size[0]}x{size[1]}')
+    found.add(
+        WARNING,
+        f'pictures of another size than the file says, of {len(drawn)} opened',
+        np.ones(len(other), bool),
+        other,
+    )
+
+
+def _check_structure(entries: list, sizes: Dict, categories: list, found: _Findings) -> list:
     """What MMPose's reader would fail at; the annotations without such a fault."""
     names = [entry.get('id', index) for index, entry in enumerate(entries)]
     remaining = np.ones(len(entries), bool)
@@ -141,9 +179,10 @@ def _check_structure(entries: list, sizes: Dict, found: _Findings) -> list:
         error(f'annotations without `{key}`', lambda entry, key=key: key not in entry)
     error(
         '`id` that is not a whole number',
-        lambda e: not isinstance(e['id'], int) or isinstance(e['id'], bool),
+        lambda e: not _is_whole(e['id']),
     )
     error('`image_id` of no picture in the file', lambda e: e['image_id'] not in sizes)
+    error('`category_id` of no category in the file', lambda e: e['category_id'] not in categories)
     error(
         '`keypoints` that are not one list x1, y1, v1, x2, ... of numbers',
         lambda e: (
@@ -167,6 +206,10 @@ def _check_structure(entries: list, sizes: Dict, found: _Findings) -> list:
     return [entry for entry, ok in zip(entries, remaining) if ok]
 
 
+def _is_whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _is_numbers(value, length: int) -> bool:
     return (
         isinstance(value, (list, tuple))
@@ -175,7 +218,7 @@ def _is_numbers(value, length: int) -> bool:
     )
 
 
-def _check_values(entries, sizes, metainfo, pixels_per_cell, found: _Findings) -> None:
+def _check_values(entries, sizes, metainfo, coco_metric: bool, found: _Findings) -> None:
     names = [f'id {entry["id"]}' for entry in entries]
     points = np.array([entry['keypoints'] for entry in entries], float).reshape(len(entries), -1, 3)
     boxes = np.array([entry['bbox'] for entry in entries], float)
@@ -194,9 +237,10 @@ def _check_values(entries, sizes, metainfo, pixels_per_cell, found: _Findings) -
     with np.errstate(invalid='ignore'):
         largest = np.where(seen[..., None], np.abs(xy), 0).max((1, 2))
     fractions = labelled & (largest <= 1.5) & (size.min(1) > 32)
-    found.add(
-        ERROR, 'keypoints between 0 and 1 where pixels are meant', fractions, names
-    ) if fractions.mean() > 0.5 else None
+    if fractions.mean() > 0.5:
+        found.add(ERROR, 'keypoints between 0 and 1 where pixels are meant', fractions, names)
+    other = ~np.isin(points[..., 2], (0, 1, 2)).all(1)
+    found.add(WARNING, 'visibility other than 0, 1 and 2: it weighs the loss', other, names)
 
     x, y, w, h = boxes.T
     corners = (w > x) & (h > y) & ((x + w > size[:, 0] + 1) | (y + h > size[:, 1] + 1))
@@ -211,23 +255,32 @@ def _check_values(entries, sizes, metainfo, pixels_per_cell, found: _Findings) -
     found.add(ERROR, '`bbox` without width or height', finite & ((w <= 0) | (h <= 0)), names)
     outside = (x < -1) | (y < -1) | (x + w > size[:, 0] + 1) | (y + h > size[:, 1] + 1)
     found.add(WARNING, '`bbox` that leave their picture', outside & ~corners, names)
+    gone = (x >= size[:, 0]) | (y >= size[:, 1]) | (x + w <= 0) | (y + h <= 0)
+    level = ERROR if gone.mean() > 0.5 else WARNING
+    found.add(level, '`bbox` beside their picture, which MMPose leaves out', gone, names)
 
-    area = np.array([entry.get('area', np.nan) for entry in entries], float)
-    found.add(ERROR, 'annotations without `area`, which CocoMetric needs', np.isnan(area), names)
-    tiny = area < 0.02 * w * h
-    found.add(ERROR, '`area` far below that of the box: AP would count any error', tiny, names)
+    if coco_metric:
+        area = np.array([entry.get('area', np.nan) for entry in entries], float)
+        tiny = area < 0.02 * w * h
+        found.add(ERROR, '`area` far below that of the box: AP would count any error', tiny, names)
+        for key, lacking in (
+            ('area', np.isnan(area)),
+            ('iscrowd', np.array(['iscrowd' not in entry for entry in entries])),
+        ):
+            found.add(ERROR, f'annotations without `{key}`, which CocoMetric needs', lacking, names)
     low, high = boxes[:, None, :2], boxes[:, None, :2] + boxes[:, None, 2:]
     margin = 0.1 * boxes[:, None, 2:]
     far = seen & ((xy < low - margin) | (xy > high + margin)).any(-1)
     found.add(WARNING, 'people with points outside of their box', far.any(1), names)
     beyond = seen & ((xy < -1) | (xy > size[:, None] + 1)).any(-1)
     found.add(WARNING, 'people with labelled points outside of the picture', beyond.any(1), names)
-    found.add(NOTE, 'annotations without a labelled keypoint', ~seen.any(1), names)
-    _note_sizes(xy, seen, boxes, pixels_per_cell, found)
+    level = NOTE if seen.any() else ERROR
+    found.add(level, 'annotations without a labelled keypoint (v > 0)', ~seen.any(1), names)
 
 
-def _note_sizes(xy, seen, boxes, pixels_per_cell, found: _Findings) -> None:
+def _note_sizes(entries, pixels_per_cell, found: _Findings) -> None:
     """How large people are, and how near keypoints are to each other."""
+    boxes = np.array([entry['bbox'] for entry in entries], float)
     long_side = boxes[:, 2:].max(1)
     parts = np.percentile(long_side, [10, 50, 90])
     what = 'people, the longer side of the box {:.0f} pixels (a tenth below {:.0f}, above {:.0f})'
@@ -239,9 +292,9 @@ def _note_sizes(xy, seen, boxes, pixels_per_cell, found: _Findings) -> None:
         cells = 1 / (scale * pitch)  # of a pixel of the picture
         what += f', {np.median(long_side * cells):.0f} cells of the network'
         near = []
-        sample = np.random.default_rng(0).permutation(len(xy))[:2000]
-        for points, visible, factor in zip(xy[sample], seen[sample], cells[sample]):
-            points = points[visible] * factor
+        for index in np.random.default_rng(0).permutation(len(entries))[:2000]:
+            points = np.array(entries[index]['keypoints'], float).reshape(-1, 3)
+            points = points[points[:, 2] > 0, :2] * cells[index]
             if len(points) > 1:
                 distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
                 np.fill_diagonal(distance, np.inf)
@@ -319,7 +372,7 @@ def check_data(cfg: Config) -> List[Finding]:
         annotations decide.
 
     Raises:
-        ValueError: An annotation file is missing or is not JSON.
+        ValueError: An annotation file is missing or is not JSON, or metainfo cannot be read.
     """
     findings: List[Finding] = []
     files: Dict[str, Dict[Path, None]] = {}
@@ -338,13 +391,17 @@ def check_data(cfg: Config) -> List[Finding]:
         if not isinstance(content, dict) or 'annotations' not in content:
             findings.append(Finding(NOTE, split, f"{path} is not in COCO's format: not checked", 1))
             continue
-        metainfo = entry.get('metainfo') or DATASETS.get(entry['type']).METAINFO
+        kind = class_of(entry, DATASETS)
+        if kind is None:
+            raise ValueError(f'{split}: there is no data set {entry["type"]}')
+        metainfo = entry.get('metainfo') or kind.METAINFO
         findings += check_annotations(
             content,
             split,
-            parse_pose_metainfo(dict(metainfo)),
+            read_metainfo(dict(metainfo), f'{type_name(entry)} in `{split}_dataloader`'),
             images,
             _pixels_per_cell(cfg),
+            any('Coco' in type_name(metric) for metric in dicts(cfg.get(f'{split}_evaluator'))),
         )
         pictures = files.setdefault('train' if split == 'train' else 'test', {})
         pictures.update(
