@@ -3,11 +3,15 @@
 
 import json
 import re
+import shutil
+import sys
+import tarfile
+from pathlib import Path
 
 import mmpose.registry
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT, run, run_tool
+from conftest import ROOT, run, run_elsewhere, run_tool
 from mim.cli import cli
 from mmengine.config import Config
 from mmengine.registry import Registry
@@ -138,6 +142,20 @@ class TestMim:
     def search(*words):
         """mim in this process."""
         return CliRunner().invoke(cli, ['search', 'mmpose_simcc', *words])
+
+
+def test_sdist_holds_what_git_tracks(tmp_path):
+    """But for what only a clone uses."""
+    uv = Path(sys.executable).with_name('uv')
+    if not (uv.is_file() and (ROOT / '.git').exists()):
+        pytest.skip('needs a clone and its `make venv`')
+    run_elsewhere(uv, 'build', '--quiet', '--sdist', '--out-dir', tmp_path, ROOT)
+    (sdist,) = tmp_path.glob('*.tar.gz')
+    with tarfile.open(sdist) as content:
+        held = {name.partition('/')[2] for name in content.getnames()}
+    tracked = set(run_elsewhere(shutil.which('git'), 'ls-files', cwd=ROOT).split())
+    missing = {name for name in tracked - held if not name.startswith('.')}
+    assert not missing
 
 
 class TestPurePython:

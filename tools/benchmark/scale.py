@@ -2,7 +2,7 @@
 """Tools rehearsed at COCO's size, with a network of one layer."""
 
 import multiprocessing
-import resource
+import os
 import sys
 import time
 from functools import partial
@@ -200,7 +200,11 @@ class Rehearsal(NamedTuple):
 
 
 def _resident() -> float:
-    """The most that this process had in memory until now, in MiB."""
+    """The most that this process had in memory until now, in MiB; nan on Windows."""
+    if os.name == 'nt':
+        return float('nan')
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == 'darwin' else 2**10)
 
