@@ -161,7 +161,7 @@ def test_weights_of_1_x(tmp_path, head, renamed):
     'change,problem',
     [
         (dict(removed='keypoint_head.final_layer.weight'), 'has no `head.final_layer.weight`'),
-        (dict(added='keypoint_head.other'), 'has `head.other`, which the model has not'),
+        (dict(added='keypoint_head.other'), 'has `head.other`, which the model does not have'),
         (
             dict(reshaped='keypoint_head.final_layer.bias'),
             r'has `head.final_layer.bias` of shape \(5\), the model \(3\)',

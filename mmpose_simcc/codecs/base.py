@@ -12,9 +12,8 @@ from ..functional.arrays import Array, as_array, as_float
 from ..utils.checks import invalid
 from .calibration import Calibration, PathLike, load_calibration
 
-# Standard deviations of labels in cells or bins. With a smaller one a label in the middle of four
-# cells would be 0 everywhere (at 0.25 it has 0.02 of its peak there). With a much larger one any
-# map is flat.
+# Standard deviations of labels in cells or bins. A smaller one makes a label between four cells
+# almost 0 everywhere (at 0.25 its largest value is 0.02), a much larger one makes it flat.
 SIGMA_RANGE = dict(low=0.25, high=1e3)
 
 
@@ -30,8 +29,8 @@ class TensorCodec(BaseKeypointCodec):
     calibration: Optional[Calibration] = None
 
     def _calibrate(self, path: Optional[PathLike]) -> None:
-        """Read the calibration file. Has to come last in a subclass's ``__init__``, because a file
-        is made for certain values of its arguments."""
+        """Read the calibration file. Call it last in a subclass's ``__init__``: the file is checked
+        against the other arguments."""
         if path is not None:
             self.calibration = load_calibration(path, self)
 
@@ -198,8 +197,8 @@ def as_keypoints(
 
 
 def _as_float32(name: str, values: np.ndarray) -> np.ndarray:
-    """Convert real numbers of any kind, but no text, times or complex numbers, which numpy would
-    convert as well."""
+    """Convert real numbers of any kind. Text, times and complex numbers are refused, though numpy
+    would convert them."""
     try:
         array = np.asarray(values)
         if array.dtype.kind in 'biufO':

@@ -15,9 +15,10 @@ class DARKCodec(BaseHeatmapCodec):
     """Distribution-aware coordinate representation of keypoints: unbiased
     labels (DARK, Section 3.2) and Taylor-expansion decoding (Section 3.1).
 
-    A step longer than sigma along x or y is not taken: so far from its centre
-    a label is below 0.61 of its peak, where its largest response hardly lies.
-    The published code has no such bound, and on unsure maps leaves the map.
+    A step longer than sigma along x or y is not taken: farther than that from
+    its centre a label is below 0.61 of its peak, so the largest response is
+    hardly there. The published code has no such bound, and its step can leave
+    the map where the network is unsure.
 
     Args:
         input_size (tuple): Input image size (w, h) in pixels.
@@ -27,20 +28,17 @@ class DARKCodec(BaseHeatmapCodec):
             Defaults to True.
         blur_kernel_size (int, optional): Odd size of the modulation kernel
             (DARK, Eq. 10); 1 does not modulate. Follows sigma by default: 11
-            for 2, 17 for 3. There are zeros around the map, which bend what
-            a large kernel leaves of a small map: of 16 cells 5 is better, or
-            ``border='symmetric'``.
+            for 2, 17 for 3. The map is smoothed with zeros around it, so a
+            large kernel distorts peaks of a small map: for 16 cells take 5,
+            or ``border='symmetric'``.
         border (str): ``'clip'`` (the method) smooths with zeros around the
             map; ``'symmetric'`` ends the kernel on both sides where it would
             leave the map, which keeps peaks near the border where they are.
             Defaults to ``'clip'``.
-        use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
-            cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
-            ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
-            whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
-        calibration (str | Path, optional): A JSON file by ``tools/calibrate.py``, which says how
-            this model's outputs are decoded best, in the place of the other arguments of
-            decoding, and what scores are worth. Defaults to None.
+        use_udp (bool): Whether the pipelines' ``TopdownAffine`` has
+            ``use_udp``, see :class:`BaseHeatmapCodec`. Defaults to False.
+        calibration (str | Path, optional): JSON file that ``tools/calibrate.py`` made for the
+            model. It replaces the other arguments of decoding and maps the scores.
 
     Raises:
         ValueError: An argument is out of its range.

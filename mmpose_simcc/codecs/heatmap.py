@@ -129,13 +129,10 @@ class HeatmapCodec(BaseHeatmapCodec):
             (HRNet, SimpleBaseline, stock MMPose), ``'second_max'`` a quarter
             of a cell towards the second maximum (DARK, Eq. 1). Defaults to
             ``'quarter'``.
-        use_udp (bool): As ``use_udp`` of the pipelines' ``TopdownAffine``:
-            cell i lies at pixel ``i * (w - 1) / (W - 1)`` and is decoded to
-            ``i * w / (W - 1)``, and labels are those of ``UDPHeatmap``,
-            whatever ``unbiased`` says. Defaults to False, ``i * w / W``.
-        calibration (str | Path, optional): A JSON file by ``tools/calibrate.py``, which says how
-            this model's outputs are decoded best, in the place of the other arguments of
-            decoding, and what scores are worth. Defaults to None.
+        use_udp (bool): Whether the pipelines' ``TopdownAffine`` has
+            ``use_udp``, see :class:`BaseHeatmapCodec`. Defaults to False.
+        calibration (str | Path, optional): JSON file that ``tools/calibrate.py`` made for the
+            model. It replaces the other arguments of decoding and maps the scores.
 
     Raises:
         ValueError: An argument is out of its range.

@@ -24,8 +24,8 @@ def _check_pair(name: str, value: Union[float, Sequence[float]], **bounds) -> Tu
 # 8% (Laplace). Narrower ones sum to anything from 0.2 to 2.
 MIN_SIGMA = dict(gaussian=0.5, laplace=1.0)
 
-# Arguments that only stock's SimCCLabel has: the value at which they change nothing, and what to
-# write instead of any other value.
+# Arguments that only stock's SimCCLabel has: the value that is accepted, because it changes
+# nothing, and what to write instead of any other.
 STOCK_ARGUMENTS = dict(
     smoothing_type=('gaussian', "`label_smoothing='equal'` with `smoothing` is its 'standard'"),
     label_smooth_weight=(0.0, 'here it is `smoothing`'),
@@ -52,8 +52,8 @@ class SimCCCodec(TensorCodec):
     at bin ``x * k`` of ``w * k`` bins, rounded to a whole number of bins.
 
     Keypoints up to half a bin outside the image have labels. Stock's
-    ``SimCCLabel`` also labels keypoints up to 3 sigma outside, of whose
-    Gaussian only the tail lies in the image.
+    ``SimCCLabel`` also labels keypoints up to 3 sigma outside, by the tail
+    of the Gaussian.
 
     Args:
         input_size (tuple): Input image size (w, h) in pixels.
@@ -104,12 +104,11 @@ class SimCCCodec(TensorCodec):
             ``UDPHeatmap``, because a UDP crop ends with pixel w - 1 at the
             end of the box, where MMPose expects pixel w. Labels do not
             change. Defaults to False.
-        calibration (str | Path, optional): A JSON file by ``tools/calibrate.py``, which says how
-            this model's outputs are decoded best, in the place of the other arguments of
-            decoding, and what scores are worth. Defaults to None.
+        calibration (str | Path, optional): JSON file that ``tools/calibrate.py`` made for the
+            model. It replaces the other arguments of decoding and maps the scores.
         **stock: Arguments of stock's ``SimCCLabel`` that this codec does not
-            have, if their values change nothing. This lets the ``type`` alone
-            change the decoder of a stock config.
+            have, with values that change nothing. They are accepted so that
+            in a stock config only the ``type`` of the decoder has to change.
 
     Raises:
         ValueError: An argument is out of its range.

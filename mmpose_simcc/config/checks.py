@@ -49,8 +49,8 @@ def check_config(cfg: dict) -> None:
         cfg (Config | dict): A top-down config. What it does not have is not checked.
 
     Raises:
-        ValueError: Two parts disagree, the model cannot be built, or it does not take pictures
-            of this size. One line names both values.
+        ValueError: Two parts disagree (the message names both values), the model cannot be built,
+            or it does not take pictures of this size.
 
     Example:
         >>> from mmengine.hub import get_config
@@ -92,7 +92,7 @@ def check_calibration(cfg: dict, decoder: dict) -> None:
         decoder (dict): Config of a codec.
 
     Raises:
-        ValueError: It was made with another one, or cannot be read.
+        ValueError: It was made with another flip test, or cannot be read.
     """
     path, model = decoder.get('calibration'), cfg['model']
     if path is None or type_name(model) == 'CalibratedPoseEstimator':
@@ -134,7 +134,7 @@ def _check_crops(cfg: dict, decoder: dict) -> None:
 
 
 def _check_tokens(backbone: dict, head: dict, decoder: dict) -> None:
-    """TokenPose is built for a number of keypoints and for a size."""
+    """TokenPose is built for one number of keypoints and one size."""
     if type_name(backbone) != 'TokenPose':
         return
     wanted = dict(num_keypoints=num_keypoints(head), input_size=decoder['input_size'])
@@ -211,8 +211,8 @@ def _keypoints_of(dataset: dict, loader: str) -> Iterator[Tuple[str, int]]:
 
 
 def read_metainfo(metainfo: dict, place: str) -> dict:
-    """Read the metainfo of a data set. Pairs that a mirrored picture swaps one way only are logged:
-    MMPose has a data set with such pairs, most of whose configs do not use them.
+    """Read the metainfo of a data set. Pairs that a mirrored picture swaps one way only are logged
+    and not refused, because MMPose has a data set with such pairs.
 
     Args:
         metainfo (dict): As in a data set's config.
@@ -252,7 +252,7 @@ def read_metainfo(metainfo: dict, place: str) -> dict:
 
 
 def _check_outputs(cfg: dict, decoder: dict) -> None:
-    """The sizes of the network's outputs, by a run on the device that computes nothing."""
+    """The sizes of the network's outputs, by a run on the meta device, which computes nothing."""
     w, h = decoder['input_size']
     channels = 1 if reads_grey(cfg) else 3
     try:
@@ -262,7 +262,7 @@ def _check_outputs(cfg: dict, decoder: dict) -> None:
     try:
         with torch.no_grad():
             outputs = model.head(model.extract_feat(torch.empty(1, channels, h, w, device='meta')))
-    except NotImplementedError:  # an operation without shapes alone
+    except NotImplementedError:  # an operation that the meta device does not have
         return
     except Exception as error:
         raise ValueError(

@@ -49,7 +49,7 @@ def pipeline_frame(cfg: dict) -> Optional[bool]:
 
 
 def frame_conflict(codec: dict, place: str, use_udp: bool) -> str:
-    """How a codec and the ``use_udp`` of a pipeline contradict each other, in words."""
+    """The message about a codec and the ``use_udp`` of a pipeline that contradict each other."""
     own = codec_frame(codec)
     name = type_name(codec)
     if name not in STOCK_CODECS:
@@ -66,17 +66,17 @@ def frame_conflict(codec: dict, place: str, use_udp: bool) -> str:
 
 def check_frames(cfg: dict) -> bool:
     """Check that codecs and pipelines agree on where a cell of a heatmap, or
-    a bin, lies in the picture, which decides on up to 4 pixels.
+    a bin, lies in the picture. Otherwise keypoints are up to 4 pixels off.
 
     Args:
         cfg (Config | dict): A top-down config.
 
     Returns:
-        bool: ``use_udp`` of its pipelines; a codec that reads the outputs of
-        its model needs the same.
+        bool: ``use_udp`` of its pipelines, which a codec for this model needs
+        as well.
 
     Raises:
-        ValueError: A codec, or a pipeline, contradicts a pipeline; the line
+        ValueError: A codec or a pipeline contradicts a pipeline; the message
             names both.
     """
     if isinstance(cfg, Config):

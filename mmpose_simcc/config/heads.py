@@ -21,7 +21,7 @@ from ..utils.configs import class_of, is_simcc_codec, same, type_name
 SIMCC_HEADS = (SimCCHead, RTMCCHead, RTMWHead, SimCCClassifierHead, Heatmap1DHead)
 HEATMAP_HEADS = (HeatmapHead, CPMHead, MSPNHead, TokenHeatmapHead)
 REGRESSION_HEADS = (RegressionHead, RLEHead, IntegralRegressionHead)
-# What a head and the codecs of labels and outputs have in common, with its default in codecs
+# Arguments that a head shares with its codecs, and the codecs' defaults
 SHARED = dict(input_size=None, heatmap_size=None, simcc_split_ratio=2.0)
 
 
@@ -29,11 +29,11 @@ def check_head_fits(head: dict, codec: dict) -> None:
     """Check that a head has the outputs that a codec decodes.
 
     Args:
-        head (dict): Config of a head. One of a type that is not known here fits.
+        head (dict): Config of a head. Types that this package does not know are accepted.
         codec (dict): Config of a codec.
 
     Raises:
-        ValueError: It has outputs of another kind, or of other sizes.
+        ValueError: Its outputs are of another kind or size.
     """
     if is_simcc_codec(codec):
         fitting, others = SIMCC_HEADS, HEATMAP_HEADS + REGRESSION_HEADS

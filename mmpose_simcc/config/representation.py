@@ -61,7 +61,7 @@ def set_representation(cfg: dict, codec: dict, head: Optional[dict] = None) -> N
 
     Args:
         cfg (Config | dict): A top-down config, or ``_base_`` in a config
-            file. Where an error is raised it is as it was.
+            file. An error leaves it unchanged.
         codec (dict): Config of a codec of this package. Taken over from the
             base config when not given are ``input_size``; ``use_udp`` (True
             for ``TopdownAffine(use_udp=True)``); among heatmaps
@@ -104,7 +104,7 @@ def set_representation(cfg: dict, codec: dict, head: Optional[dict] = None) -> N
     check_head_fits(new_head, codec)
     new_head['decoder'] = copy.deepcopy(codec)
 
-    # all that can be refused has been: from here on the config changes
+    # nothing below raises an error: from here on the config is changed
     cfg['codec'] = copy.deepcopy(codec)
     model = cfg['model']
     if 'pose_cfg' in model['head']:
@@ -117,7 +117,7 @@ def set_representation(cfg: dict, codec: dict, head: Optional[dict] = None) -> N
         target['encoder'] = copy.deepcopy(codec)
     _set_pipelines(cfg, codec)
     _set_flip_test(model, codec)
-    if not cfg.get('default_scope'):  # pure-Python configs, which hold classes, have none
+    if not cfg.get('default_scope'):  # a pure-Python config, which holds classes
         cfg['default_scope'] = 'mmpose'
     _child(cfg, 'default_hooks')['config_check'] = dict(type='ConfigCheckHook')
     if 'mmpose_simcc' not in imports:
@@ -203,8 +203,8 @@ def _complete_head(head: dict, base_head: dict) -> dict:
 
 
 def _as_simcc_codec(base: dict) -> dict:
-    """The arguments of SimCCCodec by which it makes the labels of another
-    SimCC codec."""
+    """Arguments with which SimCCCodec makes the same labels as another SimCC
+    codec."""
     if type_name(base) == 'SimCCCodec':
         names = ('sigma', 'simcc_split_ratio', 'label_smoothing', 'smoothing', 'normalize')
         return {name: base[name] for name in names if name in base}
@@ -224,8 +224,8 @@ def _as_simcc_codec(base: dict) -> dict:
 
 
 def _complete_simcc(codec: dict, base: dict, head: dict, keeps_head: bool) -> None:
-    """Fill a SimCCCodec from the base's codec and from the loss of the head
-    it is for: its scores and ``refine`` have to see what the loss sees."""
+    """Fill a SimCCCodec from the base's codec and from the loss of its head:
+    scores and ``refine`` use the probabilities that the loss uses."""
     if is_simcc_codec(base):
         for name, value in _as_simcc_codec(base).items():
             if name != 'normalize' or keeps_head:
@@ -233,7 +233,7 @@ def _complete_simcc(codec: dict, base: dict, head: dict, keeps_head: bool) -> No
     loss = head.get('loss') or {}
     settings = {name: loss[name] for name in LOSS_SETTINGS if name in loss}
     if settings.get('label_softmax'):
-        # a softmax of labels with a sum of 1 is almost flat
+        # the softmax of labels that sum to 1 would be almost flat
         codec.setdefault('normalize', False)
         stock = inspect.signature(MODELS.get('KLDiscretLoss')).parameters
         if type_name(loss) == 'KLDiscretLoss' and 'label_beta' not in stock:
@@ -269,7 +269,7 @@ def _complete_frame(codec: dict, base: dict, cfg: dict) -> None:
     """Give a codec the frame of the base's pipelines.
 
     Raises:
-        ValueError: The base contradicts itself, and heatmaps depend on which of both is meant.
+        ValueError: The base's codec and pipelines have different frames.
     """
     if 'use_udp' in codec:
         return
@@ -320,7 +320,7 @@ def _check_head_stays(codec: dict, base_head: dict, base_codec: dict) -> None:
     """Check that a head's outputs are what a new codec decodes.
 
     Raises:
-        ValueError: They are something else.
+        ValueError: They are not.
     """
     is_simcc = is_simcc_codec(codec)
     was_heatmaps = 'heatmap_size' in base_codec

@@ -14,8 +14,7 @@ from ..utils.configs import type_name
 DECONVS = dict(
     HeatmapHead=3, ViPNASHead=3, SimCCHead=3, DSNTHead=3, IntegralRegressionHead=3, CPMHead=0
 )
-# Backbones whose last feature map has one cell for 32 pixels, unless one of these
-# arguments differs from its default
+# Backbones whose last feature map has stride 32, unless one of STRIDE_ARGUMENTS is changed
 STRIDE_32 = (
     'ResNet',
     'ResNetV1d',
@@ -28,8 +27,7 @@ STRIDE_32 = (
     'ShuffleNetV2',
 )
 STRIDE_ARGUMENTS = ('out_indices', 'strides', 'dilations')
-# Backbones that add feature maps of several strides, the coarsest of which has one cell for so
-# many pixels
+# Backbones that add feature maps of several strides, and the largest of these strides
 COARSEST_STRIDE = dict(HRNet=32, LiteHRNet=32, HRFormer=32, HourglassNet=128)
 
 
@@ -50,7 +48,8 @@ def heatmap_size(input_size: Sequence[int], head: dict, codec: dict, cfg: dict) 
         cfg (dict): The whole config.
 
     Raises:
-        ValueError: It does not follow, or the model takes no pictures of this size.
+        ValueError: It does not follow from the config, or the model takes no pictures of this
+            size.
     """
     return _scaled(
         'codec.heatmap_size', codec['heatmap_size'], codec, input_size, cfg, 2 ** num_deconvs(head)
@@ -69,7 +68,8 @@ def featuremap_size(
         cfg (dict): The whole config.
 
     Raises:
-        ValueError: It does not follow, or the model takes no pictures of this size.
+        ValueError: It does not follow from the config, or the model takes no pictures of this
+            size.
     """
     size = head.get('in_featuremap_size')
     if size is None and 'heatmap_size' in codec and type_name(head) in DECONVS:
@@ -83,8 +83,8 @@ def featuremap_size(
         raise invalid(
             'head.in_featuremap_size',
             None,
-            f'given (None for keypoint tokens): {type_name(head)} on '
-            f'{type_name(cfg["model"].get("backbone") or {})} does not tell it',
+            f'given (None for keypoint tokens): it does not follow from {type_name(head)} on '
+            f'{type_name(cfg["model"].get("backbone") or {})}',
         )
     return _scaled('head.in_featuremap_size', size, codec, input_size, cfg)
 
@@ -101,8 +101,8 @@ def _scaled(
     cfg: dict,
     upsampling: int = 1,
 ) -> Tuple[int, int]:
-    """A map's size for another input. ``upsampling``: cells of the map for one of the backbone's,
-    which rounds the size of its maps up where it does not divide the input."""
+    """Size of a map for another input. ``upsampling``: how many cells it has for one of the
+    backbone's. Backbones round sizes up, so the new input has to be divisible."""
     base_input = codec['input_size']
     if tuple(input_size) == tuple(base_input):
         return tuple(size)
@@ -110,8 +110,8 @@ def _scaled(
         raise invalid(
             name,
             None,
-            f'given: {tuple(size)} cells for {tuple(base_input)} pixels, as the base has them, '
-            'tell of no other size',
+            f'given: {tuple(size)} cells for {tuple(base_input)} pixels, as in the base, are no '
+            'whole stride',
         )
     strides = [pixels // cells for pixels, cells in zip(base_input, size)]
     backbone = type_name(cfg['model'].get('backbone') or {})
@@ -122,7 +122,7 @@ def _scaled(
         raise invalid(
             'codec.input_size',
             tuple(input_size),
-            f'a multiple of {multiple}, the pixels of a cell of the coarsest maps of {backbone}',
+            f'a multiple of {multiple}, the stride of the coarsest maps of {backbone}',
         )
     return tuple(pixels // stride for pixels, stride in zip(input_size, strides))
 

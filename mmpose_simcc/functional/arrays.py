@@ -25,8 +25,8 @@ def namespace(array: Array) -> ModuleType:
 def as_array(values: Any, like: Array) -> Array:
     """Numbers or an array as an array of the kind, dtype and device of ``like``.
 
-    Nothing waits for the copy to a device, and no copy is kept: kept tensors would be those of an
-    export, if one is running.
+    The copy to a device does not block. No copy is cached: a tensor that is cached while a model is
+    being exported is a fake one, and would be found by every later call.
     """
     if not isinstance(like, Tensor):
         return np.asarray(values, dtype=like.dtype)
@@ -43,8 +43,8 @@ def as_float(array: Array) -> Array:
 
 
 def is_finite(values: Array) -> Array:
-    """Where values are neither infinite nor NaN, by a comparison: few runtimes of exported models
-    have ONNX's ``IsInf`` and ``IsNaN``.
+    """Where values are neither infinite nor NaN. By a comparison, because few runtimes of exported
+    models have ONNX's ``IsInf`` and ``IsNaN``.
 
     Example:
         >>> is_finite(np.array([1.0, np.inf, np.nan]))
@@ -64,7 +64,7 @@ def softmax(logits: Array) -> Array:
     """Softmax along the last axis."""
     if isinstance(logits, Tensor):
         return logits.softmax(-1)
-    # one pass over what numpy reads five times
+    # torch reads the logits once, numpy would read them five times
     return torch.from_numpy(np.ascontiguousarray(logits)).softmax(-1).numpy()
 
 

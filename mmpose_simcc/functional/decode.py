@@ -134,8 +134,8 @@ def _window(
         border (str): See :func:`refine_dark`.
 
     Returns:
-        Array: float32 or float64, shape (n, M) or (n, n, M). What lies beyond the ends of an axis
-        has no meaning.
+        Array: float32 or float64, shape (n, M) or (n, n, M). Do not use what lies beyond the ends
+        of an axis.
     """
     reach = radius + blur_kernel_size // 2
     axes = [_Axis(loc, size, reach) for loc, size in zip(locs, maps.shape[1:])]
@@ -241,7 +241,7 @@ def shift_quarter(heatmaps: Array, locs: Array) -> Array:
     inside = xp.stack([(x > 1) & (x < W - 1) & (y > 0), (y > 1) & (y < H - 1) & (x > 0)])
     neighbour = inside * as_array([[1], [W]], like=peak)  # else the maximum itself
     after, before = (heatmaps.reshape(-1).take(peak + i) for i in (neighbour, -neighbour))
-    # 0 where they are equal, and where one is NaN
+    # 0 where both neighbours are equal or one is NaN
     sign = as_array(after > before, like=heatmaps) - as_array(after < before, like=heatmaps)
     return as_array(locs, like=heatmaps) + 0.25 * sign.T.reshape(locs.shape)
 
@@ -367,14 +367,15 @@ def empirical_delta(sigma: float, smooth: bool) -> float:
 
 
 def _lowest(delta: Delta) -> float:
-    """The smallest factor, read on the host."""
+    """The smallest factor. It decides on the size of the window, so it has to be on the host."""
     if hasattr(delta, 'tolist'):
         delta = delta.tolist()
     return min(map(_lowest, delta)) if isinstance(delta, (list, tuple)) else float(delta)
 
 
 def _daec_reach(sigma: float, delta: Delta) -> int:
-    """How many positions on each side of a maximum may count: e, and more for negative factors."""
+    """Positions on each side of a maximum that the window can have: e, more if a factor is
+    negative."""
     return daec_radius(sigma) + max(0, -math.floor(_lowest(delta)))
 
 
@@ -441,9 +442,8 @@ def decode_daec(
 
     .. math:: [m - \min(e, r), \; m + \min(e - \Delta, r)]
 
-    Delta still cuts the full window, not one that is shorter already: cut by Delta as well, that
-    would be moved by a larger part the shorter it is. Where r is at least e and e - Delta, both
-    are the same.
+    Delta still cuts the full window, not the shorter one: the shorter a window is, the more a cut
+    by Delta would move its mean. Where r is at least e and e - Delta, both borders give the same.
 
     Args:
         heatmaps (Array): Shape (..., H, W).

@@ -1,14 +1,14 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Flip test: the mean of what a network says of a picture and of its mirror image.
+"""Flip test: the mean of a network's outputs for a picture and for its mirror image.
 
 The exact flip mirrors about the centre of the box, as ``RandomFlip`` does in training. A plain
 crop has it at w / 2, so that pixel x goes to w - x; a UDP crop has it at (w - 1) / 2, so that
 pixel x goes to w - 1 - x. Reversing a row of pixels gives the second; for the first the reversed
 row moves right by one pixel, and so do the rows of a heatmap, whatever its stride.
 
-Stock's flip reverses the picture in both frames. In a plain one its maps then would have to move
-by 1 - 1 / stride cells; they move by one, which is an error of a pixel, half of which stays in
-the mean.
+Stock reverses the picture in both frames. In a plain one the maps of the reversed picture would
+have to move by 1 - 1 / stride cells. Stock moves them by a whole cell, so they are one pixel off,
+and the mean of both half a pixel.
 """
 
 from typing import Optional, Sequence, Tuple, Union
@@ -44,7 +44,7 @@ def mirror(rows: Tensor, shift: bool) -> Tensor:
 
 
 def mirror_images(images: Tensor, flip: str = 'exact', use_udp: bool = False) -> Tensor:
-    """The mirror images that :func:`average_flip` wants to know the outputs of.
+    """Mirror images whose outputs :func:`average_flip` averages with those of the images.
 
     Args:
         images (Tensor): Input images, shape (B, C, h, w).
@@ -94,7 +94,7 @@ def flip_simcc(
 
     Pixel x at w - x means bin j at w k - j, pixel x at w - 1 - x bin j at (w - 1) k - j. Neither
     is the reversed vector, bin j at w k - 1 - j, unless k is 1. A bin between two others is
-    interpolated; a bin outside of the vector repeats its end.
+    interpolated. Beyond the ends of the vector the last bin is repeated.
 
     Args:
         simcc_x (Tensor): Logits along x, shape (B, K, w * k), rounded.
@@ -139,7 +139,7 @@ def average_flip(
         outputs (Tensor | tuple[Tensor, Tensor]): Heatmaps, shape (B, K, H, W), or SimCC vectors
             along x and y, shapes (B, K, w * k) and (B, K, h * k).
         mirrored (Tensor | tuple[Tensor, Tensor]): The same for
-            :func:`mirror_images` with the same ``flip`` and ``use_udp``. Not used by ``'none'``.
+            :func:`mirror_images` with the same ``flip`` and ``use_udp``; None for ``'none'``.
         flip_indices (sequence[int]): For each keypoint, its mirror image.
         flip (str): ``'exact'``; ``'stock'``, MMPose's, which moves a plain pipeline's maps by a
             whole cell (``shift_heatmap``) and reverses vectors; or ``'none'``, which gives

@@ -39,7 +39,7 @@ def _centers(coords: Array, drawn: Optional[Array]) -> Array:
 
 def nearest_cells(keypoints: Array) -> Array:
     """The heatmap cell that a keypoint is rounded to (DARK, Section 3.2, Eq. 13), as in MMPose:
-    a coordinate in (-1.5, -0.5) goes to cell 0.
+    truncation takes a coordinate in (-1.5, -0.5) to cell 0.
 
     Args:
         keypoints (Array): In heatmap cells, any shape.

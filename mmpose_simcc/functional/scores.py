@@ -37,9 +37,9 @@ def simcc_score(probabilities: Array, locs: Array, radius: int, perfect_mass: fl
 
     .. math:: \min\left(1, \frac{\sum_{|i - m| \le r} p_i}{\sum_{|i - m| \le r} p^*_i}\right)
 
-    The peak alone would be small for smooth labels and for fine bins (0.1 for a Gaussian of
-    sigma 4), and a logit is unbounded; this means the same for every label smoothing and k. A
-    vector without a peak, all of whose bins are alike, scores 0, and so does one that holds NaN.
+    The peak's probability alone would be small for smooth labels and for fine bins (0.1 for a
+    Gaussian of sigma 4), and a logit is unbounded. This score means the same for every label
+    smoothing and k. A flat vector, and one that holds NaN, scores 0.
 
     Args:
         probabilities (Array): p, shape (..., L).
@@ -109,7 +109,7 @@ def step_values(scores: Array, edges: Array, values: Array) -> Array:
         <BLANKLINE>
                [[1., 3.]]])
     """
-    if edges.shape[-1] == 0:  # a sum of nothing has another shape on some versions of onnxruntime
+    if edges.shape[-1] == 0:  # some versions of onnxruntime give an empty sum a wrong shape
         return values[:, 0] + 0 * as_array(scores[..., None] >= 0, like=values)
     reached = as_array(scores[..., None] >= edges, like=values)
     return values[:, 0] + (reached[..., None] * (values[:, 1:] - values[:, :-1])).sum(-2)

@@ -16,14 +16,14 @@ def type_name(cfg: dict) -> str:
 
 
 def class_of(cfg: dict, registry: Registry) -> Optional[type]:
-    """The class that a part of a config names; None where it is not registered, as one of a module
-    that is imported later."""
+    """The class that a part of a config names; None if it is not registered, for example
+    because its module is imported later."""
     type_ = cfg.get('type')
     if not isinstance(type_, str):
         return type_
     try:
         return registry.get(type_)
-    except RuntimeError:  # of a name with dots
+    except RuntimeError:  # a name with dots whose module is not found
         return None
 
 
@@ -44,8 +44,8 @@ def dicts_of_type(node: Any, name: str) -> Iterator[dict]:
 
 
 def with_type_names(node):
-    """A copy of a part of a config with registered classes by their names, by which a config can
-    be dumped and read again."""
+    """A copy of a part of a config that has the names of registered classes in place of the
+    classes, so that the config can be dumped and read again."""
     if isinstance(node, dict):
         node = {key: with_type_names(value) for key, value in node.items()}
         type_ = node.get('type')
@@ -83,8 +83,8 @@ def flip_test_of(model: dict) -> str:
 
 
 def parts_in_use(cfg: dict) -> dict:
-    """The parts of a config that a runner builds pipelines from: its data loaders and hooks. The
-    top level of a config may name other pipelines, which none of them uses."""
+    """The parts of a config from which a runner builds pipelines: its data loaders and hooks. The
+    top level may have pipelines that are not used."""
     used = {
         name: value
         for name, value in cfg.items()
@@ -128,8 +128,8 @@ def check_published_frame(cfg: dict, meta: Optional[dict]) -> None:
 
     Args:
         cfg (Config | dict): A top-down config.
-        meta (dict, optional): ``meta`` of a checkpoint. Only those that ``convert_official.py``
-            wrote say how their pictures were cut out; others agree with every config.
+        meta (dict, optional): ``meta`` of a checkpoint. Only ``convert_official.py`` writes how
+            pictures were cut out; any other checkpoint is accepted.
 
     Raises:
         ValueError: They differ.

@@ -23,7 +23,7 @@ INTERVAL = 30.0  # seconds between two lines of progress where there is no termi
 
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
-    """Silence what data sets and metrics print and log."""
+    """Suppress what data sets and metrics print and log."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -82,8 +82,8 @@ class Task:
         print(', '.join(words), file=sys.stderr, flush=True)
 
     def _seconds_left(self) -> float:
-        """By the pace since the first report: interrupted work goes on from
-        where it was."""
+        """By the pace since the first report, since a resumed training does not
+        begin at 0."""
         (first, began), (last, now) = self._first, self._last
         if first == last:
             first, began = 0.0, self._start
@@ -98,7 +98,7 @@ def _seconds(seconds: float) -> str:
 class Progress:
     """Shows on stderr how far tasks are: bars on a terminal, elsewhere a line
     for each unfinished task every 30 seconds, and one at its end if it took
-    more than a second. Of several processes the first shows them.
+    more than a second. In distributed runs only the first process shows them.
 
     Example:
         >>> with Progress() as progress:
@@ -158,7 +158,7 @@ class Progress:
 
 
 def track(items: Iterable[Item], description: str, total: Optional[float] = None) -> Iterator[Item]:
-    """Go through items and show how far it is, see :class:`Progress`.
+    """Iterate over items and show the progress, see :class:`Progress`.
 
     Args:
         items (iterable): The items.

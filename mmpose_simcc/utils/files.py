@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Files that are whole or not there."""
+"""Files that are complete or do not exist."""
 
 import contextlib
 import functools
@@ -14,10 +14,10 @@ import numpy as np
 
 @contextlib.contextmanager
 def whole_file(path: Union[str, Path]) -> Iterator[Path]:
-    """Write a file that takes its place only when it is whole: on a full disk
-    an earlier one stays, and nothing that is damaged is found later. Of several
-    processes that write it, the last one's file stays, whole. A symbolic link
-    stays one, and a file that was there keeps its permissions.
+    """Write a file that replaces an earlier one only when it is complete. If
+    writing fails, for example on a full disk, the earlier file stays. If several
+    processes write it, the last one's file stays. Symbolic links stay links, and
+    an existing file keeps its permissions.
 
     Args:
         path (str | Path): The file.
@@ -44,8 +44,8 @@ def whole_file(path: Union[str, Path]) -> Iterator[Path]:
         unfinished.replace(target)
     except OSError as error:
         if error.filename and str(error.filename) != str(unfinished):
-            raise  # it is of another file
-        # an error of writing knows no name
+            raise  # an error of another file
+        # errors of `write` do not name the file
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
         with contextlib.suppress(OSError):
@@ -62,7 +62,7 @@ def save_arrays(path: Union[str, Path], **arrays: np.ndarray) -> None:
     Raises:
         OSError: It cannot be written; the error names it.
     """
-    # in memory: numpy reports a full disk twice, the second time unasked
+    # in memory first: on a full disk numpy raises a second error while it cleans up
     content = io.BytesIO()
     np.savez(content, **arrays)
     with whole_file(path) as unfinished:

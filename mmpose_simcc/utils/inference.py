@@ -24,7 +24,7 @@ from .configs import check_published_frame, pose_head_cfg
 
 
 def one_line(error: Exception) -> str:
-    """An error of code that is not ours, in one line."""
+    """The error of another package as one line."""
     return f'{type(error).__name__}: {" ".join(str(error).split())}'
 
 
@@ -41,8 +41,8 @@ def _name_types(node):
 
 
 def _as_text_config(cfg: Config) -> Config:
-    """A pure-Python config, which holds types as classes, as the text config
-    that means the same."""
+    """The text config that is equivalent to a pure-Python one, which holds
+    classes as types."""
     content = _name_types(cfg.to_dict())
     content['default_scope'] = content.get('default_scope') or 'mmpose'
     return Config(content, filename=cfg.filename)
@@ -71,9 +71,9 @@ def load_config(name: str, options: Optional[dict] = None) -> Config:
         if getattr(cfg, '_imported_names', None):
             cfg = _as_text_config(cfg)
         cfg.merge_from_dict(options or {})
-    except Exception as error:  # a config is a program: anything may happen
+    except Exception as error:  # a config is a program and may raise anything
         reason = one_line(error)
-        if isinstance(error, RuntimeError) and not str(error):  # MMEngine's, for such a call
+        if isinstance(error, RuntimeError) and not str(error):  # MMEngine's, for a function call
             reason = (
                 'a pure-Python config cannot call a function; read the config in a script, call '
                 'the function there, and dump the result'
@@ -102,7 +102,7 @@ def build_model(cfg: Config) -> TopdownPoseEstimator:
         attribute.
     """
     init_default_scope(cfg.get('default_scope', 'mmpose'))
-    # pretrained weights would be loaded by `init_weights`, not when building
+    # building does not load pretrained weights, `init_weights` would
     model = revert_sync_batchnorm(build_pose_estimator(cfg.model)).eval()
     model.cfg = cfg
     return model
@@ -135,7 +135,7 @@ def model_input_size(model: TopdownPoseEstimator) -> Tuple[int, int]:
 
 
 def weights_digest(model: nn.Module) -> str:
-    """What tells a model's weights from others', in whatever file they were.
+    """Digest of a model's weights, whatever file they come from.
 
     Args:
         model (nn.Module): The model.
@@ -157,7 +157,7 @@ def load_weights(model: nn.Module, checkpoint: str) -> None:
 
     Args:
         model (nn.Module): The model; its config as ``cfg`` says how its pictures are cut out,
-            where it has one. Where an error is raised, it may have some of the weights already.
+            where it has one. After an error it may have some of the weights already.
         checkpoint (str): Path of the checkpoint.
 
     Raises:
@@ -197,7 +197,7 @@ def _difference(error: Exception) -> str:
         return f'has no `{missing[1]}`'
     unexpected = re.search(r'Unexpected key\(s\) in state_dict: "(.+?)"', text)
     if unexpected:
-        return f'has `{unexpected[1]}`, which the model has not'
+        return f'has `{unexpected[1]}`, which the model does not have'
     shape = re.search(r'size mismatch for (\S+): .*?Size\(\[(.*?)\].*?Size\(\[(.*?)\]', text)
     if shape:
         return f'has `{shape[1]}` of shape ({shape[2]}), the model ({shape[3]})'
@@ -206,8 +206,8 @@ def _difference(error: Exception) -> str:
 
 @contextmanager
 def recorded_outputs(head: nn.Module) -> Iterator[List[Tuple[Tensor, ...]]]:
-    """Record what a head hands to its ``decode``: the network outputs after
-    everything that the head does to them, the flip test included.
+    """Record what a head passes to its ``decode``: the network outputs, after
+    the flip test if there is one.
 
     Args:
         head (nn.Module): Head of a top-down model.
@@ -258,8 +258,8 @@ def network_outputs(
 def _outputs_of(
     model: TopdownPoseEstimator, batch: dict
 ) -> Tuple[Tuple[Tensor, ...], List[PoseDataSample]]:
-    """One batch of :func:`network_outputs`. Its input images end here, and do not stay until the
-    next ones are there."""
+    """One batch of :func:`network_outputs`. A function of its own, so that its input images are
+    freed before the next ones are loaded."""
     head = pose_head(model)
     data = model.data_preprocessor(batch, False)
     with recorded_outputs(head) as outputs:

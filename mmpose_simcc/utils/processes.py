@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Processes that share a folder, and that end with the one that started them."""
+"""Locks between processes, and processes that end with the one that started them."""
 
 import contextlib
 import functools
@@ -18,11 +18,11 @@ INTERVAL = 1.0  # seconds between two looks at whether the parent is there
 
 
 def try_lock(path: Path) -> Optional[FileLock]:
-    """Take a lock if no other process has it. It is free again when it is
-    released and when its process has ended, however that happened.
+    """Take a lock if no other process has it. It is released at the latest when
+    its process ends, even by SIGKILL.
 
     Args:
-        path (Path): Its file, which stays.
+        path (Path): The lock's file, which is not deleted.
 
     Returns:
         FileLock: The lock, or None where another process has it.
@@ -37,12 +37,12 @@ def try_lock(path: Path) -> Optional[FileLock]:
 
 @contextlib.contextmanager
 def locked(path: Path, work: str) -> Iterator[None]:
-    """Do work that one process at a time may do, and say so where it has to
-    wait for another.
+    """Hold a lock for work that only one process may do at a time. Prints a line
+    if it has to wait for another process.
 
     Args:
-        path (Path): The lock's file, which stays.
-        work (str): What is done.
+        path (Path): The lock's file, which is not deleted.
+        work (str): Names the work in that line.
     """
     lock = try_lock(path)
     if lock is None:
@@ -56,17 +56,17 @@ def locked(path: Path, work: str) -> Iterator[None]:
 
 
 def say_waiting(work: str) -> None:
-    """Say that another process does this work at the moment."""
+    """Print that another process is doing this work at the moment."""
     print(f'{work}: under way in another process, waiting for it', file=sys.stderr, flush=True)
 
 
 @functools.cache
 def end_forks_with_parent() -> None:
-    """From now on a process that is forked, by this one or by its children,
-    ends when its parent has, however that happened.
+    """From now on every process that is forked, by this one or by its children,
+    ends when its parent has ended, even by SIGKILL.
 
-    The data workers of torch look after their parent too, but one that has
-    much to hand over when it finds it gone waits for ever.
+    Data workers of torch watch their parent too, but one that has much data in
+    its queue when the parent is gone waits for ever.
     """
     if hasattr(os, 'register_at_fork'):  # not on Windows, which does not fork
         os.register_at_fork(before=_note_parent, after_in_child=_watch_parent)
@@ -103,7 +103,7 @@ def end_group(process: subprocess.Popen, seconds: float) -> None:
         os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
-    # a data worker whose training is gone may wait for it for ever
+    # a data worker whose training is gone may wait for ever
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Files of weights: reading, writing, and trying them on a config."""
+"""Files of weights: reading, writing, and loading them into the model of a config."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from ..utils.files import whole_file
 from ..version import __version__
 from .model import OfficialModel, check_match, is_weights, shapes_of
 
-# Where checkpoints of common training code have the weights, the most usual first
+# Names under which common training code saves weights, the most usual first
 WEIGHTS_OF_CHECKPOINTS = ('state_dict', 'model_state_dict', 'model', 'net')
 
 
@@ -36,10 +36,10 @@ def load_weights(path: Union[str, os.PathLike]) -> Dict[str, Tensor]:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is damaged, holds something else, or holds several
-            weights, of which none is the usual one.
+        ValueError: It is damaged, holds something else, or holds weights
+            only under other names.
     """
-    with open(path, 'rb'):  # an error of reading is one of the file, not of its content
+    with open(path, 'rb'):  # raises where the file cannot be read, whatever its content
         pass
     try:
         content = load_checkpoint(str(path))
@@ -94,13 +94,13 @@ def save_checkpoint(
 
 
 def save_weights(path: Union[str, os.PathLike], state_dict: Dict[str, Tensor], meta: dict) -> None:
-    """Write a checkpoint; ``meta`` says what it is.
+    """Write a checkpoint with ``meta``, which describes it.
 
     Raises:
         OSError: The file cannot be written.
     """
     meta = dict(mmpose_simcc_version=__version__, **meta)
-    content = io.BytesIO()  # torch hides why it cannot write to a file
+    content = io.BytesIO()  # torch.save does not say why it cannot write to a file
     torch.save(dict(meta=meta, state_dict=state_dict), content)
     with whole_file(path) as unfinished:
         unfinished.write_bytes(content.getvalue())
@@ -117,8 +117,8 @@ def check_model(
         official (OfficialModel): The model they were converted from.
 
     Returns:
-        list[str]: In which settings the config feeds other images than the
-        published training did, and what changes that.
+        list[str]: Settings by which the config feeds other images than the
+        published training did, and the options that change them.
 
     Raises:
         ValueError: The weights do not fit the config's model, or the config

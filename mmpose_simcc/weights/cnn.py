@@ -1,7 +1,8 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""SimpleBaseline and HRNet, with heatmaps or SimCC: the repositories of
-SimpleBaseline, HRNet, DARK, DAEC and SimCC name their entries alike. DARK's
-Hourglass is recognised, but nothing in MMPose computes the same."""
+"""SimpleBaseline and HRNet, with heatmaps or SimCC. The repositories of
+SimpleBaseline, HRNet, DARK, DAEC and SimCC use the same names of entries.
+DARK's Hourglass is recognised, but MMPose has no model that computes the
+same."""
 
 import math
 import re
@@ -61,7 +62,8 @@ def identify_resnet(shapes: Shapes, num_keypoints: Optional[int] = None) -> Offi
         model=dict(backbone=dict(type='ResNet', depth=depth), head=head),
         bgr_to_rgb=False,
         convert=partial(_convert, head=head),
-        use_udp=False if scheme == 'SimCC' else None,  # DARK's heatmap models have the same names
+        # heatmap models may be DARK's, which have the same names
+        use_udp=False if scheme == 'SimCC' else None,
         notes=notes
         + [
             'SimpleBaseline, and the ResNet configs (COLOR_RGB: false) of '
@@ -98,7 +100,8 @@ def identify_hrnet(shapes: Shapes, num_keypoints: Optional[int] = None) -> Offic
         model=dict(backbone=dict(type='HRNet', extra=extra), head=head),
         bgr_to_rgb=True,
         convert=partial(_convert, head=head),
-        use_udp=False if scheme == 'SimCC' else None,  # DARK's heatmap models have the same names
+        # heatmap models may be DARK's, which have the same names
+        use_udp=False if scheme == 'SimCC' else None,
         notes=notes
         + [
             'The HRNet configs (COLOR_RGB: true) of HRNet, DARK and SimCC '
@@ -111,8 +114,8 @@ def identify_hrnet(shapes: Shapes, num_keypoints: Optional[int] = None) -> Offic
 def _head(
     shapes: Shapes, in_channels: int, stride: int, num_keypoints: Optional[int]
 ) -> Tuple[str, dict, List[str]]:
-    """The scheme, the head's config, and notes; ``stride`` is the feature map's, and the number of
-    keypoints is only asked for where the shapes leave it open."""
+    """The scheme, the head's config, and notes. ``stride`` is the feature map's. The number of
+    keypoints is used only where several fit the shapes."""
     deconvs = [
         shapes[name]
         for name in sorted(
@@ -152,9 +155,9 @@ def _head(
 def _simcc_readings(
     num_bins: Tuple[int, int], features: int, channels: int, stride: int, upsampling: int
 ) -> List[dict]:
-    """What shapes of a SimCC head can mean. It stores keypoints times channels a keypoint as one
-    number, so that more keypoints with fewer channels may have the same shapes, on larger
-    pictures with a smaller split ratio.
+    """All heads that have these shapes. Only the product of keypoints and channels a keypoint can
+    be read off, so more keypoints with fewer channels, on larger pictures with a smaller split
+    ratio, may have the same shapes.
 
     Args:
         num_bins (tuple): Bins along x and y.
@@ -183,8 +186,8 @@ def _simcc_readings(
 def _choose(
     readings: List[dict], published_channels: Tuple[int, ...], num_keypoints: Optional[int]
 ) -> Optional[dict]:
-    """The reading with so many keypoints, or else the only one that is like published models;
-    None where there is none.
+    """The reading with this number of keypoints; without a number, the only one that resembles
+    published models. None if there is none.
 
     Raises:
         ValueError: Several are equally likely.
@@ -205,7 +208,7 @@ def _choose(
 
 
 def _usual(readings: List[dict]) -> List[dict]:
-    """Those with an input size and a split ratio that somebody published."""
+    """Those with a published input size and split ratio."""
     return [
         each
         for each in readings
@@ -222,7 +225,7 @@ def _list_readings(readings: List[dict]) -> str:
 
 
 def _map_size(cells: float, num_bins: Tuple[int, int]) -> Optional[Tuple[int, int]]:
-    """Size (w, h) of a map with so many cells and the bins' aspect ratio."""
+    """Size (w, h) of the map with this number of cells and the bins' aspect ratio."""
     width = round(math.sqrt(cells * num_bins[0] / num_bins[1]))
     height = round(cells / width) if width else 0
     fits = width * height == cells and width * num_bins[1] == height * num_bins[0]

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What is known of a published model, whatever its architecture."""
+"""What the published models of all architectures have in common."""
 
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 Shapes = Dict[str, Tuple[int, ...]]
-# (w, h) of the papers' input images, which shapes do not tell from others of the same area
+# (w, h) of the papers' input images. Shapes alone may fit others with the same area.
 INPUT_SIZES = ((64, 64), (128, 128), (96, 128), (192, 256), (256, 256), (288, 384))
 
 
@@ -21,13 +21,13 @@ class OfficialModel:
         model (dict): MMPose config of the same model: ``backbone`` and
             ``head``, without codec.
         bgr_to_rgb (bool): Whether training turned OpenCV's BGR images to RGB.
-        convert (callable): Name and value of an entry to MMPose's.
+        convert (callable): Turns name and value of an entry into MMPose's.
         use_udp (bool, optional): Whether the published code cuts pictures and
             maps out from the centre of the first cell to that of the last, as
-            ``TopdownAffine(use_udp=True)`` does. None: several repositories
-            publish such weights, which differ in it.
+            ``TopdownAffine(use_udp=True)`` does. None if several repositories
+            publish such weights and differ in this.
         discarded (dict): Entries that have no counterpart, and why.
-        notes (list[str]): What weights alone do not tell.
+        notes (list[str]): What cannot be known from the weights.
     """
 
     name: str
@@ -99,7 +99,7 @@ def check_match(
         what (str): Names the weights, and the model where there are several, for the message.
         expected (dict): Names and shapes of the model's weights.
         weights (dict[str, Tensor]): The weights.
-        sources (dict[str, str]): Under which name each came.
+        sources (dict[str, str]): The name of each in the published file.
 
     Raises:
         ValueError: Some do not match, are missing, or are not finite.

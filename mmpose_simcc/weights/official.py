@@ -40,20 +40,20 @@ def identify(
             ``mlp_head_y``, alone or beside ``mlp_head``.
         source (str, optional): The repository that published them, one of
             ``'simplebaseline'``, ``'hrnet'``, ``'dark'``, ``'simcc'`` and
-            ``'tokenpose'``. It is needed to know how pictures are cut out
-            where the weights do not tell: heatmap models on ResNet and HRNet
-            have the same names in the first three. DAEC decodes models of
-            HRNet and DARK.
-        num_keypoints (int, optional): Of SimCC without deconvolutions, whose
-            shapes may fit several numbers; by default the one that is like
-            published models.
+            ``'tokenpose'``. It says how pictures are cut out, and is needed
+            for heatmap models on ResNet and HRNet, whose weights have the
+            same names in the first three. DAEC decodes models of HRNet and
+            DARK.
+        num_keypoints (int, optional): For SimCC without deconvolutions, whose
+            shapes may fit several numbers of keypoints. By default the one
+            that resembles published models.
 
     Returns:
         OfficialModel: The model.
 
     Raises:
         ValueError: The weights are of no such model, of a part of one, of
-            DARK's Hourglass, which MMPose has not, or not of this repository.
+            DARK's Hourglass, which MMPose does not have, or not of this repository.
     """
     if source is not None:
         check_choice('source', source, list(SOURCES))
@@ -89,8 +89,8 @@ def convert_official(
 ) -> Dict[str, Tensor]:
     """Convert published weights to those of an MMPose model.
 
-    The result is checked against the names and shapes of the model itself.
-    What has no counterpart there is logged with the reason.
+    The result is checked against the names and shapes of the model. Entries
+    without a counterpart in it are logged with the reason.
 
     Args:
         state_dict (dict[str, Tensor]): See :func:`identify`.
@@ -117,7 +117,7 @@ def convert_official(
 
     expected = _model_shapes(official)
     if not any(name.endswith(_COUNTER) for name in converted):
-        # files of torch before 0.4.1 have none
+        # torch before 0.4.1 did not count batches
         converted.update({name: torch.tensor(0) for name in expected if name.endswith(_COUNTER)})
     check_match(f'recognised {official.name}', expected, converted, sources)
     return converted
@@ -131,7 +131,7 @@ def _model_shapes(official: OfficialModel) -> Shapes:
 
 
 def _without_prefix(state_dict: Dict[str, Tensor]) -> Dict[str, Tensor]:
-    """Remove what DataParallel puts before every name, once for each time it was saved so."""
+    """Remove the prefixes of DataParallel, of which nested ones are repeated."""
     if not is_weights(state_dict):
         raise ValueError('`state_dict` must be a dict of names and tensors, and not empty')
     prefix = 'module.'

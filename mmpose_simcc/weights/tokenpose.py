@@ -120,7 +120,7 @@ def identify(state_dict: Dict[str, Tensor]) -> OfficialModel:
 
 def _head(shapes: Shapes, prefix: str, areas: Sequence[int]) -> Tuple[str, Tuple[int, int], dict]:
     """The scheme, the input size (w, h) and the head's config; ``areas`` are
-    what the image may have in pixels."""
+    the numbers of pixels that the image may have."""
     for simcc in ('', prefix):
         if f'{simcc}mlp_head_x.weight' in shapes:
             num_bins = tuple(
@@ -156,7 +156,7 @@ def _why_discarded(embedding: Tensor, table: Tensor) -> str:
 
 
 def _simcc_input_size(num_bins: Sequence[int], areas: Sequence[int]) -> Tuple[int, int]:
-    """Size (w, h) of the image that has one of the areas in pixels and the
+    """Size (w, h) of the image with one of these areas in pixels and the
     bins' aspect ratio."""
     for area in areas:
         width = round(math.sqrt(area * num_bins[0] / num_bins[1]))
@@ -167,7 +167,7 @@ def _simcc_input_size(num_bins: Sequence[int], areas: Sequence[int]) -> Tuple[in
 
 
 def _heatmap_input_size(cells: int) -> Tuple[int, int]:
-    """Size (w, h) of the image of a heatmap with so many cells."""
+    """Size (w, h) of the image that has a heatmap with this number of cells."""
     for width, height in INPUT_SIZES:
         if width * height == 16 * cells:
             return width, height
@@ -179,10 +179,10 @@ def _heatmap_input_size(cells: int) -> Tuple[int, int]:
 def _patching(
     input_size: Tuple[int, int], stride: int, area: int
 ) -> Tuple[Tuple[int, int], Tuple[int, int]]:
-    """Patch size (w, h) with so many cells, and the grid (w, h) of patches.
+    """Size (w, h) of patches with this number of cells, and their grid (w, h).
 
-    Of all that divide the map, the one with the squarest grid: this holds
-    for all published models.
+    Several sizes may divide the map. All published models have the one with
+    the squarest grid.
     """
     w, h = (n // stride for n in input_size)
     patches = [

@@ -14,9 +14,9 @@ Vectors = Tuple[Tensor, Tensor]
 
 
 class BaseSimCCHead(BaseHead):
-    """What heads share whose outputs are a vector along x and one along y for
-    each keypoint. Subclasses give ``forward``, :meth:`_loss` and
-    :meth:`_responses`; ``decoder`` is a :class:`SimCCCodec`."""
+    """Base of heads that give each keypoint a vector along x and one along y.
+    Subclasses implement ``forward``, :meth:`_loss` and :meth:`_responses`;
+    ``decoder`` is a :class:`SimCCCodec`."""
 
     @abstractmethod
     def _loss(self, pred: Vectors, target: Vectors, weights: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ class BaseSimCCHead(BaseHead):
 
     @abstractmethod
     def _responses(self, pred: Vectors) -> Vectors:
-        """Outputs as what is shown: in [0, 1], 1 for a perfect prediction."""
+        """Outputs for display: in [0, 1], 1 for a perfect prediction."""
 
     def predict(
         self,

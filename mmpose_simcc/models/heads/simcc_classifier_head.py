@@ -99,9 +99,8 @@ class SimCCClassifierHead(BaseSimCCHead):
                 raise invalid(
                     'in_featuremap_size',
                     in_featuremap_size,
-                    'given when `deconv_out_channels` or '
-                    '`channels_per_keypoint` are: keypoint tokens have none '
-                    'of them',
+                    'given when `deconv_out_channels` or `channels_per_keypoint` are: '
+                    'keypoint tokens take neither',
                 )
             features = in_channels
         else:
@@ -135,7 +134,7 @@ class SimCCClassifierHead(BaseSimCCHead):
         self.mlp_head_y = nn.Linear(features, num_bins[1])
 
     def _check_loss(self) -> None:
-        """Scores and refinement must see the probabilities that the loss sees."""
+        """Scores and refinement have to use the probabilities that the loss uses."""
         for name in ('beta', 'label_softmax', 'label_beta'):
             known = getattr(self.decoder, name, None)
             given = getattr(self.loss_module, name, known)
@@ -144,7 +143,7 @@ class SimCCClassifierHead(BaseSimCCHead):
                 raise invalid(f'loss.{name}', given, f"the decoder's `{name}`, {known!r}")
 
     def _from_decoder(self, name: str, value):
-        """An argument of the head that the decoder knows as well."""
+        """An argument that the decoder has too: the decoder's by default, and equal to it."""
         known = getattr(self.decoder, name, None)
         if value is None:
             value = known

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""A top-down model that does all that its calibration says."""
+"""A top-down model that applies its whole calibration."""
 
 import logging
 
@@ -19,9 +19,9 @@ from .exact_flip import ExactFlipPoseEstimator
 class CalibratedPoseEstimator(ExactFlipPoseEstimator):
     """``TopdownPoseEstimator`` whose head's decoder has a ``calibration``.
 
-    The decoder by itself decodes as the file says. This model adds what a decoder cannot do: the
-    flip test that the file was made with, ``keypoint_radius`` in ``pred_instances``, and a line
-    of warning where the weights are others than those the file was made for.
+    The decoder alone already decodes as the file says. This model adds what a decoder cannot do:
+    the flip test that the file was made with, ``keypoint_radius`` in ``pred_instances``, and a
+    warning if the file was made for other weights.
 
     ``pred_instances.keypoint_radius`` has shape (1, K, 2): the radii, in image pixels, that hold
     the truth with probabilities 0.5 and 0.9. Where the file has another score of a person than
@@ -65,7 +65,7 @@ class CalibratedPoseEstimator(ExactFlipPoseEstimator):
         if self.calibration.model not in (None, weights_digest(self)):
             print_log(
                 'the calibration of the decoder was made for other weights than the model has: '
-                'make it anew with tools/calibrate.py',
+                'make a new one with tools/calibrate.py',
                 'current',
                 logging.WARNING,
             )

@@ -20,12 +20,12 @@ class ExactFlipPoseEstimator(TopdownPoseEstimator):
     """``TopdownPoseEstimator`` whose flip test mirrors about the centre of the box, as
     ``RandomFlip`` does in training.
 
-    The model makes the mirror image and also brings its outputs back (:func:`average_flip`); the
-    head decodes the mean and does not know of a flip. So nothing has to be said of it but
-    ``test_cfg.flip_test``, in any frame, at any stride and for any head whose outputs are
-    heatmaps or SimCC vectors, stock's as well; ``test_cfg.shift_heatmap`` has no meaning here.
-    The frame is that of the head's decoder. With ``type='TopdownPoseEstimator'`` the same config
-    has stock's flip, which is half a pixel off.
+    The model makes the mirror image and averages its outputs with those of the image
+    (:func:`average_flip`); the head decodes the mean as if there were no flip test. So
+    ``test_cfg.flip_test`` is all that has to be set, in any frame, at any stride and for any head
+    whose outputs are heatmaps or SimCC vectors, MMPose's included. ``test_cfg.shift_heatmap`` is
+    not used. The frame is that of the head's decoder. With ``type='TopdownPoseEstimator'`` the
+    same config has MMPose's flip test, which is half a pixel off.
 
     Raises:
         ValueError: In a flip test, the head's outputs are neither heatmaps nor SimCC vectors.
@@ -64,8 +64,8 @@ class ExactFlipPoseEstimator(TopdownPoseEstimator):
 
     @contextmanager
     def _averaged_with_mirrored(self, inputs: Tensor, flip_indices: Sequence[int]) -> Iterator:
-        """Let the head's outputs be averaged with those of the mirror images. Every head calls
-        its ``forward`` in ``predict``, so that is where it can be done for all of them."""
+        """While this lasts, the head's ``forward`` gives the mean with the outputs of the mirror
+        images. Every head calls ``forward`` in ``predict``, so this works for all of them."""
         head = pose_head(self)
         codec = head.decoder
         use_udp = getattr(codec, 'use_udp', isinstance(codec, UDPHeatmap))
