@@ -7,6 +7,7 @@ import benchmark
 import numpy as np
 import pytest
 import torch
+from benchmark.scale import config as rehearsal_config
 from benchmark.timing import Comparison, Result
 
 from mmpose_simcc.workbench.timing import time_in_turns
@@ -74,6 +75,11 @@ class TestTiming:
         comparison = Comparison('t', 'm', 's', dict(ours=lambda: None), dict(ours=1), check=check)
         with pytest.raises(AssertionError, match='differ'):
             benchmark.run_comparisons([comparison])
+
+
+def test_rehearsals_have_their_configs(tmp_path):
+    for size in ('64x64', '256x192', '384x288'):
+        assert rehearsal_config(size, tmp_path).model.backbone.type == 'OneLayer'
 
 
 def test_all_answers_agree():

@@ -4,6 +4,7 @@
 import copy
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +21,15 @@ from mmpose_simcc.models.pose_estimators import calibrated as calibrated_model
 from mmpose_simcc.utils.inference import build_model, load_weights, weights_digest
 from mmpose_simcc.workbench.calibration import calibrate, summary, tables
 from mmpose_simcc.workbench.calibration import people as people_module
-from mmpose_simcc.workbench.calibration.calibrate import capture, notes_of, samples_of_people
-from mmpose_simcc.workbench.calibration.ladder import DecoderStep, OffsetStep
+from mmpose_simcc.workbench.calibration.calibrate import notes_of, samples_of_people
+from mmpose_simcc.workbench.calibration.capture import capture
 from mmpose_simcc.workbench.calibration.people import choose_images, draw_annotations
+from mmpose_simcc.workbench.calibration.samples import hold_out
+from mmpose_simcc.workbench.calibration.steps import DecoderStep, OffsetStep
 from mmpose_simcc.workbench.compare import compare
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.errors import CompareError
+from mmpose_simcc.workbench.scoring import Scorer
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 
@@ -73,14 +77,16 @@ class TestCalibrate:
         assert content['made_for']['model'] == weights_digest(model)
         titles = ['decoder', 'flip test', 'offset', 'scores', 'radii']
         assert [title for title, _ in summary(found)] == titles == list(content['steps'])
-        assert len(list(tables(found))) == 6
+        assert len(list(tables(found))) == 7
 
     @pytest.mark.parametrize('flip', ['none', 'stock', 'exact'])
     def test_the_model_is_what_was_judged(self, calibrated, flip, tmp_path):
         """MMPose's model with the file, against the keypoints and scores of the ladder."""
         run, found, path = calibrated
         _, outputs, people = capture(run, run.checkpoint)
-        samples, _ = samples_of_people(people, outputs, run.cfg.test_evaluator, 0.5)
+        samples, _ = samples_of_people(
+            people, outputs, run.cfg.test_evaluator, np.arange(len(people)) % 2 > 0
+        )
         assert set(outputs) == {'none', 'stock', 'exact'}
         decoding = DecoderStep().fit('dark', replace(found.decoding, flip=flip), samples)
         decoding = OffsetStep().fit('keypoint x, y', replace(decoding, offset=None), samples)
@@ -241,6 +247,44 @@ class TestTool:
         done = run_tool(name, 'config.py', 'checkpoint.pth')
         assert done.returncode == 1
         assert done.stderr.startswith(f'{name} is now: python tools/calibrate.py')
+
+
+class TestMetrics:
+    def test_of_the_held_out_part(self, calibrated):
+        """COCO's AP on the images of some people is that of a file with these images alone."""
+        run, found, _ = calibrated
+        assert set(found.metrics) <= {'as it is', 'decoder', 'flip test', 'offset', 'scores'}
+        model, outputs, people = capture(run, run.checkpoint)
+        held = hold_out(people.arrays['img_id'], 0.5)
+        samples, _ = samples_of_people(people, outputs, run.cfg.test_evaluator, held)
+        decoding = start(samples)
+        rows = np.flatnonzero(held)
+        part = people.take(rows)
+        assert part.arrays['id'].tolist() == people.arrays['id'][held].tolist()
+        by_samples = Scorer(dict(run.cfg.test_evaluator, ann_file=None), part)
+        expected = by_samples(decoding.keypoints(samples)[held], decoding.scores(samples)[held])
+        assert found.metrics['as it is'] == pytest.approx(expected.metrics, abs=1e-9)
+
+
+class TestRehearsal:
+    @pytest.mark.parametrize(
+        'evaluator, message',
+        [
+            (dict(type='NME', norm_mode='use_norm_item', norm_item='no_item'), 'metrics.*no_item'),
+            (dict(type='PCKAccuracy', norm_item='torso', thr='0.2'), 'metrics.*str'),
+        ],
+    )
+    def test_what_would_fail_after_the_pass(
+        self, toy_root, tmp_path, monkeypatch, evaluator, message
+    ):
+        run = with_random_weights(HEATMAP, toy_root, tmp_path, gt_boxes=True)
+        run.cfg.test_evaluator = evaluator
+        passes = []
+        module = sys.modules[samples_of_people.__module__]
+        monkeypatch.setattr(module, 'capture', lambda *arguments: passes.append(arguments))
+        with pytest.raises(CompareError, match=message) as error:
+            calibrate(run.cfg, run.checkpoint, tmp_path, split='test')
+        assert not passes and '\n' not in str(error.value)
 
 
 def test_no_codec(toy_root, tmp_path):

@@ -7,6 +7,7 @@ from command_line import CommandLine, errors_in_a_line
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 
 from mmpose_simcc.functional.flip import FLIPS
+from mmpose_simcc.workbench.calibration import coverage_table, step_table, tune
 from mmpose_simcc.workbench.recorded import load_recording, score_decoders
 
 
@@ -57,6 +58,9 @@ def parse_args():
         help='cut a square of so many cells out of every map, at a random place around its '
         'maximum, to see what the border of a small map does',
     )
+    parser.add_argument(
+        '--ladder', action='store_true', help='go up the ladder of tools/calibrate.py, too'
+    )
     return parser.parse_args()
 
 
@@ -69,6 +73,11 @@ def main():
             args.recording, oks_sigmas, args.sigma, args.size, args.flip, args.udp
         )
         print(score_decoders(samples))
+        if args.ladder:
+            _, tried, covered = tune(samples)
+            for step, trials in tried:
+                print(f'\n{step_table(step, trials)}')
+            print(f'\n{coverage_table(covered)}')
 
 
 if __name__ == '__main__':

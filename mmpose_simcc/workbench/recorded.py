@@ -13,9 +13,11 @@ from torch import Tensor
 from ..codecs import HeatmapCodec
 from ..functional import average_flip, heatmap_argmax
 from ..utils.checks import invalid
-from .calibration.ladder import DecoderStep, Decoding, OffsetStep, Samples, hold_out, paired_gain
 from .calibration.outputs import BORDERS, keep_outputs
+from .calibration.samples import Decoding, Samples, hold_out
+from .calibration.steps import DecoderStep, OffsetStep
 from .metrics import DEFAULT_SIGMA, keypoint_oks
+from .statistics import paired_gain
 from .tables import markdown_table
 
 ARRAYS = ('heatmaps', 'keypoints_cells', 'visible', 'pixels_per_cell', 'area')

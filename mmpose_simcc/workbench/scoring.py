@@ -135,6 +135,14 @@ class People:
         visible = self.arrays['gt_keypoints_visible']
         return visible.reshape(*visible.shape[:2], -1)[..., 0] > 0
 
+    def take(self, rows: Sequence[int]) -> 'People':
+        """Some of the people, each as often as it is named."""
+        found = People(self.metainfo)
+        samples = [sample for batch in self.samples for sample in batch]
+        found.samples.append([samples[row] for row in rows])
+        found._batches = [{name: array[rows] for name, array in self.arrays.items()}]
+        return found
+
     def to_image(self, keypoints: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
         """Input pixels to image pixels, as MMPose does it.
 
@@ -490,6 +498,20 @@ class Scorer:
         for metric in self.metrics:
             if write_compactly(metric) and not metric.format_only:
                 _score_the_file(metric)
+
+    def leave_out_other_images(self) -> None:
+        """Score by the images of these people alone, where they are a part of a data set: COCO's
+        metric counts everybody in its file whom nothing was predicted for as missed."""
+        images = set(self.people.arrays['img_id'].tolist())
+        for metric in self.metrics:
+            if getattr(metric, 'coco', None) is not None:
+                content, metric.coco = metric.coco.dataset, COCO()
+                metric.coco.dataset = dict(
+                    content,
+                    images=[each for each in content['images'] if each['id'] in images],
+                    annotations=[a for a in content['annotations'] if a['image_id'] in images],
+                )
+                metric.coco.createIndex()
 
     def __call__(
         self, keypoints: np.ndarray, scores: np.ndarray, prefix: Optional[Path] = None

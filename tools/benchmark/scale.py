@@ -58,7 +58,8 @@ class OneLayer(BaseModule):
         return (self.conv(x),)
 
 
-def _config(size: str, root: Path) -> Config:
+def config(size: str, root: Path) -> Config:
+    """A config of COCO's people with the least network, on drawn data."""
     cfg = read_config(str(CONFIGS / f'td-hm_hrnet-w32_quarter-8xb64-210e_coco-{size}.py'))
     cfg.model.backbone = dict(type='OneLayer')
     cfg.model.head.in_channels = 8
@@ -89,7 +90,7 @@ def draw_annotations(root: Path, part: float) -> str:
 
 def compare_decoders(root: Path, part: float) -> str:
     """The evaluation of a comparison: five decoders on one forward pass."""
-    cfg = _config('64x64', root)
+    cfg = config('64x64', root)
     run = Run('one layer', cfg)
     decoders = decoders_of(run, DECODERS)
     prefixes = {name: root / f'row-{name}' for name in decoders}
@@ -99,7 +100,7 @@ def compare_decoders(root: Path, part: float) -> str:
 
 def resample_rows(root: Path, part: float) -> str:
     """The intervals of a comparison: AP of five rows on 1,000 resamples."""
-    run = Run('one layer', _config('64x64', root))
+    run = Run('one layer', config('64x64', root))
     annotations = root / 'annotations/person_keypoints_val2017.json'
     for seed, name in enumerate(DECODERS):
         prefix = root / f'resampled-{name}'
@@ -117,7 +118,7 @@ def resample_rows(root: Path, part: float) -> str:
 def calibrate_model(root: Path, part: float) -> str:
     """A calibration at 96x72 maps: people of the training set, all of whose annotations are
     read, through the network and up the ladder."""
-    cfg = _config('384x288', root)
+    cfg = config('384x288', root)
     found = calibrate(cfg, _checkpoint(cfg, root), root / 'calibration', split='train')
     return f'{round(part * TRAIN[1])} people to draw from, {found.calibrated_on}'
 
@@ -126,7 +127,7 @@ def time_steps(root: Path, part: float) -> str:
     """CPU milliseconds an image of what is done after a forward pass, in batches of 64."""
     steps = {}
     for size in ('256x192', '384x288'):
-        cfg = _config(size, root)
+        cfg = config(size, root)
         codec = KEYPOINT_CODECS.build(cfg.model.head.decoder)
         W, H = codec.heatmap_size
         inside = torch.rand(BATCH, KEYPOINTS, 2) * torch.tensor([W - 1, H - 1])
@@ -144,7 +145,7 @@ def time_steps(root: Path, part: float) -> str:
 
 def _time_metrics(root: Path) -> Dict[str, float]:
     """Seconds a detection of what a comparison does for each decoder after it has decoded."""
-    run = Run('one layer', _config('64x64', root))
+    run = Run('one layer', config('64x64', root))
     model = build_model(run.cfg)
     with silenced():
         loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)

@@ -1,8 +1,21 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Finds how a trained model's outputs are decoded best, and what its scores are worth."""
 
-from .calibrate import Calibrated, calibrate
-from .ladder import LADDER, Decoding, Samples, climb
-from .report import summary, tables
+from .calibrate import Calibrated, calibrate, tune
+from .ladder import LADDER, climb
+from .report import coverage_table, step_table, summary, tables
+from .samples import Decoding, Samples
 
-__all__ = ['LADDER', 'Calibrated', 'Decoding', 'Samples', 'calibrate', 'climb', 'summary', 'tables']
+__all__ = [
+    'LADDER',
+    'Calibrated',
+    'Decoding',
+    'Samples',
+    'calibrate',
+    'climb',
+    'coverage_table',
+    'step_table',
+    'summary',
+    'tables',
+    'tune',
+]

@@ -7,34 +7,32 @@ from pathlib import Path
 from typing import Any, Dict, List, Optional, Set, Tuple
 
 import numpy as np
-import torch
 from mmengine.config import Config
-from mmengine.runner import Runner
-from mmpose.models import TopdownPoseEstimator
-from torch import Tensor
+from mmpose.codecs.base import BaseKeypointCodec
 
 from ...codecs.calibration import made_for, save_calibration
-from ...config import check_frames
-from ...functional import average_flip, mirror_images
-from ...models import ExactFlipPoseEstimator
 from ...utils.checks import check_choice, check_int, check_number
-from ...utils.console import silenced, track
-from ...utils.inference import pose_head, recorded_outputs, weights_digest
+from ...utils.inference import weights_digest
 from ..compare.data import test_on, use_annotated_boxes
 from ..compare.errors import CompareError
-from ..compare.evaluation import load_model
 from ..compare.runs import Run
-from ..compare.trial import check_annotations, try_out
+from ..compare.trial import check_annotations, step, try_decoders
 from ..data.coco import annotations_of, datasets_of, pictures_of, read_entries
 from ..hold_out import hold_out as split_annotations
 from ..metrics import DEFAULT_SIGMA, keypoint_oks
-from ..scoring import People, build_metrics, find_similarity
-from .ladder import Decoding, Samples, Step, Trial, climb, coverage, hold_out
+from ..scoring import People, Scorer, build_metrics, find_similarity
+from .capture import capture
+from .coverage import coverage
+from .ladder import Trial, climb
 from .outputs import Outputs, keep_outputs
-from .people import choose_images, draw_annotations
+from .people import draw_annotations
+from .samples import Decoding, Samples, hold_out
+from .steps import Step
 
 SPLITS = ('hold_out', 'test', 'train')
 MOST_KEYPOINTS = 100_000  # what is kept of so many, with three flip tests, takes about 300 MiB
+REHEARSED = 48  # people
+FEWEST_ANNOTATED = 40  # keypoints in each part; a radius for 0.9 takes 9
 # An offset along x that is alike for all keypoints and in the mirrored picture
 ONE_SIDED = 0.1  # input pixels, from which on it is worth a word
 
@@ -48,6 +46,8 @@ class Calibrated:
         tried (list): Steps and their trials, see :func:`~.ladder.climb`.
         coverage (list[dict]): How often radii hold the truth on pictures that decided on nothing,
             by score, by the size of the person and by keypoint.
+        metrics (dict): The config's own on the held-out part, by MMPose's names: as it is, and
+            from each step on that keeps something.
         calibrated_on (str): The pictures in words.
         seen (bool): Whether the config trains on some of them.
         worth (str): What a score is the expectation of.
@@ -58,6 +58,7 @@ class Calibrated:
     decoding: Decoding
     tried: List[Tuple[Step, List[Trial]]]
     coverage: List[dict]
+    metrics: Dict[str, Dict[str, float]]
     calibrated_on: str
     seen: bool
     worth: str
@@ -110,102 +111,8 @@ def _choose_pictures(
     return chosen.name, seen
 
 
-def _outputs_by_flip(
-    model: TopdownPoseEstimator, batch: dict, flips: Dict[str, dict]
-) -> Tuple[Dict[str, Tuple[Tensor, ...]], list]:
-    """Network outputs of a batch, by flip test, and its samples. The picture and each mirrored
-    one pass through the backbone once."""
-    head, codec = pose_head(model), pose_head(model).decoder
-    data = model.data_preprocessor(batch, False)
-    inputs, samples = data['inputs'], data['data_samples']
-    use_udp = getattr(codec, 'use_udp', False)
-
-    def decoded(feats, test_cfg: dict) -> Tuple[Tensor, ...]:
-        with recorded_outputs(head) as found:
-            model.head.predict(feats, samples, test_cfg=test_cfg)
-        return found[0]
-
-    found = {}
-    plain = {**model.test_cfg, 'flip_test': False}
-    feats = model.extract_feat(inputs)
-    reversed_feats = model.extract_feat(inputs.flip(-1)) if len(flips) > 1 else None
-    for flip, test_cfg in flips.items():
-        if flip == 'none':
-            found[flip] = decoded(feats, plain)
-        elif flip == 'stock':
-            found[flip] = decoded([feats, reversed_feats], test_cfg)
-        else:
-            images = mirror_images(inputs, 'exact', use_udp)
-            mirrored = decoded(reversed_feats if use_udp else model.extract_feat(images), plain)
-            both = [decoded(feats, plain), mirrored]
-            both = [item if len(item) > 1 else item[0] for item in both]
-            averaged = average_flip(
-                *both,
-                samples[0].metainfo['flip_indices'],
-                'exact',
-                use_udp,
-                getattr(codec, 'simcc_split_ratio', None),
-            )
-            found[flip] = averaged if isinstance(averaged, tuple) else (averaged,)
-    return found, samples
-
-
-def flip_tests(model: TopdownPoseEstimator) -> Dict[str, dict]:
-    """The flip tests to compare, the model's own first, each with its ``test_cfg``. A model
-    without one is not given any."""
-    test_cfg, codec = dict(model.test_cfg or {}), pose_head(model).decoder
-    if not test_cfg.get('flip_test'):
-        return dict(none=test_cfg)
-    if not isinstance(model, ExactFlipPoseEstimator):
-        return dict(stock=test_cfg, exact=test_cfg, none=test_cfg)
-    stock = dict(test_cfg)
-    if hasattr(codec, 'heatmap_size'):
-        stock.setdefault('shift_heatmap', not codec.use_udp)
-    return dict(exact=test_cfg, stock=stock, none=test_cfg)
-
-
-@torch.no_grad()
-def capture(
-    run: Run, checkpoint: str, number: Optional[int] = None
-) -> Tuple[TopdownPoseEstimator, Dict[str, Outputs], People]:
-    """The forward pass over a config's test data.
-
-    Args:
-        run (Run): The config.
-        checkpoint (str): Weights.
-        number (int, optional): About how many people, of whole pictures drawn at random.
-
-    Returns:
-        tuple: The model, what is kept of its outputs by flip test, and the people.
-
-    Raises:
-        CompareError: The checkpoint does not fit, or there is nobody.
-    """
-    model = load_model(run, checkpoint)
-    codec = run.equivalent_codec()
-    with silenced():
-        loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)
-    dataset = loader.dataset
-    if len(dataset) == 0:
-        raise CompareError(f'{run.name}: there is nobody in {run.annotation_files[0]}')
-    if number is not None and number < len(dataset):
-        img_ids = np.array([dataset.get_data_info(i)['img_id'] for i in range(len(dataset))])
-        rows = np.flatnonzero(np.isin(img_ids, choose_images(img_ids, number)))
-        dataset.get_subset_(rows.tolist())
-        loader = Runner.build_dataloader(dict(run.cfg.test_dataloader, dataset=dataset), seed=0)
-    flips = flip_tests(model)
-    outputs = {flip: keep_outputs(codec) for flip in flips}
-    people = People(dataset.metainfo)
-    for batch in track(loader, 'forward pass'):
-        found, samples = _outputs_by_flip(model, batch, flips)
-        for flip, tensors in found.items():
-            outputs[flip].append(*tensors)
-        people.append(samples)
-    return model, outputs, people
-
-
 def samples_of_people(
-    people: People, outputs: Dict[str, Outputs], evaluator: Any, held_out: float
+    people: People, outputs: Dict[str, Outputs], evaluator: Any, held_out: np.ndarray
 ) -> Tuple[Samples, str]:
     """What the ladder needs, and what scores are held against in words."""
     arrays, visible = people.arrays, people.visible
@@ -237,7 +144,7 @@ def samples_of_people(
         arrays['input_center'] - 0.5 * arrays['input_scale'],
         similarity,
         worth,
-        hold_out(arrays['img_id'], held_out),
+        held_out,
     )
     return samples, str(measure or 'similarity')
 
@@ -298,7 +205,6 @@ def calibrate(
     """
     check_choice('split', split, SPLITS)
     check_number('held_out', held_out, above=0, below=1)
-    check_frames(cfg)
     cfg = copy.deepcopy(cfg)
     run = Run(Path(cfg.filename or 'model').stem, cfg, str(checkpoint))
     run.head.decoder.pop('calibration', None)
@@ -314,17 +220,17 @@ def calibrate(
     name, seen = _choose_pictures(run, work_dir, split, ann_file, number)
     notes: List[str] = []
     check_annotations(run, notes.append)
-    try_out(run, {'own': run.head.decoder})
+    _rehearse(run, codec)
     model, outputs, found = capture(run, str(checkpoint), number)
-    samples, worth = samples_of_people(found, outputs, cfg.test_evaluator, held_out)
-    if not all(samples.visible[part].any() for part in (samples.held_out, ~samples.held_out)):
-        raise ValueError(f'{name} has no annotated keypoints in one of the two parts')
-    flip = next(iter(outputs))
-    decoding, tried = climb(Decoding('as it is', outputs[flip].own, flip), samples)
-    radius_step, trials = tried[-1]
-    kind = next(trial.name for trial in trials if trial.chosen)
-    covered = coverage(kind, decoding, samples)
-    decoding = radius_step.fit_on(samples.held_out, kind, decoding, samples)
+    is_held_out = hold_out(found.arrays['img_id'], held_out)
+    samples, worth = samples_of_people(found, outputs, cfg.test_evaluator, is_held_out)
+    annotated = [samples.visible[part].sum() for part in (samples.held_out, ~samples.held_out)]
+    if min(annotated) < FEWEST_ANNOTATED:
+        raise ValueError(
+            f'{name} has {min(annotated)} annotated keypoints in one of the two parts, of which '
+            f'there must be {FEWEST_ANNOTATED}'
+        )
+    decoding, tried, covered = tune(samples)
     images = len(set(samples.img_ids))
     words = f'{name} ({images} images, {len(samples.truth)} people)'
     calibrated_on = words + (', seen in training' if seen else '')
@@ -344,16 +250,11 @@ def calibrate(
         radii=decoding.radii,
         weights=visible.tolist(),
         steps={
-            step.title: [
-                dict(
-                    name=trial.name,
-                    loss=trial.loss,
-                    gain=trial.gain._asdict(),
-                    chosen=trial.chosen,
-                )
-                for trial in step_trials
+            tried_step.title: [
+                dict(name=t.name, loss=t.loss, gain=t.gain._asdict(), chosen=t.chosen)
+                for t in trials
             ]
-            for step, step_trials in tried
+            for tried_step, trials in tried
         },
         coverage=covered,
         config=Path(cfg.filename or '').name,
@@ -364,9 +265,68 @@ def calibrate(
         decoding,
         tried,
         covered,
+        _by_own_metrics(cfg.test_evaluator, found, samples, tried),
         calibrated_on,
         seen,
         worth,
         notes + notes_of(decoding, samples),
         content,
     )
+
+
+def tune(samples: Samples) -> Tuple[Decoding, List[Tuple[Step, List[Trial]]], List[dict]]:
+    """Go up the ladder.
+
+    Args:
+        samples (Samples): The people.
+
+    Returns:
+        tuple: What is kept, with radii of the held-out part; what was tried in each step; how
+        often radii hold the truth, see :func:`~.coverage.coverage`.
+    """
+    flip, outputs = next(iter(samples.outputs.items()))
+    decoding, tried = climb(Decoding('as it is', outputs.own, flip), samples)
+    radius_step, trials = tried[-1]
+    kind = next(trial.name for trial in trials if trial.chosen)
+    covered = coverage(kind, decoding, samples)
+    return radius_step.fit_on(samples.held_out, kind, decoding, samples), tried, covered
+
+
+def _by_own_metrics(
+    evaluator: Any, people: People, samples: Samples, tried: List[Tuple[Step, List[Trial]]]
+) -> Dict[str, Dict[str, float]]:
+    """The config's metrics on the held-out part: as it is, and from each step on that keeps
+    something."""
+    decodings = {'as it is': tried[0][1][0].decoding}
+    for tried_step, trials in tried[:-1]:  # radii move nothing
+        for trial in trials[1:]:
+            if trial.chosen:
+                decodings[tried_step.title] = trial.decoding
+    held = np.flatnonzero(samples.held_out)
+    scorer = Scorer(evaluator, people.take(held))
+    scorer.leave_out_other_images()
+    return {
+        name: scorer(decoding.keypoints(samples)[held], decoding.scores(samples)[held]).metrics
+        for name, decoding in decodings.items()
+    }
+
+
+def _rehearse(run: Run, codec: BaseKeypointCodec) -> None:
+    """Send one batch through the untrained network, the metrics and the ladder: what would fail
+    after the long pass fails here.
+
+    Raises:
+        CompareError: A part fails; the message says which, and why.
+    """
+    trial = try_decoders(run, {'as it is': dict(run.head.decoder)})
+    copies = -(-REHEARSED // len(trial.people))
+    with step(run, 'calibration'):
+        outputs = keep_outputs(codec)
+        for _ in range(copies):
+            outputs.append(*trial.outputs)
+        people = trial.people.take(np.tile(np.arange(len(trial.people)), copies))
+        number, evaluator = np.arange(len(people)), run.cfg.test_evaluator
+        samples, _ = samples_of_people(people, dict(none=outputs), evaluator, number % 2 > 0)
+        samples.img_ids = number  # as if each had a picture of its own
+        tried = tune(samples)[1]
+        _by_own_metrics(evaluator, people, samples, tried)

@@ -1,7 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What scores are worth, and how far off keypoints may be: functions of scores, fitted."""
 
-from typing import List, Tuple
+from typing import List, NamedTuple
 
 import numpy as np
 from scipy.optimize import isotonic_regression
@@ -11,8 +11,11 @@ from ..reliability import bin_sums, equal_mass_bins
 
 MAX_POINTS = 31  # of a map
 SAMPLES = 40  # keypoints to a point of a map
-FEWEST = 100  # keypoints of one kind that have a function of their own, or an interval of scores
+FEWEST = 100  # keypoints of one kind that have a map of their own, or an interval of scores
+FEWEST_OF_KEYPOINT = 49  # that have radii of their own, guaranteed to 1 / (49 + 1) or less
 MAX_INTERVALS = 10
+ROUNDS = 4  # of fitting factors of keypoints and sizes by score in turns; more change nothing
+SMALLEST = 1e-3  # pixels; distances may be 0
 
 
 def fit_map(scores: np.ndarray, similarity: np.ndarray) -> List[List[float]]:
@@ -64,18 +67,24 @@ def conformal_quantile(distances: np.ndarray, level: float) -> float:
     Of n distances that are exchangeable with the new one it is the
     :math:`\lceil (n + 1) p \rceil`-th smallest (Vovk, Gammerman and Shafer, Algorithmic Learning
     in a Random World, 2005; Lei et al., Distribution-Free Predictive Inference for Regression,
-    2018, Section 2.2): the probability lies between p and :math:`p + 1 / (n + 1)`.
+    2018, Section 2.2): the probability lies between p and, where no two distances are equal,
+    :math:`p + 1 / (n + 1)`.
 
     Args:
-        distances (np.ndarray): Shape (N,); at least p / (1 - p) of them.
+        distances (np.ndarray): Shape (N,).
         level (float): p.
+
+    Raises:
+        ValueError: There are fewer than p / (1 - p) distances, of which none is large enough.
 
     Example:
         >>> conformal_quantile(np.arange(1, 20), 0.9)  # the 18th of 19
         18.0
     """
     rank = int(np.ceil(round((len(distances) + 1) * level, 9)))
-    return float(np.sort(distances)[min(rank, len(distances)) - 1])
+    if rank > len(distances):
+        raise ValueError(f'a radius for {level:g} needs more than {len(distances)} keypoints')
+    return float(np.sort(distances)[rank - 1])
 
 
 def _edges(scores: np.ndarray) -> np.ndarray:
@@ -90,39 +99,95 @@ def _edges(scores: np.ndarray) -> np.ndarray:
     return ordered[starts].astype(float)
 
 
-def _radius(
-    scores: np.ndarray, distances: np.ndarray, by_score: bool
-) -> Tuple[List[float], List[List[float]]]:
-    """Edges and radii of one keypoint, or of all."""
-    edges = _edges(scores) if by_score else np.zeros(0)
-    interval = np.searchsorted(edges, scores.astype(np.float32), side='right')
-    return edges.tolist(), [
-        [round(conformal_quantile(distances[interval == i], level), 4) for level in LEVELS]
-        for i in range(len(edges) + 1)
-    ]
+def _intervals(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """The interval of each score."""
+    return np.searchsorted(edges, scores.astype(np.float32), side='right')
 
 
-def fit_radii(scores: np.ndarray, distances: np.ndarray, of_each: bool, by_score: bool) -> dict:
-    """For each keypoint the radii of :data:`LEVELS` as a function of its score, constant in
-    intervals of at least 100 keypoints: split-conformal quantiles in each (Vovk, Conditional
-    Validity of Inductive Conformal Predictors, 2012).
+class Scale(NamedTuple):
+    """How the distance from the truth depends on the score, whichever keypoint it is.
+
+    Attributes:
+        edges (np.ndarray): Scores at which a new interval begins, shape (M - 1,).
+        sizes (np.ndarray): The size of distances in each interval at each of :data:`LEVELS`,
+            shape (M, 2).
+    """
+
+    edges: np.ndarray
+    sizes: np.ndarray
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        """Sizes (..., 2) at scores (...)."""
+        return self.sizes[_intervals(scores, self.edges)]
+
+
+def fit_scale(scores: np.ndarray, distances: np.ndarray, by_score: bool = True) -> Scale:
+    r"""Model the quantiles of distances as a factor of the keypoint times a size that depends on
+    the score, :math:`a_k \rho(s)`, and fit them in turns: the quantile of
+    :math:`d / \rho(s)` of each keypoint, and of :math:`d / a_k` in each interval of scores.
 
     Args:
         scores (np.ndarray): Shape (N, K).
         distances (np.ndarray): From the truth, NaN where there is none, shape (N, K).
-        of_each (bool): Whether keypoints have radii of their own; those with less than 100
-            samples share those of all keypoints, as do all without it.
-        by_score (bool): Whether the score counts.
+        by_score (bool): Whether the score counts; otherwise all sizes are 1.
+
+    Returns:
+        Scale: The size. Factors are for :func:`fit_radii` to find on other pictures.
+    """
+    if not by_score:
+        return Scale(np.zeros(0), np.ones((1, len(LEVELS))))
+    known = ~np.isnan(distances)
+    edges = _edges(scores[known])
+    interval = np.where(known, _intervals(scores, edges), -1)
+    columns = []
+    for level in LEVELS:
+        factors = np.ones(distances.shape[1])
+        for _ in range(ROUNDS):
+            relative = distances / factors
+            sizes = np.array(
+                [np.quantile(relative[interval == i], level) for i in range(len(edges) + 1)]
+            ).clip(SMALLEST)
+            relative = distances / sizes[interval]
+            for k in np.flatnonzero(known.sum(0) >= FEWEST):
+                factors[k] = max(np.nanquantile(relative[:, k], level), SMALLEST)
+        columns.append(sizes)
+    return Scale(edges, np.stack(columns, 1))
+
+
+def fit_radii(scale: Scale, scores: np.ndarray, distances: np.ndarray) -> dict:
+    r"""For each keypoint the radii of :data:`LEVELS` as a function of its score: the size by
+    ``scale`` times the conformal quantile of :math:`d / \rho(s)` of this keypoint
+    (Mondrian conformal prediction; Vovk, Conditional Validity of Inductive Conformal Predictors,
+    2012).
+
+    Where ``scale`` was fitted on other pictures, a new keypoint k lies within its radius with a
+    probability between p and p + 1 / (n + 1), n the number of keypoints k here. Those with fewer
+    than 49, for which this would be wider than 2 points, share the quantile of all keypoints.
+
+    Args:
+        scale (Scale): By :func:`fit_scale`.
+        scores (np.ndarray): Shape (N, K).
+        distances (np.ndarray): From the truth, NaN where there is none, shape (N, K).
 
     Returns:
         dict: ``edges`` and ``pixels`` of :class:`~mmpose_simcc.codecs.calibration.Radii`.
+
+    Raises:
+        ValueError: There are fewer than 9 keypoints.
     """
     known = ~np.isnan(distances)
-    common = _radius(scores[known], distances[known], by_score)
-    found = [
-        _radius(scores[own, k], distances[own, k], by_score)
-        if of_each and own.sum() >= FEWEST
-        else common
-        for k, own in enumerate(known.T)
-    ]
-    return dict(edges=[edges for edges, _ in found], pixels=[pixels for _, pixels in found])
+    relative = distances[..., None] / scale(scores)  # (N, K, 2)
+
+    def quantiles(values: np.ndarray) -> List[float]:
+        return [conformal_quantile(column, level) for column, level in zip(values.T, LEVELS)]
+
+    common = quantiles(relative[known])
+    factors = np.array(
+        [
+            quantiles(relative[own, k]) if own.sum() >= FEWEST_OF_KEYPOINT else common
+            for k, own in enumerate(known.T)
+        ]
+    )
+    pixels = np.ceil(factors[:, None] * scale.sizes * 1e4) / 1e4
+    pixels = np.maximum.accumulate(pixels, -1)  # both levels have a scale of their own
+    return dict(edges=[scale.edges.tolist()] * len(factors), pixels=pixels.tolist())

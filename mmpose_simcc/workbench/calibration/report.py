@@ -1,28 +1,58 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What a calibration found, in tables."""
 
-from typing import Iterator, List, Tuple
+from typing import Dict, Iterator, List, Tuple
 
+import numpy as np
+from scipy.stats import norm
+
+from ...codecs.calibration import LEVELS
 from ..tables import markdown_table
 from .calibrate import Calibrated
-from .ladder import Step, Trial
+from .ladder import Trial
+from .steps import Step
+
+PROBABILITIES = [f'{level:g}' for level in LEVELS]
 
 
 def tables(found: Calibrated) -> Iterator[str]:
     """A table for each step of the ladder and one of the coverage, in Markdown."""
     for step, trials in found.tried:
-        yield _step_table(step, trials)
-    if found.coverage:
-        rows = [
-            [f'{100 * v:.1f}' if isinstance(v, float) else v for v in row.values()]
-            for row in found.coverage
-        ]
-        yield 'coverage of the radii in percent, on pictures that did not decide on them:\n' + (
-            markdown_table(rows, [*found.coverage[0]])
-        )
+        yield step_table(step, trials)
+    yield _metrics_table(found.metrics)
+    yield coverage_table(found.coverage)
 
 
-def _step_table(step: Step, trials: List[Trial]) -> str:
+def _metrics_table(metrics: Dict[str, Dict[str, float]]) -> str:
+    names = list(metrics['as it is'])
+    rows = [[title, *(f'{v:.4f}' for v in values.values())] for title, values in metrics.items()]
+    return "the config's metrics on the held-out part, from each step on:\n" + markdown_table(
+        rows, ['step', *names]
+    )
+
+
+def coverage_table(coverage: List[dict]) -> str:
+    """How often radii hold the truth, in Markdown."""
+    rows = []
+    for row in coverage:
+        shares = [f'{100 * row[p]:.1f} ± {100 * row[f"± {p}"]:.1f}' for p in PROBABILITIES]
+        rows.append([row['group'], row['keypoints'], *shares])
+    table = markdown_table(rows, ['group', 'keypoints', *PROBABILITIES])
+    off = []
+    for p in PROBABILITIES:
+        of_each = [row for row in coverage if row['group'].startswith('keypoint')]
+        found = np.sqrt(np.mean([(row[p] - float(p)) ** 2 for row in of_each]))
+        expected = np.sqrt(np.mean([row[f'± {p}'] ** 2 for row in of_each])) / norm.isf(0.025)
+        off.append(f'{100 * found:.1f} points for {p} where sampling gives {100 * expected:.1f}')
+    return (
+        'coverage of the radii in percent, on pictures that decided on nothing; ± is 95% of the '
+        f'sampling of these and of those that the radii are from:\n{table}\n'
+        f'keypoints are off by (root mean square) {", ".join(off)}'
+    )
+
+
+def step_table(step: Step, trials: List[Trial]) -> str:
+    """What was tried in a step, in Markdown."""
     first, *others = trials
     rows = [[first.name, f'{first.loss:.4f}', '', '', _kept(first), first.words]]
     for trial in others:

@@ -186,10 +186,9 @@ def try_training(run: Run) -> None:
 
 
 @torch.no_grad()
-def try_out(run: Run, decoders: Dict[str, dict]) -> Trial:
-    """Send one batch of the test data through all that a comparison does with a model: the
-    untrained network, every decoder, the metrics, the count of its size, the timing and the
-    pictures.
+def try_decoders(run: Run, decoders: Dict[str, dict]) -> Trial:
+    """Send one batch of the test data through the untrained network, every decoder and the
+    metrics.
 
     Args:
         run (Run): The run.
@@ -232,6 +231,27 @@ def try_out(run: Run, decoders: Dict[str, dict]) -> Trial:
                     scorer = Scorer(run.cfg.test_evaluator, people)
             with step(run, f'metrics of the decoder {name}'):
                 found[name] = scorer(*predictions[name].load(), Path(folder, name))
+    return Trial(model, outputs, people, found)
+
+
+@torch.no_grad()
+def try_out(run: Run, decoders: Dict[str, dict]) -> Trial:
+    """Send one batch of the test data through all that a comparison does with a model: what
+    :func:`try_decoders` does, the count of its size, the timing and the pictures.
+
+    Args:
+        run (Run): The run.
+        decoders (dict): Codec configs by name.
+
+    Returns:
+        Trial: What the batch gives.
+
+    Raises:
+        CompareError: A step fails; the message says which, and why.
+    """
+    trial = try_decoders(run, decoders)
+    model, found = trial.model, trial.scores
+    with tempfile.TemporaryDirectory() as folder:
         with step(run, 'size of the network'):
             size = model_input_size(model)
             cost = count_complexity(model, size)
@@ -256,4 +276,4 @@ def try_out(run: Run, decoders: Dict[str, dict]) -> Trial:
             people_of = {row.test_data: load_people(run)}
             figure = plot_samples([row], [run], next(iter(row.metrics)), people_of)
             figure.savefig(Path(folder, 'trial.png'))
-    return Trial(model, outputs, people, found)
+    return trial

@@ -1,0 +1,119 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""People on whom decoders are compared, and a way of decoding a model's outputs."""
+
+from dataclasses import dataclass, field
+from typing import Callable, Dict, Optional, Tuple
+
+import numpy as np
+
+from ...codecs.calibration import ScoreMaps
+from .outputs import Outputs
+
+
+@dataclass
+class Samples:
+    """N people: the truth, and what a model says of them.
+
+    Attributes:
+        outputs (dict): :class:`~.outputs.Outputs` by flip test; the model's own comes first.
+        truth (np.ndarray): Annotated keypoints in image pixels, shape (N, K, 2).
+        visible (np.ndarray): Which are annotated, bool, shape (N, K).
+        img_ids (np.ndarray): The image of each person, shape (N,).
+        scale (np.ndarray): Image pixels to an input pixel, shape (N, 2).
+        corner (np.ndarray): Image pixels of the input's corner, shape (N, 2).
+        similarity (callable): COCO's similarity of keypoints (P, ..., K, 2) in image pixels to
+            the truth of people ``rows``: in [0, 1], shape (P, ..., K).
+        worth (callable): What a score is held against, of keypoints (N, K, 2) in image pixels:
+            in [0, 1], NaN where there is no truth, shape (N, K).
+        held_out (np.ndarray): Who is in the part that compares, bool, shape (N,).
+    """
+
+    outputs: Dict[str, Outputs]
+    truth: np.ndarray
+    visible: np.ndarray
+    img_ids: np.ndarray
+    scale: np.ndarray
+    corner: np.ndarray
+    similarity: Callable[[np.ndarray, slice], np.ndarray]
+    worth: Callable[[np.ndarray], np.ndarray]
+    held_out: np.ndarray
+    _pair_sums: Dict[Tuple[str, str], np.ndarray] = field(default_factory=dict)
+
+    def to_image(self, keypoints: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+        """Input-image pixels (P, ..., K, 2) to image pixels."""
+        shape = (-1, *[1] * (keypoints.ndim - 2), 2)
+        return keypoints * self.scale[rows].reshape(shape) + self.corner[rows].reshape(shape)
+
+    def pair_sums(self, flip: str, border: str) -> np.ndarray:
+        """Similarity at every pair of DAEC's factors, summed over the fitted part, (D, D, K)."""
+        if (flip, border) not in self._pair_sums:
+            total = 0.0
+            for rows, keypoints in self.outputs[flip].predict_pairs(border):
+                fitted = (self.visible[rows] & ~self.held_out[rows, None])[:, None, None]
+                found = self.similarity(self.to_image(keypoints, rows), rows)
+                total = total + (found * fitted).sum(0, dtype=np.float64)
+            self._pair_sums[flip, border] = total
+        return self._pair_sums[flip, border]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How outputs are decoded: what is learned of a model.
+
+    Attributes:
+        name (str): The candidate of :class:`DecoderStep` that it is.
+        decoder (dict): Type of the codec and its arguments of decoding.
+        flip (str): The flip test.
+        offset (np.ndarray, optional): Taken off, input-image pixels, shape (K or 1, 2).
+        score_maps (list, optional): See :class:`~mmpose_simcc.codecs.calibration.ScoreMaps`.
+        radii (dict, optional): See :class:`~mmpose_simcc.codecs.calibration.Radii`.
+    """
+
+    name: str
+    decoder: dict
+    flip: str
+    offset: Optional[np.ndarray] = None
+    score_maps: Optional[list] = None
+    radii: Optional[dict] = None
+
+    def errors(self, samples: Samples) -> np.ndarray:
+        """Prediction minus truth, input-image pixels, NaN where there is no truth, (N, K, 2)."""
+        error = (self.keypoints(samples) - samples.truth) / samples.scale[:, None]
+        return np.where(samples.visible[..., None], error, np.nan)
+
+    def keypoints(self, samples: Samples) -> np.ndarray:
+        """Image pixels, shape (N, K, 2)."""
+        found = samples.outputs[self.flip].predict(self.decoder)
+        return samples.to_image(found if self.offset is None else found - self.offset)
+
+    def scores(self, samples: Samples) -> np.ndarray:
+        """Shape (N, K)."""
+        scores = samples.outputs[self.flip].scores
+        return scores if self.score_maps is None else ScoreMaps(self.score_maps)(scores)
+
+    def distances(self, samples: Samples) -> np.ndarray:
+        """From the truth, input-image pixels, NaN where there is none, shape (N, K)."""
+        return np.linalg.norm(self.errors(samples), axis=-1)
+
+
+def hold_out(img_ids: np.ndarray, part: float) -> np.ndarray:
+    """Draw a part of the images, always the same.
+
+    Args:
+        img_ids (np.ndarray): The image of each person, shape (N,).
+        part (float): Share of the images, in (0, 1).
+
+    Returns:
+        np.ndarray: Which people are held out, bool, shape (N,).
+
+    Raises:
+        ValueError: There are too few images for two parts.
+    """
+    images = np.unique(img_ids)
+    number = round(part * len(images))
+    if not 0 < number < len(images):
+        raise ValueError(
+            f'{len(images)} images cannot be split into a part to fit and {part:g} of them held out'
+        )
+    drawn = np.random.default_rng(1).permutation(len(images))[:number]
+    return np.isin(img_ids, images[drawn])

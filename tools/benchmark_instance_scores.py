@@ -1,0 +1,185 @@
+# Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
+"""By which score are people ranked best? AP of several, with boxes as a detector gives them."""
+
+import argparse
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import List
+
+# MMPose and mmcv warn of what they lack for other tasks
+warnings.filterwarnings('ignore', module='mm(cv|pose)')
+
+import numpy as np  # noqa: E402
+from mmengine.config import DictAction  # noqa: E402
+from tabulate import tabulate  # noqa: E402
+
+from mmpose_simcc.codecs.calibration import (  # noqa: E402
+    INSTANCE_SCORES,
+    Calibration,
+    read_calibration,
+)
+from mmpose_simcc.utils.inference import pose_head  # noqa: E402
+from mmpose_simcc.workbench.calibration.capture import capture  # noqa: E402
+from mmpose_simcc.workbench.compare import CompareError  # noqa: E402
+from mmpose_simcc.workbench.compare.bootstrap import match_predictions  # noqa: E402
+from mmpose_simcc.workbench.compare.data import use_data  # noqa: E402
+from mmpose_simcc.workbench.compare.rows import Training  # noqa: E402
+from mmpose_simcc.workbench.compare.runs import Run, read_config  # noqa: E402
+from mmpose_simcc.workbench.data.coco import annotations_of, datasets_of  # noqa: E402
+from mmpose_simcc.workbench.scoring import Scorer  # noqa: E402
+from mmpose_simcc.workbench.statistics import (  # noqa: E402
+    Measured,
+    average_precision,
+    noise_of_difference,
+    resample,
+)
+
+STOCK = "MMPose's, scores as they are"
+FOUND = 0.95  # of the people
+TWICE = 0.2  # of these, with a worse second box
+WRONG = 1.0  # boxes where nobody is, a picture
+MOVED, RESIZED = 0.05, 0.1  # standard deviations, of the box's size and of its logarithm
+UNSURE = 0.15  # standard deviation of a score around the overlap
+
+
+def overlap(box: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two boxes (x, y, w, h)."""
+    low = np.maximum(box[:2], other[:2])
+    high = np.minimum(box[:2] + box[2:], other[:2] + other[2:])
+    shared = np.prod((high - low).clip(0))
+    return shared / (np.prod(box[2:]) + np.prod(other[2:]) - shared)
+
+
+def draw_detections(content: dict, seed: int = 0) -> List[dict]:
+    """Boxes as a detector gives them, of annotations in COCO's format: most people found, some
+    twice, all boxes off, scores that follow the overlap with the truth, and boxes where nobody
+    is, with low scores.
+
+    Returns:
+        list[dict]: In COCO's format for results.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+
+    def add(image_id: int, box: np.ndarray, score: float) -> None:
+        score = float(np.clip(score, 0.05, 1))
+        found.append(dict(image_id=image_id, category_id=1, bbox=box.tolist(), score=score))
+
+    def moved(box: np.ndarray, by: float) -> np.ndarray:
+        size = box[2:] * np.exp(by * RESIZED * rng.standard_normal(2))
+        center = box[:2] + box[2:] / 2 + by * MOVED * box[2:] * rng.standard_normal(2)
+        return np.concatenate([center - size / 2, size])
+
+    people = [(a['image_id'], np.array(a['bbox'], float)) for a in content['annotations']]
+    for image_id, box in people:
+        for share, by in ((FOUND, 1), (FOUND * TWICE, 3)):
+            if rng.random() < share:
+                drawn = moved(box, by)
+                add(image_id, drawn, overlap(box, drawn) + UNSURE * rng.standard_normal())
+    for image in content['images']:
+        for _ in range(rng.poisson(WRONG)):
+            size = people[rng.integers(len(people))][1][2:]
+            corner = rng.random(2) * np.maximum([image['width'], image['height']] - size, 0)
+            add(image['id'], np.concatenate([corner, size]), rng.beta(2, 4))
+    return found
+
+
+def compare_scores(run: Run, checkpoint: str, content: dict, folder: Path) -> str:
+    """AP with every score of a person, and what that gains over MMPose's rule with scores as they
+    are, the box's times the mean of keypoint scores above 0.2.
+
+    Args:
+        run (Run): Tested on detected boxes.
+        checkpoint (str): Its weights.
+        content (dict): A calibration's.
+        folder (Path): For results.
+
+    Returns:
+        str: A Markdown table.
+    """
+    model, outputs, people = capture(run, checkpoint)
+    calibration = Calibration(pose_head(model).decoder, content)
+    found = outputs[calibration.flip_test]
+    keypoints = found.predict(content['decoder'])
+    if calibration.offset is not None:
+        keypoints = keypoints - calibration.offset
+    keypoints, raw = people.to_image(keypoints), found.scores
+    scores = raw if calibration.score_maps is None else calibration.score_maps(raw)
+    boxes = people.arrays['gt_bbox_scores']
+    rules = {'box alone': boxes}
+    for name, of_keypoints in (('as they are', raw), ('calibrated', scores)):
+        for rule in INSTANCE_SCORES:
+            calibration.instance_score = rule
+            rules[f'{rule}, scores {name}'] = calibration.score_instance(of_keypoints, boxes)
+    calibration.instance_score = 'expected_oks'
+    rules['expected_oks times box, scores calibrated'] = boxes * calibration.score_instance(
+        scores, boxes
+    )
+    by_rule = Scorer(dict(run.cfg.test_evaluator, score_mode='keypoint'), people)  # their mean
+    measured = {
+        STOCK: _measure(Scorer(run.cfg.test_evaluator, people), keypoints, raw, folder / 'stock')
+    }
+    for number, (name, of_people) in enumerate(rules.items()):
+        alike = np.repeat(of_people[:, None], keypoints.shape[1], 1)
+        measured[name] = _measure(by_rule, keypoints, alike, folder / str(number))
+    rows = []
+    for name, row in measured.items():
+        gain = 100 * float(row.values[0] - measured[STOCK].values[0])
+        half = 100 * float(noise_of_difference(row, measured[STOCK]).half_width())
+        interval = '' if name == STOCK else f'{gain:+.2f} [{gain - half:+.2f}, {gain + half:+.2f}]'
+        rows.append([name, f'{100 * row.values[0]:.2f}', interval])
+    header = ['score of a person', 'AP', 'gain [95%]']
+    return tabulate(rows, header, tablefmt='pipe', disable_numparse=True)
+
+
+def _measure(scorer: Scorer, keypoints: np.ndarray, scores: np.ndarray, prefix: Path) -> Measured:
+    """AP, and on resampled pictures."""
+    value = scorer(keypoints, scores, prefix).metrics['coco/AP']
+    categories = match_predictions(Training('', str(prefix), {}), scorer.metrics[0])
+    images = len(categories[0].annotated)
+    samples = average_precision(categories, resample(images))
+    return Measured(np.array([value]), samples[None], ('one',), images)
+
+
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description='AP of people ranked by several scores, with boxes drawn as a detector gives '
+        "them around the test data's annotations: most people found, some twice, all boxes off, "
+        'scores that follow the overlap with the truth, and boxes where nobody is.'
+    )
+    parser.add_argument('config', metavar='CONFIG', help="one whose metric is COCO's")
+    parser.add_argument('checkpoint', metavar='CHECKPOINT')
+    parser.add_argument('calibration', metavar='FILE.json', help='by tools/calibrate.py')
+    parser.add_argument('--data', metavar='ROOT', help='folder in place of `data_root`')
+    parser.add_argument('--seed', type=int, default=0, help='of the boxes (default: %(default)s)')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    parser.add_argument(
+        '--work-dir', type=Path, default=Path('work_dirs/instance_scores'), metavar='DIR'
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_args()
+    try:
+        cfg = read_config(args.config)
+        if args.data:
+            use_data(cfg, args.data)
+        cfg.merge_from_dict(args.cfg_options)
+        (dataset,) = datasets_of(cfg, 'test')
+        args.work_dir.mkdir(parents=True, exist_ok=True)
+        detections = args.work_dir / 'detections.json'
+        truth = json.loads(annotations_of(dataset).read_text(encoding='utf-8'))
+        detections.write_text(json.dumps(draw_detections(truth, args.seed)), encoding='utf-8')
+        dataset['bbox_file'] = str(detections.resolve())
+        run = Run(Path(args.config).stem, cfg, args.checkpoint)
+        content = read_calibration(args.calibration)
+        print(compare_scores(run, args.checkpoint, content, args.work_dir))
+    except (CompareError, ValueError, OSError) as error:
+        sys.exit(f'benchmark_instance_scores: {error}')
+
+
+if __name__ == '__main__':
+    main()
