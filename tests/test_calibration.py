@@ -219,13 +219,14 @@ class TestTool:
         run = with_random_weights(SIMCC, toy_root, tmp_path)
         done = run_tool(
             'calibrate.py', SIMCC, run.checkpoint, '--data', toy_root, '--out', 'c.json',
-            '--people', 12, '--cfg-options', 'test_dataloader.num_workers=0',
-            'test_dataloader.persistent_workers=False', cwd=tmp_path,
+            '--people', 12, '--instance-score', 'keypoint', '--cfg-options',
+            'test_dataloader.num_workers=0', 'test_dataloader.persistent_workers=False',
+            cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert 'written: c.json; use it with --cfg-options model.type=Calibrated' in done.stdout
         assert 'the config trains on these pictures' in done.stderr
-        assert (tmp_path / 'c.json').is_file()
+        assert json.loads((tmp_path / 'c.json').read_text())['instance_score'] == 'keypoint'
 
     @pytest.mark.parametrize(
         'arguments, message',
@@ -261,7 +262,8 @@ class TestMetrics:
         rows = np.flatnonzero(held)
         part = people.take(rows)
         assert part.arrays['id'].tolist() == people.arrays['id'][held].tolist()
-        by_samples = Scorer(dict(run.cfg.test_evaluator, ann_file=None), part)
+        (metric,) = run.cfg.test_evaluator
+        by_samples = Scorer(dict(metric, ann_file=None), part)
         expected = by_samples(decoding.keypoints(samples)[held], decoding.scores(samples)[held])
         assert found.metrics['as it is'] == pytest.approx(expected.metrics, abs=1e-9)
 

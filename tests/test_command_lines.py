@@ -12,6 +12,7 @@ SHARED = ('--cfg-options', '--data', '--work-dir')
 NOT_OURS = ('train', 'test', 'infer_onnx', 'calibrate_daec', 'calibrate_scores', 'command_line')
 TOOLS = sorted(path.stem for path in (ROOT / 'tools').glob('*.py') if path.stem not in NOT_OURS)
 WITH_CONFIG = dict(
+    benchmark_instance_scores=('{}', 'checkpoint.pth', 'decoder.json'),
     calibrate=('{}', 'checkpoint.pth'),
     check_data=('{}',),
     compare=('{}',),

@@ -1,35 +1,24 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """By which score are people ranked best? AP of several, with boxes as a detector gives them."""
 
-import argparse
 import json
-import sys
-import warnings
 from pathlib import Path
 from typing import List
 
-# MMPose and mmcv warn of what they lack for other tasks
-warnings.filterwarnings('ignore', module='mm(cv|pose)')
+import numpy as np
+from command_line import CommandLine, errors_in_a_line
+from tabulate import tabulate
 
-import numpy as np  # noqa: E402
-from mmengine.config import DictAction  # noqa: E402
-from tabulate import tabulate  # noqa: E402
-
-from mmpose_simcc.codecs.calibration import (  # noqa: E402
-    INSTANCE_SCORES,
-    Calibration,
-    read_calibration,
-)
-from mmpose_simcc.utils.inference import pose_head  # noqa: E402
-from mmpose_simcc.workbench.calibration.capture import capture  # noqa: E402
-from mmpose_simcc.workbench.compare import CompareError  # noqa: E402
-from mmpose_simcc.workbench.compare.bootstrap import match_predictions  # noqa: E402
-from mmpose_simcc.workbench.compare.data import use_data  # noqa: E402
-from mmpose_simcc.workbench.compare.rows import Training  # noqa: E402
-from mmpose_simcc.workbench.compare.runs import Run, read_config  # noqa: E402
-from mmpose_simcc.workbench.data.coco import annotations_of, datasets_of  # noqa: E402
-from mmpose_simcc.workbench.scoring import Scorer  # noqa: E402
-from mmpose_simcc.workbench.statistics import (  # noqa: E402
+from mmpose_simcc.codecs.calibration import INSTANCE_SCORES, Calibration, read_calibration
+from mmpose_simcc.utils.console import silenced
+from mmpose_simcc.utils.inference import pose_head
+from mmpose_simcc.workbench.calibration.capture import capture
+from mmpose_simcc.workbench.compare.bootstrap import match_predictions
+from mmpose_simcc.workbench.compare.rows import Training
+from mmpose_simcc.workbench.compare.runs import Run, read_config
+from mmpose_simcc.workbench.data.coco import annotations_of, datasets_of, read_annotations
+from mmpose_simcc.workbench.scoring import Scorer
+from mmpose_simcc.workbench.statistics import (
     Measured,
     average_precision,
     noise_of_difference,
@@ -41,7 +30,6 @@ FOUND = 0.95  # of the people
 TWICE = 0.2  # of these, with a worse second box
 WRONG = 1.0  # boxes where nobody is, a picture
 MOVED, RESIZED = 0.05, 0.1  # standard deviations, of the box's size and of its logarithm
-UNSURE = 0.15  # standard deviation of a score around the overlap
 
 
 def overlap(box: np.ndarray, other: np.ndarray) -> float:
@@ -52,7 +40,7 @@ def overlap(box: np.ndarray, other: np.ndarray) -> float:
     return shared / (np.prod(box[2:]) + np.prod(other[2:]) - shared)
 
 
-def draw_detections(content: dict, seed: int = 0) -> List[dict]:
+def draw_detections(content: dict, unsure: float, seed: int = 0) -> List[dict]:
     """Boxes as a detector gives them, of annotations in COCO's format: most people found, some
     twice, all boxes off, scores that follow the overlap with the truth, and boxes where nobody
     is, with low scores.
@@ -77,7 +65,7 @@ def draw_detections(content: dict, seed: int = 0) -> List[dict]:
         for share, by in ((FOUND, 1), (FOUND * TWICE, 3)):
             if rng.random() < share:
                 drawn = moved(box, by)
-                add(image_id, drawn, overlap(box, drawn) + UNSURE * rng.standard_normal())
+                add(image_id, drawn, overlap(box, drawn) + unsure * rng.standard_normal())
     for image in content['images']:
         for _ in range(rng.poisson(WRONG)):
             size = people[rng.integers(len(people))][1][2:]
@@ -137,48 +125,49 @@ def compare_scores(run: Run, checkpoint: str, content: dict, folder: Path) -> st
 def _measure(scorer: Scorer, keypoints: np.ndarray, scores: np.ndarray, prefix: Path) -> Measured:
     """AP, and on resampled pictures."""
     value = scorer(keypoints, scores, prefix).metrics['coco/AP']
-    categories = match_predictions(Training('', str(prefix), {}), scorer.metrics[0])
+    with silenced():
+        categories = match_predictions(Training('', str(prefix), {}), scorer.metrics[0])
     images = len(categories[0].annotated)
     samples = average_precision(categories, resample(images))
     return Measured(np.array([value]), samples[None], ('one',), images)
 
 
 def parse_args():
-    parser = argparse.ArgumentParser(
-        description='AP of people ranked by several scores, with boxes drawn as a detector gives '
-        "them around the test data's annotations: most people found, some twice, all boxes off, "
-        'scores that follow the overlap with the truth, and boxes where nobody is.'
+    parser = CommandLine(
+        'AP of people ranked by several scores, with boxes drawn as a detector gives them around '
+        "the test data's annotations: most people found, some twice, all boxes off, scores that "
+        'follow the overlap with the truth, and boxes where nobody is.',
+        'benchmark_instance_scores.py CONFIG CHECKPOINT decoder.json',
     )
-    parser.add_argument('config', metavar='CONFIG', help="one whose metric is COCO's")
-    parser.add_argument('checkpoint', metavar='CHECKPOINT')
+    parser.add_config()
+    parser.add_checkpoint()
     parser.add_argument('calibration', metavar='FILE.json', help='by tools/calibrate.py')
-    parser.add_argument('--data', metavar='ROOT', help='folder in place of `data_root`')
-    parser.add_argument('--seed', type=int, default=0, help='of the boxes (default: %(default)s)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
     parser.add_argument(
-        '--work-dir', type=Path, default=Path('work_dirs/instance_scores'), metavar='DIR'
+        '--unsure',
+        type=float,
+        default=0.15,
+        help="standard deviation of a box's score around its overlap (default: %(default)s)",
     )
+    parser.add_argument('--seed', type=int, default=0, help='of the boxes (default: %(default)s)')
+    parser.add_data()
+    parser.add_cfg_options()
+    parser.add_work_dir('instance_scores', 'boxes and results')
     return parser.parse_args()
 
 
 def main():
     args = parse_args()
-    try:
-        cfg = read_config(args.config)
-        if args.data:
-            use_data(cfg, args.data)
-        cfg.merge_from_dict(args.cfg_options)
+    with errors_in_a_line():
+        cfg = read_config(args.config, args.cfg_options, args.data)
         (dataset,) = datasets_of(cfg, 'test')
         args.work_dir.mkdir(parents=True, exist_ok=True)
         detections = args.work_dir / 'detections.json'
-        truth = json.loads(annotations_of(dataset).read_text(encoding='utf-8'))
-        detections.write_text(json.dumps(draw_detections(truth, args.seed)), encoding='utf-8')
+        drawn = draw_detections(read_annotations(annotations_of(dataset)), args.unsure, args.seed)
+        detections.write_text(json.dumps(drawn), encoding='utf-8')
         dataset['bbox_file'] = str(detections.resolve())
         run = Run(Path(args.config).stem, cfg, args.checkpoint)
         content = read_calibration(args.calibration)
         print(compare_scores(run, args.checkpoint, content, args.work_dir))
-    except (CompareError, ValueError, OSError) as error:
-        sys.exit(f'benchmark_instance_scores: {error}')
 
 
 if __name__ == '__main__':

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from command_line import CommandLine, errors_in_a_line
 
+from mmpose_simcc.codecs.calibration import INSTANCE_SCORES
 from mmpose_simcc.utils.files import whole_file
 from mmpose_simcc.workbench.calibration import calibrate, summary, tables
 from mmpose_simcc.workbench.calibration.calibrate import SPLITS
@@ -59,6 +60,13 @@ def parse_args():
         help='part of these pictures that compares what is fitted on the others '
         '(default: %(default)s)',
     )
+    parser.add_argument(
+        '--instance-score',
+        default=INSTANCE_SCORES[0],
+        choices=INSTANCE_SCORES,
+        help="a person's score: the box's times the mean of the keypoints' (MMPose's rule), their "
+        'mean, or their mean weighted by how often each is annotated (default: %(default)s)',
+    )
     parser.add_work_dir('calibrate', 'annotations that are split or drawn')
     args = parser.parse_args()
     if args.out.suffix != '.json':
@@ -78,6 +86,7 @@ def main():
             ann_file=args.ann_file,
             people=args.people,
             held_out=args.held_out,
+            instance_score=args.instance_score,
         )
         args.out.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(args.out) as unfinished:

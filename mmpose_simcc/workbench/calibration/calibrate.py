@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.config import Config
 from mmpose.codecs.base import BaseKeypointCodec
 
-from ...codecs.calibration import made_for, save_calibration
+from ...codecs.calibration import INSTANCE_SCORES, made_for, save_calibration
 from ...utils.checks import check_choice, check_int, check_number
 from ...utils.inference import weights_digest
 from ..compare.data import test_on, use_annotated_boxes
@@ -180,6 +180,7 @@ def calibrate(
     ann_file: Optional[Path] = None,
     people: Optional[int] = None,
     held_out: float = 0.5,
+    instance_score: str = INSTANCE_SCORES[0],
 ) -> Calibrated:
     """Find how a trained model's outputs are decoded best, see :data:`~.ladder.LADDER`.
 
@@ -195,6 +196,8 @@ def calibrate(
         people (int, optional): About how many people, of whole pictures drawn at random; as many
             as have 100,000 keypoints by default.
         held_out (float): The part of these pictures that compares what is fitted on the others.
+        instance_score (str): How a model with the file scores a person, see
+            :meth:`~mmpose_simcc.codecs.calibration.Calibration.score_instance`.
 
     Returns:
         Calibrated: What was found.
@@ -205,6 +208,7 @@ def calibrate(
     """
     check_choice('split', split, SPLITS)
     check_number('held_out', held_out, above=0, below=1)
+    check_choice('instance_score', instance_score, INSTANCE_SCORES)
     cfg = copy.deepcopy(cfg)
     run = Run(Path(cfg.filename or 'model').stem, cfg, str(checkpoint))
     run.head.decoder.pop('calibration', None)
@@ -248,6 +252,7 @@ def calibrate(
         score_maps=decoding.score_maps,
         worth=worth,
         radii=decoding.radii,
+        instance_score=instance_score,
         weights=visible.tolist(),
         steps={
             tried_step.title: [
