@@ -12,6 +12,7 @@ from mmpose_simcc.workbench.calibration.coverage import coverage
 from mmpose_simcc.workbench.calibration.fit import (
     FEWEST,
     FEWEST_OF_KEYPOINT,
+    Scale,
     conformal_quantile,
     fit_map,
     fit_maps,
@@ -335,23 +336,22 @@ class TestFit:
         share = test_distances[:, 2] <= pooled * scale(test_scores)[:, 2, 0]
         assert share.mean() < 0.4
 
-    @pytest.mark.parametrize('by_score', [True, False])
-    def test_coverage_on_others(self, by_score):
-        """Within 2 points by keypoint; by score as well where it counts."""
-        scale = fit_scale(*scored_people(4000, seed=2)[::2], by_score)
+    def test_coverage_on_others(self):
+        """Within 2 points by keypoint and by score, which one radius for each keypoint is not."""
+        scale = fit_scale(*scored_people(4000, seed=2)[::2])
         scores, _, distances = scored_people(10000)
-        radii = Radii(**fit_radii(scale, scores, distances))
         others, _, others_distances = scored_people(20000, seed=1)
-        within = others_distances[..., None] <= radii(others)
-        np.testing.assert_allclose(within.mean(0), [LEVELS] * K, atol=0.02)
         edges = np.quantile(others, [0, 0.2, 0.4, 0.6, 0.8, 1])
-        by_bin = np.array(
-            [
+        for by_score in (True, False):
+            sizes = scale if by_score else Scale(np.zeros(0), np.ones((1, 2)))
+            radii = Radii(**fit_radii(sizes, scores, distances))
+            within = others_distances[..., None] <= radii(others)
+            np.testing.assert_allclose(within.mean(0), [LEVELS] * K, atol=0.02)
+            of_scores = [
                 within[(others >= low) & (others <= high)].mean(0)
                 for low, high in zip(edges, edges[1:])
             ]
-        )
-        assert (np.abs(by_bin - LEVELS).max() < 0.02) == by_score
+            assert (np.abs(np.array(of_scores) - LEVELS).max() < 0.02) == by_score
 
     def test_equal_scores_share_an_interval(self):
         scores, _, distances = scored_people(1000)
@@ -384,7 +384,7 @@ class TestScoresAndRadii:
         kept, tried = climb(start(samples), samples)
         assert [step.title for step, _ in tried] == [step.title for step in LADDER]
         assert all(sum(trial.chosen for trial in trials) == 1 for _, trials in tried)
-        rows = {row['group']: row for row in coverage('by keypoint', kept, samples)}
+        rows = {row['group']: row for row in coverage(kept, samples)}
         assert 0.4 < rows['all']['keypoints'] / samples.visible[samples.held_out].sum() < 0.6
         for level in ('0.5', '0.9'):
             assert abs(rows['all'][level] - float(level)) < 2 * rows['all'][f'± {level}']
@@ -413,7 +413,7 @@ class TestScoresAndRadii:
     def test_pinball_loss_is_least_at_the_quantile(self):
         samples = samples_of(dict(none=0.0), noise=0.3)
         step = RadiusStep()
-        best = step.fit_on(np.ones(N, bool), 'by keypoint', start(samples), samples)
+        best = step.fit_on(np.ones(N, bool), start(samples), samples)
         loss = np.nanmean(step.loss(best, samples))
         for factor in (0.9, 1.1):
             pixels = [[[r * factor for r in row] for row in rows] for rows in best.radii['pixels']]

@@ -7,7 +7,6 @@ from typing import List
 
 import numpy as np
 from command_line import CommandLine, errors_in_a_line
-from tabulate import tabulate
 
 from mmpose_simcc.codecs.calibration import INSTANCE_SCORES, Calibration, read_calibration
 from mmpose_simcc.utils.console import silenced
@@ -24,6 +23,7 @@ from mmpose_simcc.workbench.statistics import (
     noise_of_difference,
     resample,
 )
+from mmpose_simcc.workbench.tables import markdown_table
 
 STOCK = "MMPose's, scores as they are"
 FOUND = 0.95  # of the people
@@ -119,7 +119,7 @@ def compare_scores(run: Run, checkpoint: str, content: dict, folder: Path) -> st
         interval = '' if name == STOCK else f'{gain:+.2f} [{gain - half:+.2f}, {gain + half:+.2f}]'
         rows.append([name, f'{100 * row.values[0]:.2f}', interval])
     header = ['score of a person', 'AP', 'gain [95%]']
-    return tabulate(rows, header, tablefmt='pipe', disable_numparse=True)
+    return markdown_table(rows, header)
 
 
 def _measure(scorer: Scorer, keypoints: np.ndarray, scores: np.ndarray, prefix: Path) -> Measured:

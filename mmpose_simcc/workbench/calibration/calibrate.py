@@ -291,10 +291,9 @@ def tune(samples: Samples) -> Tuple[Decoding, List[Tuple[Step, List[Trial]]], Li
     """
     flip, outputs = next(iter(samples.outputs.items()))
     decoding, tried = climb(Decoding('as it is', outputs.own, flip), samples)
-    radius_step, trials = tried[-1]
-    kind = next(trial.name for trial in trials if trial.chosen)
-    covered = coverage(kind, decoding, samples)
-    return radius_step.fit_on(samples.held_out, kind, decoding, samples), tried, covered
+    radius_step, _ = tried[-1]
+    covered = coverage(decoding, samples)
+    return radius_step.fit_on(samples.held_out, decoding, samples), tried, covered
 
 
 def _by_own_metrics(

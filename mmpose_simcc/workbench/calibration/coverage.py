@@ -11,12 +11,11 @@ from .samples import Decoding, Samples, hold_out
 from .steps import RadiusStep
 
 
-def coverage(kind: str, decoding: Decoding, samples: Samples) -> List[dict]:
+def coverage(decoding: Decoding, samples: Samples) -> List[dict]:
     """How often radii hold the truth on pictures that decided on nothing: of one half of the
     held-out part by the radii of its other half.
 
     Args:
-        kind (str): A candidate of :class:`RadiusStep`.
         decoding (Decoding): What else is kept.
         samples (Samples): The people.
 
@@ -29,7 +28,7 @@ def coverage(kind: str, decoding: Decoding, samples: Samples) -> List[dict]:
     first = held.copy()
     first[held] = hold_out(samples.img_ids[held], 0.5)
     second = held & ~first
-    radii = Radii(**RadiusStep().fit_on(first, kind, decoding, samples).radii)
+    radii = Radii(**RadiusStep().fit_on(first, decoding, samples).radii)
     scores, distances = decoding.scores(samples), decoding.distances(samples)
     ratio = 1 + (~np.isnan(distances[second])).sum() / (~np.isnan(distances[first])).sum()
     scores, distances = scores[second], distances[second]

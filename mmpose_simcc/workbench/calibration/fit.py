@@ -121,7 +121,7 @@ class Scale(NamedTuple):
         return self.sizes[_intervals(scores, self.edges)]
 
 
-def fit_scale(scores: np.ndarray, distances: np.ndarray, by_score: bool = True) -> Scale:
+def fit_scale(scores: np.ndarray, distances: np.ndarray) -> Scale:
     r"""Model the quantiles of distances as a factor of the keypoint times a size that depends on
     the score, :math:`a_k \rho(s)`, and fit them in turns: the quantile of
     :math:`d / \rho(s)` of each keypoint, and of :math:`d / a_k` in each interval of scores.
@@ -129,13 +129,10 @@ def fit_scale(scores: np.ndarray, distances: np.ndarray, by_score: bool = True) 
     Args:
         scores (np.ndarray): Shape (N, K).
         distances (np.ndarray): From the truth, NaN where there is none, shape (N, K).
-        by_score (bool): Whether the score counts; otherwise all sizes are 1.
 
     Returns:
         Scale: The size. Factors are for :func:`fit_radii` to find on other pictures.
     """
-    if not by_score:
-        return Scale(np.zeros(0), np.ones((1, len(LEVELS))))
     known = ~np.isnan(distances)
     edges = _edges(scores[known])
     interval = np.where(known, _intervals(scores, edges), -1)

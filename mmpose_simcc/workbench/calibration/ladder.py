@@ -20,7 +20,7 @@ LADDER = (
     FlipStep(),  # the model's own, stock's, the exact one, none
     OffsetStep(),  # of all keypoints, along x and y, of each
     ScoreStep(),  # one map from score to similarity, or one for each keypoint
-    RadiusStep(),  # of each keypoint, by score
+    RadiusStep(),  # of each keypoint, by its score
 )
 
 

@@ -180,24 +180,24 @@ class ScoreStep(Step):
 
 
 class RadiusStep(Step):
-    """Radii that hold the truth: the smaller the better, as long as they do. The pinball loss has
-    its minimum at the quantile."""
+    """Radii that hold the truth, of each keypoint by its score. There is nothing to choose; the
+    pinball loss, which has its minimum at the quantile, tells models apart."""
 
     title = 'radii'
     unit = 'pinball loss, px'
 
     def candidates(self, decoding: Decoding, samples: Samples) -> List[str]:
-        return ['by keypoint', 'by keypoint and score']
+        return ['by keypoint and score']
 
     def fit(self, name: str, decoding: Decoding, samples: Samples) -> Decoding:
-        return self.fit_on(~samples.held_out, name, decoding, samples)
+        return self.fit_on(~samples.held_out, decoding, samples)
 
-    def fit_on(self, part: np.ndarray, name: str, decoding: Decoding, samples: Samples) -> Decoding:
+    def fit_on(self, part: np.ndarray, decoding: Decoding, samples: Samples) -> Decoding:
         """What depends on the score is fitted on the part that is not held out, the radii of each
         keypoint on some people: bool, shape (N,)."""
         scores, distances = decoding.scores(samples), decoding.distances(samples)
         fitted = ~samples.held_out
-        scale = fit_scale(scores[fitted], distances[fitted], by_score=name.endswith('score'))
+        scale = fit_scale(scores[fitted], distances[fitted])
         return replace(decoding, radii=fit_radii(scale, scores[part], distances[part]))
 
     def loss(self, decoding: Decoding, samples: Samples) -> np.ndarray:
