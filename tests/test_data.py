@@ -13,7 +13,13 @@ from mmengine.config import Config
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import DATASETS
 
-from mmpose_simcc.workbench.data import check_annotations, check_data, import_data, write_samples
+from mmpose_simcc.workbench.data import (
+    check_annotations,
+    check_data,
+    import_data,
+    measure_sigmas,
+    write_samples,
+)
 from mmpose_simcc.workbench.toy import make_toy_coco
 from mmpose_simcc.workbench.toy.person import KEYPOINTS
 
@@ -176,6 +182,44 @@ class TestCheck:
         config.test_dataloader.dataset.ann_file = 'annotations/none.json'
         with pytest.raises(ValueError, match='test: .*none.json cannot be read: No such file'):
             check_data(config)
+
+
+class TestSigmas:
+    """Annotators who are apart by a known sigma, of two people a picture."""
+
+    @pytest.fixture
+    def files(self, tmp_path):
+        rng = np.random.default_rng(0)
+        self.sigmas = np.array([0.02, 0.05, 0.1])
+        area = rng.uniform(500, 5000, 600)
+        truth = rng.uniform(0, 40, (600, 3, 2)) + 300 * (np.arange(600) % 2)[:, None, None]
+        files = []
+        for annotator in range(3):
+            # a distance of sigma is sigma / sqrt(2) along each axis
+            scale = self.sigmas[:, None] * np.sqrt(area / 2)[:, None, None]
+            points = np.dstack([truth + scale * rng.normal(size=truth.shape), np.full((600, 3), 2)])
+            order = rng.permutation(600)  # of people in the file
+            content = dict(
+                images=[dict(id=i, file_name=f'{i}.jpg') for i in range(300)],
+                annotations=[
+                    dict(image_id=int(p // 2), area=area[p], keypoints=points[p].ravel().tolist())
+                    for p in order
+                ],
+            )
+            files.append(tmp_path / f'{annotator}.json')
+            files[-1].write_text(json.dumps(content))
+        return files
+
+    @pytest.mark.parametrize('number', [2, 3])
+    def test_known(self, files, number):
+        np.testing.assert_allclose(measure_sigmas(files[:number]), self.sigmas, rtol=0.06)
+
+    def test_refusals(self, files, tmp_path):
+        with pytest.raises(ValueError, match='no picture is annotated in two of'):
+            measure_sigmas(files[:1])
+        (tmp_path / 'list.json').write_text('[1]')
+        with pytest.raises(ValueError, match="list.json is not in COCO's keypoint format"):
+            measure_sigmas([tmp_path / 'list.json'])
 
 
 def read(folder, split):

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from mmpose_simcc.utils.inference import load_config
 from mmpose_simcc.workbench.compare.data import use_data
-from mmpose_simcc.workbench.data import check_data, write_samples
+from mmpose_simcc.workbench.data import check_data, measure_sigmas, write_samples
 
 COLOURS = dict(error='bold red', warning='yellow', note='dim')
 
@@ -27,6 +27,13 @@ def parse_args():
     parser.add_cfg_options()
     parser.add_argument(
         '--samples', metavar='FILE.html', help='write a page of samples (default: none)'
+    )
+    parser.add_argument(
+        '--sigmas',
+        nargs='+',
+        metavar='FILE.json',
+        help='print the sigmas of the keypoints, from the annotations of several people of the same '
+        'pictures, a file each',
     )
     return parser.parse_args()
 
@@ -45,6 +52,9 @@ def main():
         if args.samples:
             number = write_samples(cfg, args.samples)
             print(f'{number} samples: {args.samples}')
+        if args.sigmas:
+            sigmas = ', '.join(f'{sigma:.3f}' for sigma in measure_sigmas(args.sigmas))
+            print(f'sigmas=[{sigmas}]')
     errors = sum(finding.level == 'error' for finding in findings)
     print(f'{errors} kinds of error' if errors else 'no error')
     sys.exit(bool(errors))

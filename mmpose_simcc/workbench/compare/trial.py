@@ -203,8 +203,9 @@ def try_decoders(run: Run, decoders: Dict[str, dict]) -> Trial:
     build_metrics(run)
     if reads_grey(run.cfg):
         raise CompareError(
-            f"{run.name}: a pipeline has LoadImage(color_type='grayscale'), but networks are counted, "
-            "timed and exported with three channels: color_type='color' reads grey pictures so"
+            f"{run.name}: a pipeline has LoadImage(color_type='grayscale'), but networks are "
+            "counted, timed and exported with three channels: color_type='color' reads grey "
+            'pictures so'
         )
     with step(run, 'its parts'):
         try:

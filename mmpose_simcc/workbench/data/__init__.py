@@ -4,5 +4,13 @@
 from .check import Finding, check_annotations, check_data
 from .importing import import_data
 from .samples import write_samples
+from .sigmas import measure_sigmas
 
-__all__ = ['Finding', 'check_annotations', 'check_data', 'import_data', 'write_samples']
+__all__ = [
+    'Finding',
+    'check_annotations',
+    'check_data',
+    'import_data',
+    'measure_sigmas',
+    'write_samples',
+]
