@@ -32,8 +32,8 @@ def parse_args():
         '--sigmas',
         nargs='+',
         metavar='FILE.json',
-        help='print the sigmas of the keypoints, from the annotations of several people of the same '
-        'pictures, a file each',
+        help='print the sigmas of the keypoints: annotations of the same pictures by several '
+        'people, a file each',
     )
     return parser.parse_args()
 
