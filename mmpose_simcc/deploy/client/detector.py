@@ -19,13 +19,13 @@ PIPELINE = 'pipeline.json'  # MMDeploy's, beside the model
 
 @dataclass
 class DetectorInput:
-    """What a detector's input needs.
+    """How a detector's input is normalised.
 
     Attributes:
         mean (tuple): Subtracted from the channels, in the network's order.
-        std (tuple): What they are divided by then.
-        to_rgb (bool): Whether the network's order is RGB, not BGR.
-        pad_value (tuple): Of the canvas around the picture, B, G and R in [0, 255].
+        std (tuple): Divides the channels after that.
+        to_rgb (bool): Whether the network's order is RGB and not BGR.
+        pad_value (tuple): Colour of the canvas around the picture, B, G and R in [0, 255].
     """
 
     mean: Tuple[float, ...] = (0.0, 0.0, 0.0)
@@ -34,7 +34,7 @@ class DetectorInput:
     pad_value: Tuple[float, ...] = (114.0, 114.0, 114.0)
 
 
-# by MMDetection's configs of these models
+# as in MMDetection's configs of these models
 DETECTOR_INPUTS = dict(
     yolox=DetectorInput(),
     rtmdet=DetectorInput(mean=(103.53, 116.28, 123.675), std=(57.375, 57.12, 58.395)),
@@ -42,10 +42,10 @@ DETECTOR_INPUTS = dict(
 
 
 def read_pipeline(path: Path) -> DetectorInput:
-    """What MMDeploy's ``pipeline.json`` says of a detector's input.
+    """How a detector's input is normalised, from MMDeploy's ``pipeline.json``.
 
     Raises:
-        ClientError: It is no such file.
+        ClientError: The file is not MMDeploy's.
     """
     try:
         tasks = json.loads(path.read_text(encoding='utf-8'))['pipeline']['tasks']
@@ -74,12 +74,13 @@ class PersonDetector:
     x2, y2, score) after non-maximum suppression, (1, N, 5); ``labels``, (1, N), is optional.
 
     The file does not say how its input is normalised. MMDeploy's ``pipeline.json`` beside it
-    does; without that it has to be named.
+    does; where that is missing, ``input`` has to say it.
 
     Args:
         path (str | Path): The ONNX file.
-        score_thr (float): Least score of a box. Defaults to 0.3.
-        input (str | DetectorInput, optional): ``'yolox'`` (raw pixels), ``'rtmdet'``, or another.
+        score_thr (float): Boxes with a lower score are left out. Defaults to 0.3.
+        input (str | DetectorInput, optional): ``'yolox'`` (raw pixels), ``'rtmdet'``, or the
+            numbers themselves. As ``pipeline.json`` says by default.
         providers (sequence[str], optional): See :func:`open_session`.
         threads (int, optional): See :func:`open_session`.
         session_options (onnxruntime.SessionOptions, optional): See :func:`open_session`.
@@ -130,7 +131,7 @@ class PersonDetector:
         self.input = input
 
     def feed(self, image: np.ndarray) -> Tuple[np.ndarray, float]:
-        """What the model takes for a picture (uint8, BGR), and by how much that is reduced."""
+        """The model's input for a picture (uint8, BGR), and the factor by which it was scaled."""
         height, width = image.shape[:2]
         ratio = min(self.size[0] / width, self.size[1] / height)
         scaled = cv2.resize(image, (max(1, int(width * ratio)), max(1, int(height * ratio))))

@@ -36,10 +36,8 @@ def draw_skeleton(
     # as thick as suits the person
     extent = np.ptp(keypoints[drawn], axis=0).max()
     radius = int(np.clip(extent / 60, 2, max(image.shape) / 100 + 2))
-    points = [
-        tuple(map(int, point))
-        for point in np.round(np.where(drawn[:, None], keypoints, 0) * 2**SUBPIXEL_BITS)
-    ]
+    points = np.round(np.where(drawn[:, None], keypoints, 0) * 2**SUBPIXEL_BITS)
+    points = points.astype(int).tolist()
     for (start, end), color in zip(model.skeleton, model.metadata['skeleton_colors']):
         if drawn[start] and drawn[end]:
             cv2.line(
@@ -51,17 +49,11 @@ def draw_skeleton(
                 cv2.LINE_AA,
                 SUBPIXEL_BITS,
             )
-    for point, color, is_drawn in zip(points, model.metadata['keypoint_colors'], drawn):
-        if is_drawn:
-            for size, fill in ((radius + 1, (255, 255, 255)), (radius, color[::-1])):
-                cv2.circle(
-                    image, point, size << SUBPIXEL_BITS, fill, -1, cv2.LINE_AA, SUBPIXEL_BITS
-                )
-    if radii is None:
-        return
-    for point, color, circle, is_drawn in zip(
-        points, model.metadata['keypoint_colors'], radii, drawn
-    ):
-        if is_drawn:
-            size = round(float(circle) * 2**SUBPIXEL_BITS)
-            cv2.circle(image, point, size, color[::-1], 1, cv2.LINE_AA, SUBPIXEL_BITS)
+    for index in np.flatnonzero(drawn):
+        point, color = points[index], model.metadata['keypoint_colors'][index][::-1]
+        circles = [(radius + 1, (255, 255, 255), -1), (radius, color, -1)]
+        if radii is not None:
+            circles.append((float(radii[index]), color, 1))
+        for size, fill, thickness in circles:
+            size = round(size * 2**SUBPIXEL_BITS)
+            cv2.circle(image, point, size, fill, thickness, cv2.LINE_AA, SUBPIXEL_BITS)

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What a model's file says of itself."""
+"""Reads the metadata of a model's file."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from typing import Dict, List, Tuple
 INPUTS = ('float', 'bgr', 'uint8')
 OUTPUTS = ('simcc', 'keypoints', 'raw')
 
-# Beside these a file may have entries of other programs, and of later versions.
+# A file may also have entries of other programs, and of later versions.
 NAMES = (
     'input',
     'output',
@@ -36,9 +36,9 @@ def parse_metadata(text: Dict[str, str]) -> Tuple[dict, List[str], List[str]]:
 
     Returns:
         tuple:
-        - values (dict): Ours.
-        - missing (list[str]): Names of those that are not there.
-        - damaged (list[str]): Names of those that hold something else.
+        - values (dict): Those of ours.
+        - missing (list[str]): Names that are not there.
+        - damaged (list[str]): Names of values that cannot be a model's.
     """
     missing = [name for name in NAMES if name not in text]
     if missing:

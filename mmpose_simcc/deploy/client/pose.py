@@ -23,8 +23,8 @@ class PoseSession:
 
     Args:
         path (str | Path): The ONNX file.
-        batch_size (int): People that the network sees at once, at most. A file of a fixed batch
-            has its own. Defaults to 32.
+        batch_size (int): Largest number of people that go through the network at once. A file of a
+            fixed batch has its own. Defaults to 32.
         providers (sequence[str], optional): See :func:`open_session`.
         threads (int, optional): See :func:`open_session`.
         session_options (onnxruntime.SessionOptions, optional): See :func:`open_session`.
@@ -82,7 +82,7 @@ class PoseSession:
         return dict(simcc_x=[K, bins[0]], simcc_y=[K, bins[1]])
 
     def _check_graph(self) -> None:
-        """The graph has the inputs and outputs that the metadata speak of."""
+        """Refuse a graph that has other inputs or outputs than its metadata say."""
         width, height = self.input_size
         image = [height, width, 3] if self.metadata['input'] == 'uint8' else [3, height, width]
         inputs = self.session.get_inputs()
@@ -104,7 +104,7 @@ class PoseSession:
             raise ClientError(f'{self.path} is another model than its metadata say')
 
     def feed(self, crops: np.ndarray) -> np.ndarray:
-        """What the model takes for crops.
+        """The model's input for crops.
 
         Args:
             crops (np.ndarray): uint8, BGR, shape (B, h, w, 3).
@@ -120,7 +120,7 @@ class PoseSession:
         return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
 
     def run(self, crops: np.ndarray) -> List[np.ndarray]:
-        """What the file gives for crops, ``batch_size`` of them at a time.
+        """The model's outputs for crops, computed ``batch_size`` crops at a time.
 
         Args:
             crops (np.ndarray): uint8, BGR, shape (B, h, w, 3).

@@ -7,9 +7,9 @@ from typing import List, Optional, Tuple
 
 import numpy as np
 
-MIN_OVERLAP = 0.3  # of two boxes that may be of one person
-MAX_GAP = 1.0  # seconds after which a person who was not seen is another one
-# Jitter that is taken for granted where a model has no radius, relative to the size of the box
+MIN_OVERLAP = 0.3  # of the boxes of one person in two frames
+MAX_GAP = 1.0  # seconds without a box after which a person counts as a new one
+# Jitter that is assumed where the model has no radii, relative to the size of the box
 RELATIVE_NOISE = 0.02
 
 
@@ -100,7 +100,7 @@ class _Track:
 
 class Smoother:
     """Follows people from frame to frame by the overlap of their boxes, and filters the keypoints
-    of each. Someone who was away for a second is somebody new.
+    of each. After a second without a box a person counts as a new one.
 
     Args:
         min_cutoff (float): See :class:`OneEuroFilter`. Defaults to 1.

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Makes a traced graph plain: what is known when it is written is not computed when it runs."""
+"""Folds constants of a traced graph: what is known when the file is written is computed then."""
 
 from typing import Dict, List, Optional
 
@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-# An initializer that goes by another name would be stored twice; a folded map could be larger
-# than the network.
+# An initializer under two names would be stored twice. Results of more than so many numbers are
+# still computed when the model runs, since a file with them could outgrow the network.
 NOT_FOLDED = ('Identity',)
 MAX_SIZE = 10_000
 
@@ -16,8 +16,8 @@ MAX_SIZE = 10_000
 def fold_constants(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Replace sizes that do not vary, and all that follows from constants, by constants.
 
-    The tracer records how sizes are computed as if the picture's could vary. Quantisation would
-    round such computations, and simple runtimes have no operators for them.
+    The tracer records the computation of every size, as if the picture's size could vary.
+    Quantisation would round these computations, and simple runtimes lack their operators.
 
     Args:
         proto (onnx.ModelProto): From the tracer, with nodes in topological order; not changed.

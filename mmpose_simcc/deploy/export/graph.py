@@ -123,8 +123,7 @@ def move_peaks(vectors: Tensor, bins: Tensor) -> Tensor:
 
 
 def _below_the_peak(values: Tensor, is_below: Tensor) -> Tensor:
-    """Lower by a millionth what is not a maximum: rounding may have made it
-    one."""
+    """Lower by a millionth whatever is below the peak, since rounding may have made it equal."""
     return values * torch.where(is_below, 1 - 1e-6, 1.0)
 
 
@@ -210,8 +209,8 @@ class Network(nn.Module):
         responses: Union[Tensor, Tuple] = self.head(self.neck(self.backbone(image)))
         if isinstance(responses, Tensor):
             responses = (responses,)
-        # The tracer takes the batch size for a constant behind some layers, such as
-        # Tensor.unflatten, and other sizes for variables; here it is told which is which.
+        # After some layers, such as Tensor.unflatten, the tracer takes the batch size for constant
+        # and other sizes for variable. This tells it that only the batch size varies.
         return tuple(
             response.reshape(image.shape[0], *map(int, response.shape[1:]))
             for response in responses

@@ -59,7 +59,7 @@ def _last_layers(proto: onnx.ModelProto) -> List[onnx.NodeProto]:
 
 
 def _body_edges(proto: onnx.ModelProto) -> Tuple[List[str], List[str]]:
-    """The tensors between which the network lies, without its last layers."""
+    """The tensors that go into and come out of the network without its last layers."""
     last = [node.name for node in _last_layers(proto)]
     body = [
         node
@@ -78,10 +78,10 @@ def _body_edges(proto: onnx.ModelProto) -> Tuple[List[str], List[str]]:
 
 
 def to_fp16(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Network in half precision; inputs, last layers, decoding and outputs as before.
+    """The network in half precision; inputs, last layers, decoding and outputs stay in float32.
 
-    The network is cut out for this: onnxruntime's converter, told to leave
-    nodes alone, still rounds what passes between them.
+    The network is cut out and converted alone, since onnxruntime's converter rounds what passes
+    between the nodes that it is told to leave as they are.
 
     Args:
         proto (onnx.ModelProto): From :func:`to_onnx`; not changed.
@@ -136,8 +136,8 @@ class _Calibration(CalibrationDataReader):
 
 
 def to_int8(path: str, cfg: Config) -> onnx.ModelProto:
-    """Network in 8 bits, weights by channel and activations by the range that
-    they have on training images ("static quantisation").
+    """The network in 8 bits: weights by channel, activations by their range on training images
+    ("static quantisation").
 
     Args:
         path (str): File of the exported model, in float32.
@@ -163,8 +163,8 @@ def to_int8(path: str, cfg: Config) -> onnx.ModelProto:
 
 
 def _without_unused_domains(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """onnxruntime's tools import all domains that they know, and its releases before 1.18 load
-    no file that imports one of later ones."""
+    """onnxruntime's tools import every operator domain that they know, and releases before 1.18
+    refuse a file that imports a later one."""
     used = {node.domain for node in proto.graph.node}
     imports = [item for item in proto.opset_import if item.domain in used]
     del proto.opset_import[:]
@@ -174,7 +174,7 @@ def _without_unused_domains(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 @contextlib.contextmanager
 def _without_hints():
-    """onnxruntime advises on pre-processing that has been done."""
+    """Without onnxruntime's advice to pre-process the model, which has been done."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

@@ -18,8 +18,8 @@ from .graph import DeployModel
 BATCH_SIZES = (1, 3, 8)
 TOLERANCE = 0.05  # pixels
 SCORE_TOLERANCE = 0.01  # of calibrated scores, which lie in [0, 1]
-# Perturbation that PyTorch's own answer must stand, relative to the largest
-# response: more than float32 rounding, less than what matters.
+# Noise that must not move PyTorch's own answer, relative to the largest response: more than
+# float32 rounding, less than what matters.
 NOISE = 1e-5
 NUM_DRAWS = 4
 
