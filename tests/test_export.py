@@ -924,7 +924,7 @@ def test_compare_runtimes(tmp_path):
     assert shown[0] == '| runtime | raw | simcc | keypoints |'
     (row,) = shown[2:]
     name, *differences = [cell.strip() for cell in row.strip('|').split('|')]
-    assert name == 'onnxruntime'
+    assert name == f'onnxruntime {ort.__version__}'
     assert [float(cell) < limit for cell, limit in zip(differences, (1e-5, 0.05, 0.05))] == [
         True
     ] * 3

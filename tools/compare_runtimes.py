@@ -11,9 +11,11 @@
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +125,7 @@ def run_ncnn(path, one, images, names):
         convert = Path(sys.executable).with_name('pnnx')
         _call(convert, copy, f'inputshape=[{shape}]', 'fp16=0')
         network = ncnn.Net()
+        network.opt.num_threads = 1  # its threads wait for each other, which is slow on a busy CPU
         network.opt.use_fp16_storage = network.opt.use_fp16_arithmetic = False
         network.opt.use_bf16_storage = network.opt.use_packing_layout = False
         if network.load_param(f'{folder}/model.ncnn.param'):
@@ -176,18 +179,26 @@ def run_coreml(path, one, images, names):
     return None
 
 
-# OpenCV has two entries, for an environment each
+# each with its name in the table, where packages stand for their versions; OpenCV has two entries,
+# for an environment each
 RUNTIMES = dict(
-    onnxruntime=run_onnxruntime,
-    openvino=run_openvino,
-    openvino_f32=run_openvino_f32,
-    opencv4=run_opencv,
-    opencv5=run_opencv,
-    litert=run_litert,
-    ncnn=run_ncnn,
-    node=run_node,
-    coreml=run_coreml,
+    onnxruntime=(run_onnxruntime, 'onnxruntime {onnxruntime}'),
+    node=(run_node, 'onnxruntime-node {onnxruntime-node}'),
+    openvino_f32=(run_openvino_f32, 'OpenVINO {openvino}, `f32`'),
+    openvino=(run_openvino, 'OpenVINO {openvino}, its default'),
+    opencv4=(run_opencv, 'OpenCV {opencv-python-headless}, dnn'),
+    opencv5=(run_opencv, 'OpenCV {opencv-python-headless}, dnn'),
+    ncnn=(run_ncnn, 'ncnn {ncnn} by pnnx {pnnx}'),
+    litert=(run_litert, 'LiteRT {ai-edge-litert} by onnx2tf {onnx2tf}'),
+    coreml=(run_coreml, 'CoreML by coremltools {coremltools}, from TorchScript'),
 )
+
+
+def _version(match):
+    package = Path('node_modules') / match[1] / 'package.json'
+    if package.is_file():
+        return json.loads(package.read_text(encoding='utf-8'))['version']
+    return version(match[1])
 
 
 def _call(*command):
@@ -226,20 +237,21 @@ def difference(output, found, cases):
 def run(folder, runtime):
     """Run each file, print the difference and keep it beside the files."""
     cases = np.load(folder / 'cases.npz')
-    results = {}
+    run_files, name = RUNTIMES[runtime]
+    results = dict(runtime=re.sub('{(.+?)}', _version, name))
     for output in OUTPUTS:
         if f'{output}/names' not in cases:
             continue
         any_batch, one = (folder / f'{output}-{batch}.onnx' for batch in ('any', 1))
         try:
-            found = RUNTIMES[runtime](any_batch, one, cases['images'], cases[f'{output}/names'])
+            found = run_files(any_batch, one, cases['images'], cases[f'{output}/names'])
             results[output] = 'converts' if found is None else difference(output, found, cases)
         except Exception as error:  # each runtime has its own
             lines = str(error).strip().splitlines() or [type(error).__name__]
             print(f'{runtime}, {output}: {lines[-1][:200]}', file=sys.stderr)
             results[output] = 'no'
         print(f'{runtime}, {output}: {results[output]}')
-    (folder / f'{runtime}.json').write_text(json.dumps(results))
+        (folder / f'{runtime}.json').write_text(json.dumps(results))
 
 
 def table(folder):
@@ -249,10 +261,10 @@ def table(folder):
     outputs = [output for output in OUTPUTS if any(output in row for row in rows.values())]
     print('| runtime | ' + ' | '.join(outputs) + ' |')
     print('|---' * (1 + len(outputs)) + '|')
-    for name, row in rows.items():
+    for row in rows.values():
         cells = [row.get(output, '') for output in outputs]
-        cells = [cell if isinstance(cell, str) else f'{cell:.1g}' for cell in cells]
-        print(f'| {name} | ' + ' | '.join(cells) + ' |')
+        cells = [cell if isinstance(cell, str) else f'{cell:.2g}' for cell in cells]
+        print(f'| {row["runtime"]} | ' + ' | '.join(cells) + ' |')
 
 
 def main():

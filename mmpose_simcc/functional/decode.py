@@ -482,9 +482,9 @@ def decode_daec(
     offsets = as_array(axis_x.offsets, like=f)  # those of y as well
     f = f * _daec_weights(axis_x, offsets, sigma, delta_x, upper_x, border)
     f = f * _daec_weights(axis_y, offsets, sigma, delta_y, upper_y, border)[:, None]
-    columns, rows = f.sum(0), f.sum(1)
-    sums = xp.stack([(columns * offsets).sum(0), (rows * offsets).sum(0)])
-    total = columns.sum(0)
+    # not by way of the sums of rows and columns: OpenVINO makes something else of sums of sums
+    sums = xp.stack([(f * offsets).sum((0, 1)), (f * offsets[:, None]).sum((0, 1))])
+    total = f.sum((0, 1))
     mean = _steps(sums, total, total > 0)
     return as_array(locs, like=mean) + mean.T.reshape(locs.shape)
 
