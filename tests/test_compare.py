@@ -40,10 +40,10 @@ from mmpose_simcc.workbench.compare import (
 )
 from mmpose_simcc.workbench.compare.data import use_data
 from mmpose_simcc.workbench.compare.decoders import decoders_of
-from mmpose_simcc.workbench.compare.launch import say_outdated, training_dir
 from mmpose_simcc.workbench.compare.report import remarks
 from mmpose_simcc.workbench.compare.report.tables import flat_table, write_tables
 from mmpose_simcc.workbench.compare.runs import read_config
+from mmpose_simcc.workbench.compare.trainings import say_outdated, training_dir
 from mmpose_simcc.workbench.identity import (
     Content,
     forward_identity,
@@ -761,12 +761,16 @@ def test_a_killed_worker_ends_an_evaluation_which_goes_on(odd_run, tmp_path, lau
 
 
 def with_broken_picture(split, folder):
-    """A run whose last picture of a split cannot be read, which no look at a first batch tells."""
+    """A run whose last picture of a split cannot be decoded, which no look at sizes and at a first
+    batch tells."""
     make_toy_coco(folder / 'data', train=12, val=12, seed=1, workers=1)
     *_, last = sorted((folder / 'data' / f'{split}2017').iterdir())
-    last.write_bytes(last.read_bytes()[:100])
+    content = last.read_bytes()
+    scan = content.rindex(b'\xff\xda')  # the header says what size it is; its scan is damaged
+    last.write_bytes(content[: scan + 2] + b'\0\4\3\0')
     run = with_random_weights(HEATMAP, str(folder / 'data'), folder)
-    run.cfg[f'{"test" if split == "val" else split}_dataloader'].batch_size = 2
+    loader = run.cfg[f'{"test" if split == "val" else split}_dataloader']
+    loader.batch_size, loader.sampler.shuffle = 2, False
     return run
 
 

@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmpose_simcc import EpochSeedHook, SimCCKLLoss
 from mmpose_simcc.workbench.compare import Run
-from mmpose_simcc.workbench.compare.launch import _training_config
+from mmpose_simcc.workbench.compare.trainings import training_config
 from mmpose_simcc.workbench.launcher import Launcher
 from mmpose_simcc.workbench.toy import make_toy_coco
 
@@ -294,7 +294,7 @@ def test_killed_while_saving(toy_config, learned, tmp_path):
     run.cfg.load_from = learned
     run.cfg.train_cfg.max_epochs = 3
     run.cfg.train_dataloader.dataset.indices = BATCH
-    runner = start(_training_config(run, tmp_path), tmp_path)
+    runner = start(training_config(run, tmp_path), tmp_path)
     save = runner.save_checkpoint
 
     def killed(folder, name, *args, **kwargs):
@@ -307,7 +307,7 @@ def test_killed_while_saving(toy_config, learned, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         runner.train()
     assert runner.iter == 3
-    resumed = start(_training_config(run, tmp_path), tmp_path)
+    resumed = start(training_config(run, tmp_path), tmp_path)
     steps = []
     step = resumed.model.train_step
     resumed.model.train_step = lambda *args, **kwargs: (

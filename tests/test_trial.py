@@ -24,7 +24,7 @@ from mmpose_simcc.workbench.compare import (
 from mmpose_simcc.workbench.compare.bootstrap import find_source, match_predictions
 from mmpose_simcc.workbench.compare.data import use_data, use_hold_out
 from mmpose_simcc.workbench.compare.decoders import decoders_of
-from mmpose_simcc.workbench.compare.launch import _Program
+from mmpose_simcc.workbench.compare.launch import Program
 from mmpose_simcc.workbench.compare.rows import Row, Training, unit_factor
 from mmpose_simcc.workbench.compare.study import check_study
 from mmpose_simcc.workbench.compare.trial import check_trainable, try_out, try_training
@@ -350,7 +350,7 @@ def test_the_number_of_a_finished_program_may_be_anothers(tmp_path):
     """Hours later, when its log is closed."""
     with Progress() as progress:
         task = progress.add('nothing')
-        program = _Program('nothing', ['sh', '-c', 'exit 0'], tmp_path / 'log', task)
+        program = Program('nothing', ['sh', '-c', 'exit 0'], tmp_path / 'log', task)
         while not program.is_finished():
             pass
     other = subprocess.Popen(['sleep', '60'], start_new_session=True)

@@ -3,36 +3,54 @@
 decoder of a model from one forward pass, and keeps what is done."""
 
 import json
-import platform
 import sys
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set
-
-import torch
-from mmengine.device import get_device
+from typing import Dict, List, Optional, Sequence
 
 from ...utils.files import file_sha256
 from ...utils.inference import build_model, model_input_size
 from ...utils.processes import locked
 from ..complexity import count_complexity
-from ..identity import (
-    Content,
-    digest,
-    forward_identity,
-    network_identity,
-    training_identity,
-    versions,
-)
+from ..identity import Content, digest, forward_identity, network_identity, training_identity
 from ..launcher import Launcher
 from .decoders import Decoder, decoders_of
 from .evaluation import RESULTS, evaluate, load_model, result_file
-from .launch import call, find_training, train
+from .launch import call
 from .rows import Row, Training
 from .runs import Run
 from .study import Study, check_metric_names, check_study, expand_decoders
-from .timing import save_times
+from .timing import read_times
+from .trainings import find_training, train
 from .trial import check_annotations, try_out, try_training
+
+
+@dataclass
+class ForwardPass:
+    """One pass over the test data, which serves all decoders of a training.
+
+    Attributes:
+        run (Run): Its weights are a checkpoint or those of one training.
+        decoders (dict): Codec configs by name.
+        training (str, optional): Identity of the training.
+        identity (str): Its own.
+        prefixes (dict): For each decoder, where its files go.
+    """
+
+    run: Run
+    decoders: Dict[str, dict]
+    training: Optional[str]
+    identity: str
+    prefixes: Dict[str, Path]
+
+    @property
+    def missing(self) -> Dict[str, dict]:
+        """The decoders without a result."""
+        return {
+            name: codec
+            for name, codec in self.decoders.items()
+            if not result_file(self.prefixes[name]).is_file()
+        }
 
 
 def compare(
@@ -70,123 +88,98 @@ def compare(
     work_dir, launcher = Path(work_dir), launcher or Launcher()
     for name in ('results', 'locks'):
         (work_dir / name).mkdir(parents=True, exist_ok=True)
+    plan = _plan(runs, work_dir, decoders, launcher, Content(hash_pictures))
+    todo = [each for passes in plan for each in passes if each.missing]
+    _try(todo)  # before hours of training
+    trainings = {
+        each.training: each.run
+        for each in todo
+        if each.training and not find_training(each.training, work_dir)
+    }
+    if trainings:
+        train(trainings, work_dir, launcher)
+    for each in todo:
+        _evaluate(each, work_dir, launcher)
+    times = read_times(runs, [passes[0].decoders for passes in plan], work_dir, launcher)
+    return _rows(runs, plan, times)
+
+
+def _plan(
+    runs: Sequence[Run],
+    work_dir: Path,
+    decoders: Optional[Sequence[Decoder]],
+    launcher: Launcher,
+    content: Content,
+) -> List[List[ForwardPass]]:
+    """For each run a forward pass of each of its trainings."""
     codecs = [decoders_of(run, decoders) for run in runs]
-    for run in runs:  # before hours of training
+    for run in runs:
         run.check_data('test')
         if not run.checkpoint:
             run.check_data('train')
-    content = Content(hash_pictures)
-    works = [
-        [_work(training, of_run, launcher, content, work_dir) for training in run.trainings()]
-        for run, of_run in zip(runs, codecs)
-    ]
-    todo = [work for of_run in works for work in of_run if work.missing]
+    plan = []
+    for run, of_run in zip(runs, codecs):
+        passes = []
+        for each in run.trainings():
+            training = None
+            if not run.checkpoint:
+                training = training_identity(each.cfg, launcher.world_size, content)
+            weights = training or file_sha256(run.checkpoint)
+            identity = forward_identity(each.cfg, weights, content)
+            prefixes = {
+                name: work_dir / 'results' / digest([RESULTS, identity, content.of(codec)])
+                for name, codec in of_run.items()
+            }
+            passes.append(ForwardPass(each, of_run, training, identity, prefixes))
+        plan.append(passes)
+    return plan
+
+
+def _try(todo: Sequence[ForwardPass]) -> None:
+    """Go the whole way with one batch of each config, and look at each set of annotations."""
     tried = set()
-    for work in todo:
-        if work.run.checkpoint:
-            load_model(work.run, work.run.checkpoint)
+    for each in todo:
+        run = each.run
+        if run.checkpoint:
+            load_model(run, run.checkpoint)
         # seeds differ in nothing else
-        config = digest(dict(work.run.cfg.to_dict(), randomness=None))
-        if config not in tried:
-            tried.add(config)
-            _check_annotations_once(work.run, tried)
-            try_out(work.run, work.missing)
-            if not work.run.checkpoint:
-                try_training(work.run)
-    launched = {
-        work.training: work.run
-        for work in todo
-        if work.training and not find_training(work.training, work_dir)
-    }
-    if launched:
-        train(launched, work_dir, launcher)
-    for work in todo:
-        if not work.missing:  # an earlier run had the same rows
+        config = digest(dict(run.cfg.to_dict(), randomness=None))
+        if config in tried:
             continue
-        with locked(work_dir / 'locks' / f'{work.forward}.lock', f'evaluate {work.run.name}'):
-            _evaluate(work, work_dir, launcher)
-    prefixes = [[work.prefixes for work in of_run] for of_run in works]
-    return _collect(runs, codecs, prefixes, work_dir, launcher)
+        data = {digest(run.cfg.to_dict()[f'{split}_dataloader']) for split in ('train', 'test')}
+        if not data <= tried:
+            check_annotations(run, lambda line: print(f'compare: {line}', file=sys.stderr))
+        tried |= {config, *data}
+        try_out(run, each.missing)
+        if not run.checkpoint:
+            try_training(run)
 
 
-def _check_annotations_once(run: Run, checked: Set[str]) -> None:
-    data = [digest(run.cfg.to_dict()[f'{split}_dataloader']) for split in ('train', 'test')]
-    if not set(data) <= checked:
-        checked.update(data)
-        check_annotations(run, lambda line: print(f'compare: {line}', file=sys.stderr))
-
-
-class _Work(NamedTuple):
-    """What one forward pass serves.
-
-    Attributes:
-        run (Run): Its weights are a checkpoint or those of one training.
-        decoders (dict): Codec configs by name.
-        training (str, optional): Identity of the training.
-        forward (str): Identity of the forward pass.
-        prefixes (dict): For each decoder, where its files go.
-    """
-
-    run: Run
-    decoders: Dict[str, dict]
-    training: Optional[str]
-    forward: str
-    prefixes: Dict[str, Path]
-
-    @property
-    def missing(self) -> Dict[str, dict]:
-        """The decoders without a result."""
-        return {
-            name: codec
-            for name, codec in self.decoders.items()
-            if not result_file(self.prefixes[name]).is_file()
-        }
-
-
-def _work(
-    run: Run, decoders: Dict[str, dict], launcher: Launcher, content: Content, work_dir: Path
-) -> _Work:
-    training = None if run.checkpoint else training_identity(run.cfg, launcher.world_size, content)
-    forward = forward_identity(run.cfg, training or file_sha256(run.checkpoint), content)
-    prefixes = {
-        name: work_dir / 'results' / digest([RESULTS, forward, content.of(codec)])
-        for name, codec in decoders.items()
-    }
-    return _Work(run, decoders, training, forward, prefixes)
-
-
-def _evaluate(work: _Work, work_dir: Path, launcher: Launcher) -> None:
-    """Evaluate in the processes of a launcher, or in this one."""
-    decoders = work.missing  # another process may have computed some
-    if not decoders:
+def _evaluate(each: ForwardPass, work_dir: Path, launcher: Launcher) -> None:
+    """Evaluate what no other run and no other process has evaluated meanwhile."""
+    if not each.missing:
         return
-    checkpoint = str(work.run.checkpoint or find_training(work.training, work_dir))
-    arguments = (work.run, checkpoint, decoders, work.prefixes)
-    if launcher.name == 'none':
-        evaluate(*arguments)
-    else:
-        folder = work_dir / 'calls' / work.forward
-        call(evaluate, arguments, f'evaluate {work.run.name}', folder, launcher)
+    name = f'evaluate {each.run.name}'
+    with locked(work_dir / 'locks' / f'{each.identity}.lock', name):
+        decoders = each.missing
+        if decoders:
+            checkpoint = str(each.run.checkpoint or find_training(each.training, work_dir))
+            arguments = (each.run, checkpoint, decoders, each.prefixes)
+            call(evaluate, arguments, name, work_dir / 'calls' / each.identity, launcher)
 
 
-def _collect(
-    runs: Sequence[Run],
-    codecs: List[Dict[str, dict]],
-    prefixes: List[List[Dict[str, Path]]],
-    work_dir: Path,
-    launcher: Launcher,
+def _rows(
+    runs: Sequence[Run], plan: List[List[ForwardPass]], times: List[Dict[str, float]]
 ) -> List[Row]:
-    times = _times(runs, codecs, work_dir, launcher)
-    complexities = {}
-    rows = []
-    for run, of_run, of_prefixes, of_times in zip(runs, codecs, prefixes, times):
+    costs, rows = {}, []
+    for run, passes, seconds in zip(runs, plan, times):
         network = network_identity(run.cfg)
-        if network not in complexities:
+        if network not in costs:
             model = build_model(run.cfg)
             size = model_input_size(model)
-            complexities[network] = count_complexity(model, size), size
-        cost, size = complexities[network]
-        for name in of_run:
+            costs[network] = count_complexity(model, size), size
+        cost, size = costs[network]
+        for name in passes[0].decoders:
             rows.append(
                 Row(
                     config=run.name,
@@ -196,9 +189,9 @@ def _collect(
                     params=cost.params / 1e6,
                     paper_gflops=cost.paper_gflops,
                     gflops=cost.gflops,
-                    forward_ms=1e3 * of_times['forward'],
-                    decode_ms=1e3 * of_times[name],
-                    trainings=[_read_training(prefix[name]) for prefix in of_prefixes],
+                    forward_ms=1e3 * seconds['forward'],
+                    decode_ms=1e3 * seconds[name],
+                    trainings=[_read_training(each.prefixes[name]) for each in passes],
                     boxes=run.boxes,
                     test_data=run.test_data,
                     # the default of data sets without them is one for all keypoints
@@ -212,43 +205,6 @@ def _collect(
 def _read_training(prefix: Path) -> Training:
     result = json.loads(result_file(prefix).read_text())
     return Training(result['checkpoint'], str(prefix), result['metrics'], result['calibrated_on'])
-
-
-def _times(
-    runs: Sequence[Run], codecs: List[Dict[str, dict]], work_dir: Path, launcher: Launcher
-) -> List[Dict[str, float]]:
-    """Times of all runs from one session, so that they compare."""
-    session = digest(
-        [
-            [network_identity(run.cfg) for run in runs],
-            codecs,
-            versions(*(run.cfg.to_dict()['model'] for run in runs)),
-            get_device(),
-            platform.node(),
-            torch.get_num_threads(),
-        ]
-    )
-    path = work_dir / 'results' / f'times-{session}.json'
-    if not path.is_file():
-        with locked(work_dir / 'locks' / f'{session}.lock', 'time all models'):
-            if not path.is_file():
-                _measure(list(runs), codecs, path, work_dir, launcher)
-    return json.loads(path.read_text())
-
-
-def _measure(
-    runs: List[Run],
-    codecs: List[Dict[str, dict]],
-    path: Path,
-    work_dir: Path,
-    launcher: Launcher,
-) -> None:
-    if launcher.name == 'slurm':  # networks run on other machines than this one
-        folder = work_dir / 'calls' / path.stem
-        alone = replace(launcher, processes=1)
-        call(save_times, (runs, codecs, path), 'time side by side', folder, alone)
-    else:
-        save_times(runs, codecs, path)
 
 
 def run_study(

@@ -2,9 +2,11 @@
 """Times networks and decoders side by side."""
 
 import json
+import platform
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -18,8 +20,11 @@ from torch import Tensor
 
 from ...utils.files import whole_file
 from ...utils.inference import build_model, model_input_size, pose_head, recorded_outputs
-from ..identity import network_identity
+from ...utils.processes import locked
+from ..identity import digest, network_identity, versions
+from ..launcher import Launcher
 from ..timing import time_in_turns
+from .launch import call
 from .runs import Run
 
 ROUNDS = 30
@@ -66,6 +71,40 @@ def save_times(runs: List[Run], decoders: List[Dict[str, dict]], path: Path) -> 
     times = time_runs(runs, decoders)
     with whole_file(path) as unfinished:
         unfinished.write_text(json.dumps(times))
+
+
+def read_times(
+    runs: Sequence[Run], decoders: List[Dict[str, dict]], work_dir: Path, launcher: Launcher
+) -> List[Dict[str, float]]:
+    """What :func:`time_runs` measures, all in one session, so that the times compare. They are
+    read where it was measured before on this machine.
+
+    Args:
+        runs (list[Run]): The runs.
+        decoders (list[dict]): For each run, codec configs by name.
+        work_dir (Path): The comparison's folder.
+        launcher (Launcher): Slurm's starts a process that measures.
+    """
+    session = digest(
+        [
+            [network_identity(run.cfg) for run in runs],
+            decoders,
+            versions(*(run.cfg.to_dict()['model'] for run in runs)),
+            get_device(),
+            platform.node(),
+            torch.get_num_threads(),
+        ]
+    )
+    path = work_dir / 'results' / f'times-{session}.json'
+    if not path.is_file():
+        with locked(work_dir / 'locks' / f'{session}.lock', 'time all models'):
+            if not path.is_file():
+                # Slurm runs networks on other machines than this one
+                alone = replace(launcher, processes=1) if launcher.name == 'slurm' else Launcher()
+                folder = work_dir / 'calls' / path.stem
+                arguments = (list(runs), decoders, path)
+                call(save_times, arguments, 'time side by side', folder, alone)
+    return json.loads(path.read_text())
 
 
 def decoder_inputs(model: TopdownPoseEstimator, image: Tensor) -> Tuple[Tensor, ...]:
