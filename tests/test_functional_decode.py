@@ -213,6 +213,13 @@ class TestDark:
         np.testing.assert_array_equal(F.refine_dark(heatmap, locs, 1), locs)
         np.testing.assert_array_equal(F.refine_dark_1d(heatmap[:, :, 4], locs[:, 0], 1), [4])
 
+    def test_no_step_from_the_bottom_of_a_bowl(self):
+        """Where the log curves upwards along both axes the determinant is positive as well."""
+        y, x = np.mgrid[:9, :9] - 4.3
+        heatmap = np.exp((x**2 + y**2) / 20)[None].astype(np.float32)
+        locs = np.array([[4, 4]])
+        np.testing.assert_array_equal(F.refine_dark(heatmap, locs, 1), locs)
+
     @pytest.mark.parametrize('size', range(1, 60, 2))
     def test_kernel_is_opencvs(self, size):
         import cv2
@@ -365,7 +372,45 @@ class TestDaec:
         np.testing.assert_allclose(actual, expected, atol=1e-3)
 
 
+class TestAxes:
+    """Of a transposed map the answer is the transposed one."""
+
+    @pytest.mark.parametrize(
+        'function, args, transposed',
+        [
+            (F.shift_quarter, (), ()),
+            (F.shift_second_max, (), ()),
+            (F.refine_dark, (1,), (1,)),
+            (F.refine_dark, (5, 2.0, 'symmetric'), (5, 2.0, 'symmetric')),
+            (F.decode_daec, (1, [1, 3.5]), (1, [3.5, 1])),
+            (F.decode_daec, (1, [-2, 3], 'ur', 5), (1, [3, -2], 'bl', 5)),
+            (F.decode_daec, (1, 2, 'ul', 1, 'symmetric'), (1, 2, 'ul', 1, 'symmetric')),
+        ],
+    )
+    def test_transposed(self, function, args, transposed):
+        maps = np.random.default_rng(0).random((500, 9, 7))
+        locs, _ = F.heatmap_argmax(maps)
+        answers = function(maps, locs, *args)
+        across = function(np.swapaxes(maps, 1, 2), locs[:, ::-1], *transposed)
+        np.testing.assert_allclose(across[:, ::-1], answers, atol=1e-9)
+
+    def test_answers_stay_on_the_map(self):
+        """Newton's step leads beyond each of the four borders of maps of noise."""
+        maps = np.random.default_rng(0).random((500, 9, 7))
+        locs, _ = F.heatmap_argmax(maps)
+        answers = F.refine_dark(maps, locs, 1)
+        moved = (answers != locs).any(-1)
+        for axis, last in enumerate((6, 8)):
+            at = answers[moved, axis]
+            assert (at >= 0).all() and (at <= last).all() and (at == 0).any() and (at == last).any()
+
+
 class TestBadMaps:
+    def test_no_second_maximum(self):
+        heatmap = np.full((1, 3, 4), -np.inf)
+        heatmap[0, 1, 2] = 1.0
+        np.testing.assert_array_equal(F.shift_second_max(heatmap, np.array([[2, 1]])), [[2, 1]])
+
     def test_one_bad_map_does_not_touch_its_neighbours(self):
         """Windows at the border read near other maps' memory."""
         maps = as_tensor(random_maps(8, (30, 16, 12)))

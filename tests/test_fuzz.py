@@ -120,9 +120,9 @@ def plain_second_max(values, x, y):
     others = values.copy()
     others[y, x] = -np.inf
     y2, x2 = divmod(int(np.argmax(others)), values.shape[1])
-    distance = math.hypot(x2 - x, y2 - y)
-    if distance == 0:
+    if others[y2, x2] == -np.inf:
         return [x, y]
+    distance = math.hypot(x2 - x, y2 - y)
     return [x + 0.25 * (x2 - x) / distance, y + 0.25 * (y2 - y) / distance]
 
 

@@ -271,12 +271,12 @@ def shift_second_max(heatmaps: Array, locs: Array) -> Array:
     peak = locs[..., 1] * W + locs[..., 0]
     cells = arange(H * W, peak).reshape(H, W)
     others = xp.where(cells == peak[..., None, None], -math.inf, heatmaps)
-    second, _ = heatmap_argmax(others)
+    second, value = heatmap_argmax(others)
+    exists = value > -math.inf
     towards = as_array(second - locs, heatmaps)
-    distance = xp.sqrt((towards * towards).sum(-1))[..., None]
-    # the distance is 0 if all other cells are -inf
-    shift = xp.where(distance > 0, 0.25 * towards / distance, 0.0)
-    return as_array(locs, heatmaps) + shift
+    distance = xp.sqrt((towards * towards).sum(-1))
+    part = xp.where(exists, 0.25, 0.0) / xp.where(exists, distance, 1.0)
+    return as_array(locs, heatmaps) + as_array(part[..., None], heatmaps) * towards
 
 
 def refine_dark(
