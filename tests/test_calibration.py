@@ -21,7 +21,11 @@ from mmpose_simcc.models.pose_estimators import calibrated as calibrated_model
 from mmpose_simcc.utils.inference import build_model, load_weights, weights_digest
 from mmpose_simcc.workbench.calibration import calibrate, summary, tables
 from mmpose_simcc.workbench.calibration import people as people_module
-from mmpose_simcc.workbench.calibration.calibrate import notes_of, samples_of_people
+from mmpose_simcc.workbench.calibration.calibrate import (
+    _choose_pictures,
+    notes_of,
+    samples_of_people,
+)
 from mmpose_simcc.workbench.calibration.capture import capture
 from mmpose_simcc.workbench.calibration.people import choose_images, draw_annotations
 from mmpose_simcc.workbench.calibration.samples import hold_out
@@ -199,6 +203,15 @@ class TestPeople:
         for annotation in kept:
             annotation.pop('segmentation', None)
         assert kept == drawn['annotations']
+
+    def test_metrics_read_what_is_drawn(self, toy_root, tmp_path, monkeypatch):
+        """They would hold all of COCO in memory."""
+        monkeypatch.setattr(people_module, 'LARGE', 0)
+        run = with_random_weights(HEATMAP, toy_root, tmp_path, gt_boxes=True)
+        _choose_pictures(run, tmp_path, 'train', None, 20)
+        drawn = run.cfg.test_dataloader.dataset.ann_file
+        assert Path(drawn).parent == tmp_path
+        assert {m['ann_file'] for m in run.cfg.test_evaluator if 'ann_file' in m} == {drawn}
 
     @pytest.mark.parametrize('text', ['{"annotations": [{]}', '[1, 2'])
     def test_damaged_annotations(self, tmp_path, text, monkeypatch):

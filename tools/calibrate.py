@@ -50,7 +50,7 @@ def parse_args():
         type=int,
         metavar='N',
         help='about N people, of whole pictures drawn at random (default: as many as have '
-        '100,000 keypoints)',
+        '40,000 keypoints)',
     )
     parser.add_argument(
         '--held-out',

@@ -20,6 +20,8 @@ from ..scoring import People
 from .outputs import Outputs, keep_outputs
 from .people import choose_images
 
+BATCH = 8  # people; three flip tests and twenty decoders at once take memory
+
 
 def _outputs_by_flip(
     model: TopdownPoseEstimator, batch: dict, flips: Dict[str, dict]
@@ -94,8 +96,10 @@ def capture(
     """
     model = load_model(run, checkpoint)
     codec = run.equivalent_codec()
+    cfg = run.cfg.test_dataloader
+    cfg = dict(cfg, batch_size=min(cfg.get('batch_size', BATCH), BATCH))
     with silenced():
-        loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)
+        loader = Runner.build_dataloader(cfg, seed=0)
     dataset = loader.dataset
     if len(dataset) == 0:
         raise CompareError(f'{run.name}: there is nobody in {run.annotation_files[0]}')
@@ -103,7 +107,7 @@ def capture(
         img_ids = np.array([dataset.get_data_info(i)['img_id'] for i in range(len(dataset))])
         rows = np.flatnonzero(np.isin(img_ids, choose_images(img_ids, number)))
         dataset.get_subset_(rows.tolist())
-        loader = Runner.build_dataloader(dict(run.cfg.test_dataloader, dataset=dataset), seed=0)
+        loader = Runner.build_dataloader(dict(cfg, dataset=dataset), seed=0)
     flips = flip_tests(model)
     outputs = {flip: keep_outputs(codec) for flip in flips}
     people = People(dataset.metainfo)
