@@ -128,6 +128,11 @@ class TestCheck:
         (warning,) = [finding for finding in found if 'another size' in finding.what]
         assert warning.number == 1 and content['images'][0]['file_name'] in warning.what
 
+    def test_no_sigmas(self, content, metainfo):
+        without = dict(metainfo, sigmas=[])
+        (error,) = errors(content, without)
+        assert '`sigmas`' in error and not errors(content, without, coco_metric=False)
+
     def test_what_only_coco_needs(self, content, metainfo):
         for annotation in content['annotations']:
             del annotation['area'], annotation['iscrowd']

@@ -109,6 +109,8 @@ def check_annotations(
         _note_sizes(annotations, pixels_per_cell, found)
     if metainfo:
         _check_names(content['categories'], metainfo, found)
+        if coco_metric and len(metainfo['sigmas']) == 0:
+            found.add(ERROR, 'metainfo without `sigmas`, by which CocoMetric divides errors', [1])
     order = (ERROR, WARNING, NOTE)
     return sorted(found.found, key=lambda finding: order.index(finding.level))
 

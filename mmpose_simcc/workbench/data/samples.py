@@ -70,7 +70,7 @@ def write_samples(cfg: Config, path, number: int = 12, seed: int = 0) -> int:
         cells = ''.join(f'<td>{_image(picture)}' for picture in [whole, *crops])
         rows.append(f'<tr>{cells}')
     legend = ''
-    if len(names) > NAMED:
+    if len(names) > NAMED and not all(str(index) in name for index, name in names.items()):
         legend = '. ' + ', '.join(f'{index} {name}' for index, name in sorted(names.items()))
     title = f'Samples of {Path(cfg.filename).name if cfg.filename else "a config"}'
     with whole_file(path) as unfinished:
@@ -94,9 +94,11 @@ def _colour(name: str):
 
 
 def _draw_points(picture: np.ndarray, points, visible, names) -> np.ndarray:
-    """Points with their names, on a picture enlarged to :data:`HEIGHT`."""
+    """Points on a picture enlarged to :data:`HEIGHT`, with their names on the outer side."""
     scale = HEIGHT / picture.shape[0]
     picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    middle = np.median(np.asarray(points)[np.asarray(visible) > 0, 0]) if np.any(visible) else 0
+    font = cv2.FONT_HERSHEY_SIMPLEX
     for index, ((x, y), value) in enumerate(zip(points, visible)):
         if value <= 0:
             continue
@@ -104,10 +106,11 @@ def _draw_points(picture: np.ndarray, points, visible, names) -> np.ndarray:
         place = tuple(int(round(scale * (c + 0.5) - 0.5)) for c in (x, y))
         cv2.circle(picture, place, 3, _colour(names[index]), -1, cv2.LINE_AA)
         text = names[index] if len(names) <= NAMED else str(index)
-        where = place[0] + 5, place[1] + 4
-        for colour, width in (((0, 0, 0), 2), ((255, 255, 255), 1)):
-            font = cv2.FONT_HERSHEY_SIMPLEX
-            cv2.putText(picture, text, where, font, 0.32, colour, width, cv2.LINE_AA)
+        width = cv2.getTextSize(text, font, 0.32, 1)[0][0]
+        left = place[0] + 5 if x > middle else place[0] - 5 - width
+        where = max(0, min(left, picture.shape[1] - width)), place[1] + 4
+        for colour, thickness in (((0, 0, 0), 2), ((255, 255, 255), 1)):
+            cv2.putText(picture, text, where, font, 0.32, colour, thickness, cv2.LINE_AA)
     return picture
 
 
