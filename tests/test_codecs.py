@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 import numpy as np
 import pytest
+import scipy.special
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -374,3 +375,62 @@ class TestSimCC:
         y = rng.standard_normal((17, 512)).astype(np.float32) + 3
         for actual, expected in zip(codec.decode(x, y), stock.decode(x, y)):
             np.testing.assert_array_equal(actual, expected)
+
+    def test_outputs_that_are_not_finite_score_0(self):
+        codec = SimCCCodec((12, 16), score='maximum')
+        x, y = np.full((3, 24), 2.0, np.float32), np.full((3, 32), 3.0, np.float32)
+        x[1, 5], y[2, 7] = np.inf, -np.inf
+        assert codec.decode(x, y)[1].tolist() == [[2, 0, 2]]
+
+
+class TestRefineArguments:
+    """Every argument of decoding reaches the equation, with the numbers of its own axis."""
+
+    @pytest.mark.parametrize(
+        'arguments',
+        [
+            dict(refine='dark'),
+            dict(refine='dark', blur_kernel_size=5),
+            dict(refine='dark', border='symmetric'),
+            dict(refine='daec'),
+            dict(refine='daec', delta=(1.5, -2)),
+            dict(refine='daec', border='symmetric'),
+        ],
+    )
+    def test_simcc(self, arguments):
+        codec = SimCCCodec((24, 32), 2, sigma=(1.5, 4.0), beta=1.5, **arguments)
+        rng = np.random.default_rng(0)
+        logits = [2 * rng.standard_normal((300, bins)) for bins in (48, 64)]
+        points, _ = codec.decode(*logits)
+        border = arguments.get('border', 'clip')
+        for axis, sigma in enumerate((1.5, 4.0)):
+            p = scipy.special.softmax(1.5 * logits[axis], -1)
+            if codec.refine == 'dark':
+                size = arguments.get('blur_kernel_size') or F.blur_kernel_size_of(sigma)
+                bins = F.refine_dark_1d(p, p.argmax(-1), size, sigma, border)
+            else:
+                delta = arguments.get('delta', (0, 0))[axis]
+                bins = F.decode_daec_1d(p, p.argmax(-1), sigma, delta, border=border)
+            np.testing.assert_allclose(points[0, :, axis], bins / 2, atol=1e-6)
+
+    @pytest.mark.parametrize('arguments', [dict(), dict(border='symmetric'), dict(sigma=1.0)])
+    def test_dark(self, arguments):
+        arguments = {**SIZE, 'sigma': 2.0, 'blur_kernel_size': 5, **arguments}
+        maps = np.random.default_rng(0).random((50, 64, 48))
+        locs, _ = F.heatmap_argmax(maps)
+        points, _ = DARKCodec(**arguments).decode(maps)
+        border = arguments.get('border', 'clip')
+        cells = F.refine_dark(maps, locs, 5, arguments['sigma'], border)
+        np.testing.assert_allclose(points[0], 4 * cells, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        'arguments', [dict(), dict(smooth=True), dict(corner='ul'), dict(border='symmetric')]
+    )
+    def test_daec(self, arguments):
+        maps = np.random.default_rng(0).random((50, 64, 48))
+        locs, _ = F.heatmap_argmax(maps)
+        points, _ = DAECCodec(**SIZE, delta=1.5, blur_kernel_size=5, **arguments).decode(maps)
+        kernel = 5 if arguments.get('smooth') else 1
+        places = {name: arguments[name] for name in ('corner', 'border') if name in arguments}
+        cells = F.decode_daec(maps, locs, 2, 1.5, blur_kernel_size=kernel, **places)
+        np.testing.assert_allclose(points[0], 4 * cells, atol=1e-4)
