@@ -36,7 +36,7 @@ from ..utils.console import track
 from ..utils.files import file_sha256
 from ..utils.inference import pose_head_cfg
 
-# where things lie, who reads them, and how they look
+# entries of a config that change no result: where files lie and who reads them
 _IRRELEVANT = frozenset(
     (
         '_scope_',
@@ -61,13 +61,13 @@ def digest(value: Any) -> str:
         value: Of plain types, or of any that are told by their name (classes,
             functions) or by their attributes.
     """
-    text = json.dumps(value, sort_keys=True, default=_plain)
+    text = json.dumps(value, sort_keys=True, default=_to_json)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def _plain(value: Any) -> Any:
-    """A value that JSON has no form for, in terms of others; never by its
-    address, which ``repr`` gives of many."""
+def _to_json(value: Any) -> Any:
+    """A value that JSON cannot hold, in terms of values that it can; never by its address in
+    memory, which is part of many objects' ``repr``."""
     if isinstance(value, (type, types.FunctionType, types.BuiltinFunctionType)):
         return f'{value.__module__}.{value.__qualname__}'
     if isinstance(value, (set, frozenset)):
@@ -240,7 +240,7 @@ def picture_names(ann_file: Union[str, Path]) -> List[str]:
 
 
 def _files_in(folder: Path) -> List[str]:
-    """All of a folder, for annotations that name pictures in another way."""
+    """All files of a folder, for annotations whose names of pictures are not known."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
 
 
@@ -268,12 +268,19 @@ _READ_BY_RUNNER = (
     'efficient_conv_bn_eval',
     'activation_checkpointing',
 )
-# Of these, what a training does not depend on: where it lies, who does it, what it says.
+# Those of them that do not change what is trained: folders, launchers, logs.
 _NOT_OF_TRAINING = re.compile(
     'self|cfg|val_.*|test_.*|work_dir|resume|launcher|env_cfg|log_.*|visualizer|experiment_name'
 )
-# the default hooks that only look on
-_ONLOOKERS = ('timer', 'logger', 'checkpoint', 'visualization', 'badcase', 'config_check')
+# default hooks that do not change a training
+_NEUTRAL_HOOKS = (
+    'timer',
+    'logger',
+    'checkpoint',
+    'visualization',
+    'badcase',
+    'config_check',
+)
 
 
 def _labels(codec: dict) -> Any:
@@ -318,8 +325,8 @@ def _network(cfg: Config) -> dict:
     for name in ('input_size', 'simcc_split_ratio'):  # a head's are its codec's by default
         if name in head.get('decoder', {}):
             head.setdefault(name, head['decoder'][name])
-    others = ExactFlipPoseEstimator, CalibratedPoseEstimator  # that train as it does
-    if type_name(model) in [other.__name__ for other in others]:
+    same_training = ExactFlipPoseEstimator, CalibratedPoseEstimator  # they differ in tests
+    if type_name(model) in [kind.__name__ for kind in same_training]:
         model['type'] = TopdownPoseEstimator.__name__
     return _with_labels(model)
 
@@ -344,7 +351,9 @@ def training_identity(cfg: Config, processes: int = 1, content: Optional[Content
     }
     read['model'] = _network(cfg)
     read['default_hooks'] = {
-        name: hook for name, hook in (read['default_hooks'] or {}).items() if name not in _ONLOOKERS
+        name: hook
+        for name, hook in (read['default_hooks'] or {}).items()
+        if name not in _NEUTRAL_HOOKS
     }
     read['train_cfg'] = {
         name: value

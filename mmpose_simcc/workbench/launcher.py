@@ -71,9 +71,9 @@ class Launcher:
 
 
 def begin_program(description: str, *names: str) -> argparse.Namespace:
-    """Read the arguments of a program that a :class:`Launcher` started. It and
-    its data workers end with the process that holds its standard input, where
-    this is told to.
+    """Read the arguments of a program that a :class:`Launcher` started. With
+    ``--end-with-stdin`` it and its data workers end as soon as the process that
+    started it has ended.
 
     Args:
         description (str): What it does.
@@ -98,10 +98,10 @@ def begin_program(description: str, *names: str) -> argparse.Namespace:
 
 
 def join_processes(launcher: str) -> None:
-    """Let a process that a launcher started meet the others.
+    """Join the other processes that a launcher started.
 
     Args:
-        launcher (str): Its name; nothing is to do for ``'none'``.
+        launcher (str): Its name; with ``'none'`` there are no others.
     """
     if launcher == 'none':
         return
@@ -115,8 +115,9 @@ def join_processes(launcher: str) -> None:
 
 
 def _read_slurm() -> None:
-    """Set what torch reads of a process that srun started. MMEngine sets the
-    same, but one port for all, at which steps on one machine would meet."""
+    """Set the environment variables by which processes of torch find each other,
+    from those of srun. MMEngine does so as well, but always with the same port,
+    on which two job steps on one machine would collide."""
     env = os.environ
     nodes = ['scontrol', 'show', 'hostnames', env['SLURM_NODELIST']]
     first = subprocess.run(nodes, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[0]
@@ -129,7 +130,7 @@ def _read_slurm() -> None:
 
 
 def leave_processes() -> None:
-    """Leave the others, whoever joined them: the threads of a process that
-    has not may abort its exit."""
+    """Leave the other processes, whoever joined them. A process that ends
+    without it may be aborted by threads that still wait for the others."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What the values of MMPose's metrics mean, and the file that COCO's are of."""
+"""What the values of MMPose's metrics mean, and how COCO's metric writes its file."""
 
 from typing import Dict, List, Optional, TypeVar
 

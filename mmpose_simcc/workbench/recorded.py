@@ -138,8 +138,8 @@ def _cut_out(heatmaps: Tensor, size: int) -> Tuple[Tensor, np.ndarray]:
 
 
 def _by_the_other_half(step, name: str, decoding: Decoding, samples: Samples) -> Decoding:
-    """A candidate's keypoints in image pixels, (N, K, 2), and its errors in cells: those of a
-    half of the images as the other half fits them."""
+    """A candidate's keypoints in image pixels, (N, K, 2), and its errors in cells. Each half of
+    the images is decoded by what is fitted on the other half."""
     halves = []
     for held_out in (samples.held_out, ~samples.held_out):
         half = replace(samples, held_out=held_out, _pair_sums={})

@@ -62,12 +62,12 @@ NME_THRESHOLD = 0.1  # of the norm: a failure, as of WFLW (Wu et al., 2018, Sect
 
 
 class _OnDisk:
-    """Batches that wait in a file. Of 100,000 detections they are a million small objects, which
-    between the large ones of the forward pass would also keep the allocator from giving memory
-    back.
+    """Batches in a temporary file. In memory those of 100,000 detections would be a million small
+    objects, scattered between the large arrays of the forward pass, whose memory could then not
+    be given back either.
 
     Args:
-        folder (Path, optional): Where the file lies; it has no name there.
+        folder (Path, optional): Where the file lies, without a name.
     """
 
     def __init__(self, folder: Optional[Path] = None) -> None:
@@ -85,8 +85,8 @@ class _OnDisk:
 
 
 class People:
-    """The people of a data set in its order, or a process's share of them: what is known of them
-    whoever predicts.
+    """The people of a data set in its order, or a process's share of them: everything about them
+    that does not depend on a prediction.
 
     Args:
         metainfo (dict): Of the data set.
@@ -582,8 +582,8 @@ class Scorer:
 
 
 def _score_the_file(metric: CocoMetric) -> None:
-    """Let COCO's metric do in two steps what it does in one: write its results, drop them, and
-    score the file, of which it makes objects again."""
+    """Let COCO's metric free its results once they are written. By itself it keeps them while it
+    reads the file and scores it, and so holds everything twice."""
     compute = metric.compute_metrics
 
     def compute_metrics(results: list) -> Dict[str, float]:

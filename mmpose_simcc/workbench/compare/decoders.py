@@ -19,7 +19,7 @@ HEATMAP_DECODERS = dict(
     second_max=dict(type='HeatmapCodec', refine='second_max'),
     dark=dict(type='DARKCodec'),
     daec=dict(type='DAECCodec'),
-    # a factor learned for the own border does not hold for another one
+    # a learned factor holds for the border of the codec that it was learned with
     daec_symmetric=dict(type='DAECCodec', border='symmetric', delta='empirical'),
 )
 SIMCC_DECODERS = dict(
@@ -87,7 +87,7 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
                 chosen[name] = _complete(run, codec, change)
     if not chosen:
         raise CompareError(f'{run.name}: none of the decoders fits {run.head.decoder.type}')
-    chosen = _with_raw(chosen)
+    chosen = _with_uncalibrated(chosen)
     if stock.get(CALIBRATION) is not None:
         chosen['calibrated'] = {key: value for key, value in stock.items() if key != '_scope_'}
     for name, config in chosen.items():
@@ -105,8 +105,8 @@ def calibrated_on(decoder: dict) -> Optional[str]:
     return calibration and calibration.calibrated_on
 
 
-def _with_raw(chosen: Dict[str, dict]) -> Dict[str, dict]:
-    """Beside every decoder with a calibration the one without it."""
+def _with_uncalibrated(chosen: Dict[str, dict]) -> Dict[str, dict]:
+    """Every decoder without a calibration, and beside it the calibrated one if there is one."""
     found = {}
     for name, config in chosen.items():
         found[name] = {key: value for key, value in config.items() if key != CALIBRATION}
@@ -116,8 +116,8 @@ def _with_raw(chosen: Dict[str, dict]) -> Dict[str, dict]:
 
 
 def _complete(run: Run, codec, change: dict) -> dict:
-    """A decoder with the geometry of the run's own; one of the same type keeps every argument
-    that it does not change, but for the calibration, which would decode in its place."""
+    """A decoder for the outputs of the run's own codec. One of the same type keeps all arguments
+    that are not changed, except the calibration, which chooses a decoder itself."""
     own = {k: v for k, v in run.head.decoder.items() if k not in ('_scope_', CALIBRATION)}
     if change['type'] != own['type']:
         parameters = inspect.signature(KEYPOINT_CODECS.get(change['type'])).parameters

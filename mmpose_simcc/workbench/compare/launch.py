@@ -114,7 +114,7 @@ class Program:
     def end(self) -> None:
         """End what still runs of it: the process, its data workers and those
         of its launcher."""
-        if self._process.stdin.closed:  # it has ended: its number may be another program's
+        if self._process.stdin.closed:  # it has ended, and its pid may be another program's
             return
         end_group(self._process, SECONDS_TO_END)
         self._process.stdin.close()

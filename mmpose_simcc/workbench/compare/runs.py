@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What is compared: configs on data, and what tells two of them apart."""
+"""One model of a comparison: its config, its data, and what can be varied in it."""
 
 import copy
 import re
@@ -187,8 +187,8 @@ def read_config(
         data_root (str, optional): Folder in place of the config's ``data_root``.
 
     Raises:
-        CompareError: It is none, or its codec and its pipelines contradict
-            each other.
+        CompareError: It is not such a config, or its codec and its pipelines
+            contradict each other.
     """
     try:
         cfg = load_config(name, options)

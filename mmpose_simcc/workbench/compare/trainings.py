@@ -48,8 +48,8 @@ def find_training(identity: str, work_dir: Path) -> Optional[Path]:
 
 
 def say_outdated(run: Run, identity: str, work_dir: Path) -> None:
-    """Say which finished training of the same name does not serve this run,
-    before it takes hours again."""
+    """Say which finished trainings of the same name cannot be used for this run,
+    which would otherwise train for hours again without a word."""
     name = glob.escape(training_dir(run, identity, work_dir).name[: -len(identity)])
     for finished in work_dir.glob(f'trainings/{name}{"?" * len(identity)}/finished.txt'):
         print(
@@ -62,8 +62,8 @@ def say_outdated(run: Run, identity: str, work_dir: Path) -> None:
 
 
 def _last_checkpoint(folder: Path) -> Optional[Path]:
-    """What a training goes on from: that which MMEngine names, or the newest
-    where it was killed while it wrote the name."""
+    """The checkpoint from which a training goes on: the one that MMEngine names,
+    or the newest if the training was killed before that one was whole."""
     record = folder / 'last_checkpoint'
     if not record.is_file():
         return None
@@ -91,8 +91,8 @@ def training_config(run: Run, folder: Path) -> Config:
     for name in ('save_best', 'rule', 'out_dir'):
         checkpoint.pop(name, None)
     checkpoint['save_last'] = True
-    # MMEngine removes one before it saves the next: with a single one, a
-    # training that is killed there would have none
+    # MMEngine removes the old checkpoint before it saves the next: a training
+    # that keeps one alone and is killed in between would have none
     checkpoint['max_keep_ckpts'] = 2
     return cfg
 

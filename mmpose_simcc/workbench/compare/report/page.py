@@ -104,7 +104,8 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
         found = differences(study, rows, measured)
         ranges = [item.range for item in found]
         tables['differences'] = difference_table(study, found)
-    people = {row.test_data: load_people(by_name[row.config]) for row in rows[::-1]}
+    first_runs = {row.test_data: by_name[row.config] for row in rows[::-1]}
+    people = {data: load_people(run) for data, run in first_runs.items()}  # COCO's take seconds
     keypoints = _keypoint_tables(study, rows, by_name, people[rows[0].test_data])
 
     plot = plot_study(study, rows, ranges)
