@@ -143,7 +143,7 @@ def python312(session):
 @nox.session(python=NEW_PYTHON)
 def newest(session):
     """The newest versions of everything."""
-    install(session, *TESTS)
+    install(session, *TESTS, 'mmpretrain', 'timm')  # for the configs of pretrained backbones
     test(session)
 
 

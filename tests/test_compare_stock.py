@@ -69,11 +69,7 @@ def with_small_body(cfg):
     if model.backbone.type == 'RSN':  # maps of several stages
         model.backbone.update(unit_channels=CHANNELS, num_blocks=[1] * 4)
         head.unit_channels = CHANNELS
-    elif head.type == 'RTMWHead':  # two maps
-        model.backbone.update(deepen_factor=1 / 3, widen_factor=1 / 8)
-        model.neck.update(in_channels=[32, 64, 128], num_csp_blocks=1)
-        head.in_channels = 128
-    else:
+    elif head.type != 'RTMWHead':  # which takes two maps
         stride = 4 if model.backbone.type == 'HRNet' else 32
         model.backbone = dict(type='SmallBody', channels=CHANNELS, stride=stride)
         head.in_channels = CHANNELS
