@@ -277,7 +277,7 @@ class TestHook:
         (metric,) = runner.val_loop.evaluator.metrics
         assert metric.results == []
         metric.coco.anns[next(iter(metric.coco.anns))].pop('area')
-        with pytest.raises(ValueError, match="the validation would fail: KeyError: 'area'"):
+        with pytest.raises(ValueError, match='the validation would fail: .*area'):
             ConfigCheckHook().before_train(runner)
 
     @pytest.mark.parametrize('use_udp', [True, False])

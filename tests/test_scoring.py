@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from mmengine.evaluator import Evaluator
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
@@ -18,7 +19,8 @@ from mmpose_simcc.workbench.compare.data import use_annotated_boxes, use_data
 from mmpose_simcc.workbench.scoring import Scorer, build_metrics, predict
 from mmpose_simcc.workbench.toy import make_toy_coco
 
-HEATMAP = 'configs/body_2d_keypoint/topdown_heatmap/toy_coco/td-hm_res18_1xb8-4e_toy-coco-64x64.py'
+FOLDER = ROOT / 'configs/body_2d_keypoint/topdown_heatmap/toy_coco'
+HEATMAP = str(FOLDER / 'td-hm_res18_1xb8-4e_toy-coco-64x64.py')
 # the nine keypoints of the head and the arms
 MAPPING = [(i, i) for i in range(9)]
 PERMUTED = [(i, 8 - i) for i in range(9)]
