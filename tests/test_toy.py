@@ -291,5 +291,5 @@ class TestCommandLine:
         (tmp_path / 'other').write_text('')
         done = run_tool('make_toy_coco.py', tmp_path, *args)
         assert done.returncode == status
-        assert done.stderr.splitlines()[-1].startswith('make_toy_coco: ')
+        assert done.stderr.splitlines()[-1].startswith(('make_toy_coco: ', 'make_toy_coco.py: '))
         assert done.stdout == ''
