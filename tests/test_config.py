@@ -16,7 +16,6 @@ from mmpose_simcc.config import check_config, check_frames, set_representation
 from mmpose_simcc.config.sizes import STRIDE_32
 from mmpose_simcc.utils.configs import dicts_of_type
 from mmpose_simcc.utils.inference import load_config
-from mmpose_simcc.workbench.calibration import calibrate
 from mmpose_simcc.workbench.compare import CompareError
 from mmpose_simcc.workbench.compare.runs import read_config
 
