@@ -248,7 +248,7 @@ RUNTIMES = dict(
     openvino_f32=['openvino'],
     opencv4=['opencv-python-headless<5'],
     opencv5=['opencv-python-headless>=5'],
-    litert=['onnx2tf', 'ai-edge-litert', 'onnx', 'onnxruntime'],
+    litert=['onnx2tf==1.29.24', 'ai-edge-litert'],  # uv would take one without TensorFlow
     ncnn=['ncnn', 'pnnx'],
     node=[],
     coreml=['coremltools', 'torch', 'numpy<2'],

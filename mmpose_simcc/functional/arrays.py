@@ -60,6 +60,16 @@ def arange(stop: int, like: Array) -> Array:
     return np.arange(stop, dtype=like.dtype)
 
 
+def take(values: Array, index: Array) -> Array:
+    """Entries of an array of one axis. Torch's own ``take`` is unknown to CoreML's converter.
+
+    Example:
+        >>> take(np.array([10, 11, 12]), np.array([[2, 0]]))
+        array([[12, 10]])
+    """
+    return values[index] if isinstance(values, Tensor) else values.take(index)
+
+
 def softmax(logits: Array) -> Array:
     """Softmax along the last axis."""
     if isinstance(logits, Tensor):

@@ -22,6 +22,7 @@ from .arrays import (
     is_finite,
     namespace,
     symmetric_sums,
+    take,
 )
 
 LOWEST = 1e-10  # smaller responses are raised to this, as in the published code
@@ -47,7 +48,7 @@ def vector_argmax(vectors: Array) -> Tuple[Array, Array]:
     *shape, L = vectors.shape
     vectors = vectors.reshape(-1, L)
     locs = vectors.argmax(-1)
-    vals = vectors.reshape(-1).take(locs + L * arange(vectors.shape[0], locs))
+    vals = take(vectors.reshape(-1), locs + L * arange(vectors.shape[0], locs))
     return locs.reshape(shape), vals.reshape(shape)
 
 
@@ -143,7 +144,7 @@ def _window(
     index = axes[0].positions * (cells // maps.shape[1]) + cells * arange(maps.shape[0], locs[0])
     if len(axes) == 2:  # so far the first cells of rows
         index = index[:, None] + axes[1].positions
-    window = as_float(maps.reshape(-1).take(index))
+    window = as_float(take(maps.reshape(-1), index))
     if blur_kernel_size == 1:
         return window
     for axis in reversed(axes):  # x, then y; a swap each keeps the order of both
@@ -240,7 +241,7 @@ def shift_quarter(heatmaps: Array, locs: Array) -> Array:
     peak = y * W + x + H * W * arange(x.shape[0], x)
     inside = xp.stack([(x > 1) & (x < W - 1) & (y > 0), (y > 1) & (y < H - 1) & (x > 0)])
     neighbour = inside * as_array([[1], [W]], like=peak)  # else the maximum itself
-    after, before = (heatmaps.reshape(-1).take(peak + i) for i in (neighbour, -neighbour))
+    after, before = (take(heatmaps.reshape(-1), peak + i) for i in (neighbour, -neighbour))
     # 0 where both neighbours are equal or one is NaN
     sign = as_array(after > before, like=heatmaps) - as_array(after < before, like=heatmaps)
     return as_array(locs, like=heatmaps) + 0.25 * sign.T.reshape(locs.shape)

@@ -1,7 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Scores of SimCC vectors, and functions of scores."""
 
-from .arrays import Array, arange, as_array, namespace
+from .arrays import Array, arange, as_array, namespace, take
 from .decode import _Axis
 
 
@@ -10,7 +10,7 @@ def _around(vectors: Array, locs: Array, radius: int) -> Array:
     L, peaks = vectors.shape[-1], locs.reshape(-1)
     axis = _Axis(peaks, L, radius)
     entries = axis.positions + L * arange(peaks.shape[0], peaks)
-    return vectors.reshape(-1).take(entries) * axis.exists
+    return take(vectors.reshape(-1), entries) * axis.exists
 
 
 def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:

@@ -119,7 +119,7 @@ def move_peaks(vectors: Tensor, bins: Tensor) -> Tensor:
     shift = bins.reshape(-1, 1).round().clamp(0, L - 1) - rows.argmax(-1, keepdim=True)
     source = (torch.arange(L, device=shift.device) - shift).remainder(L).long()
     first = L * torch.arange(rows.shape[0], device=source.device)
-    return rows.reshape(-1).take(source + first[:, None]).view_as(vectors)
+    return rows.reshape(-1)[source + first[:, None]].view_as(vectors)
 
 
 def _below_the_peak(values: Tensor, is_below: Tensor) -> Tensor:
