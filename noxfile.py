@@ -226,7 +226,7 @@ def client(session):
     for path in walks:
         walked = path.parent.parent
         picture = next((walked / 'data').rglob('*.jpg'))
-        folder = empty_folder(session, 'run')
+        folder = empty_folder(session, walked.parents[1].name)  # of each walk
         infer = ('mmpose-simcc-infer', str(walked / 'simcc.onnx'), str(picture))
         run(session, folder, *infer, '--bbox', WALK_BOX, '--out', 'found')
         earlier, found = (
