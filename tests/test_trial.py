@@ -374,4 +374,4 @@ def test_a_failing_training_does_not_end_the_others(toy_root, tmp_path):
     with pytest.raises(CompareError, match='training bad failed'):
         compare(runs, tmp_path, ['quarter'])
     assert list(tmp_path.glob('trainings/good-*/finished.txt'))
-    assert np.all([not list(tmp_path.glob('trainings/bad-*/finished.txt'))])
+    assert not list(tmp_path.glob('trainings/bad-*/finished.txt'))

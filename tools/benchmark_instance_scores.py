@@ -9,6 +9,7 @@ import numpy as np
 from command_line import CommandLine, errors_in_a_line
 
 from mmpose_simcc.codecs.calibration import INSTANCE_SCORES, Calibration, read_calibration
+from mmpose_simcc.deploy.client.smooth import box_overlaps
 from mmpose_simcc.utils.console import silenced
 from mmpose_simcc.utils.inference import pose_head
 from mmpose_simcc.workbench.calibration.capture import capture
@@ -30,14 +31,6 @@ FOUND = 0.95  # of the people
 TWICE = 0.2  # of these, with a worse second box
 WRONG = 1.0  # boxes where nobody is, a picture
 MOVED, RESIZED = 0.05, 0.1  # standard deviations, of the box's size and of its logarithm
-
-
-def overlap(box: np.ndarray, other: np.ndarray) -> float:
-    """Intersection over union of two boxes (x, y, w, h)."""
-    low = np.maximum(box[:2], other[:2])
-    high = np.minimum(box[:2] + box[2:], other[:2] + other[2:])
-    shared = np.prod((high - low).clip(0))
-    return shared / (np.prod(box[2:]) + np.prod(other[2:]) - shared)
 
 
 def draw_detections(content: dict, unsure: float, seed: int = 0) -> List[dict]:
@@ -65,7 +58,8 @@ def draw_detections(content: dict, unsure: float, seed: int = 0) -> List[dict]:
         for share, by in ((FOUND, 1), (FOUND * TWICE, 3)):
             if rng.random() < share:
                 drawn = moved(box, by)
-                add(image_id, drawn, overlap(box, drawn) + unsure * rng.standard_normal())
+                overlap = box_overlaps(box[None], drawn[None]).item()
+                add(image_id, drawn, overlap + unsure * rng.standard_normal())
     for image in content['images']:
         for _ in range(rng.poisson(WRONG)):
             size = people[rng.integers(len(people))][1][2:]
