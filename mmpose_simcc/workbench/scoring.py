@@ -61,7 +61,7 @@ Arrays = Dict[str, np.ndarray]
 NME_THRESHOLD = 0.1  # of the norm: a failure, as of WFLW (Wu et al., 2018, Section 5.1)
 
 
-class _OnDisk:
+class OnDisk:
     """Batches in a temporary file. In memory those of 100,000 detections would be a million small
     objects, scattered between the large arrays of the forward pass, whose memory could then not
     be given back either.
@@ -99,7 +99,7 @@ class People:
 
     def __init__(self, metainfo: dict, folder: Optional[Path] = None) -> None:
         self.metainfo = metainfo
-        self.samples = _OnDisk(folder)
+        self.samples = OnDisk(folder)
         self._batches: List[Arrays] = []
         self._arrays: Optional[Arrays] = None
 
@@ -193,7 +193,7 @@ class Predictions:
     """
 
     def __init__(self, folder: Optional[Path] = None) -> None:
-        self._batches = _OnDisk(folder)
+        self._batches = OnDisk(folder)
 
     def append(self, samples: Sequence[PoseDataSample]) -> None:
         """Add the predictions of a batch."""

@@ -7,7 +7,7 @@ DAEC reads of a heatmap or a vector only the window around the maximum, which is
 
 import inspect
 import json
-from typing import Dict, Iterator, List, Tuple
+from typing import Dict, Iterator, Optional, Tuple
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from ...functional import (
     heatmap_argmax,
     vector_argmax,
 )
+from ..scoring import OnDisk
 
 KERNELS = (1, 3, 5, 7, 9, 11, 13, 15, 17)  # of DARK
 BORDERS = ('clip', 'symmetric')
@@ -70,20 +71,29 @@ class Outputs:
     def __init__(self, codec: BaseKeypointCodec) -> None:
         self.codec = codec
         self.own = own_decoder(codec)
-        self._keypoints: Dict[str, List[np.ndarray]] = {}
-        self._scores: List[np.ndarray] = []
-        self._windows: List[dict] = []
+        self._batches = OnDisk()
+        self._arrays: Optional[Dict[str, np.ndarray]] = None
+
+    @property
+    def _kept(self) -> Dict[str, np.ndarray]:
+        """What is kept of all people: scores, windows, and keypoints by the decoder's config."""
+        if self._arrays is None:
+            batches = list(self._batches)
+            self._arrays = {
+                name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]
+            }
+        return self._arrays
 
     @property
     def scores(self) -> np.ndarray:
-        return np.concatenate(self._scores)
+        return self._kept['scores']
 
     def daec(self, delta, border: str) -> dict:
         """Config of a DAEC decoder."""
         raise NotImplementedError
 
     def _keep(self, *outputs: Tensor) -> dict:
-        """The windows of a batch."""
+        """The windows of a batch: ``locs`` and others."""
         raise NotImplementedError
 
     def _decode(self, windows: dict, decoder: dict) -> np.ndarray:
@@ -97,11 +107,13 @@ class Outputs:
     def append(self, *outputs: Tensor) -> None:
         """Keep a batch of network outputs, each of shape (B, K, ...)."""
         decoders = {_name(decoder): decoder for decoder in (self.own, *self.fixed.values())}
+        batch = self._keep(*outputs)
         for name, decoder in decoders.items():
             keypoints, scores = another_decoder(self.codec, decoder).batch_decode(*outputs)
-            self._keypoints.setdefault(name, []).append(np.concatenate(keypoints))
-        self._scores.append(np.concatenate(scores).astype(np.float64))
-        self._windows.append(self._keep(*outputs))
+            batch[name] = np.concatenate(keypoints)
+        batch['scores'] = np.concatenate(scores).astype(np.float64)
+        self._batches.append(batch)
+        self._arrays = None
 
     def predict(self, decoder: dict) -> np.ndarray:
         """Keypoints by a decoder.
@@ -112,9 +124,9 @@ class Outputs:
         Returns:
             np.ndarray: Input-image pixels, shape (N, K, 2).
         """
-        if _name(decoder) in self._keypoints:
-            return np.concatenate(self._keypoints[_name(decoder)])
-        return np.concatenate([self._decode(windows, decoder) for windows in self._windows])
+        if _name(decoder) in self._kept:
+            return self._kept[_name(decoder)]
+        return np.concatenate([self._decode(few, decoder) for _, few in self._windows(64)])
 
     def predict_pairs(self, border: str, together: int = 8) -> Iterator[Tuple[slice, np.ndarray]]:
         """Keypoints at every pair of DAEC's factors, of a few people at a time.
@@ -123,14 +135,15 @@ class Outputs:
             tuple[slice, np.ndarray]: Which people, and input-image pixels (P, D, D, K, 2), the
             first D along x.
         """
-        start = 0
-        for windows in self._windows:
-            size = len(windows['locs'])
-            for first in range(0, size, together):
-                few = {key: value[first : first + together] for key, value in windows.items()}
-                rows = slice(start + first, start + first + len(few['locs']))
-                yield rows, self._decode_pairs(few, border)
-            start += size
+        for rows, few in self._windows(together):
+            yield rows, self._decode_pairs(few, border)
+
+    def _windows(self, together: int) -> Iterator[Tuple[slice, Dict[str, np.ndarray]]]:
+        """What is kept of a few people at a time."""
+        number = len(self._kept['locs'])
+        for start in range(0, number, together):
+            rows = slice(start, min(start + together, number))
+            yield rows, {name: array[rows] for name, array in self._kept.items()}
 
 
 def _name(decoder: dict) -> str:
