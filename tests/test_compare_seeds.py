@@ -4,6 +4,7 @@
 import json
 from pathlib import Path
 
+import compare as compare_tool  # tools/compare.py
 import pytest
 from test_compare import HEATMAP, load_run
 
@@ -100,6 +101,16 @@ class TestHoldOut:
         assert 'held_out' in test_file and run.cfg.test_evaluator.ann_file == test_file
         assert run.cfg.test_dataloader.dataset.data_prefix.img == 'train2017/'
         assert training_identity(run.cfg) != training_identity(load_run(HEATMAP, toy_root).cfg)
+
+    @pytest.mark.slow  # draws in several processes
+    def test_toy_data_are_drawn_before_they_are_split(self, repo_root, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(compare_tool, 'TOY_DATA', dict(train=5, val=1, seed=1))
+        study = repo_root / 'configs/studies/toy_recipe.yml'
+        monkeypatch.setattr('sys.argv', ['compare.py', '--study', str(study)])
+        _, runs, _ = compare_tool.read_study(compare_tool.parse_args())
+        assert len(runs) == 12 and Path('data/toy_coco/toy.json').is_file()
+        assert {Path(r.cfg.train_dataloader.dataset.ann_file).is_file() for r in runs} == {True}
 
     def test_other_layouts_are_refused(self, toy_root, tmp_path):
         run = load_run(HEATMAP, toy_root)

@@ -11,6 +11,7 @@ from mmengine.config import DictAction
 from rich.console import Console
 from rich.markup import escape
 
+from mmpose_simcc.utils.inference import load_config
 from mmpose_simcc.utils.processes import end_forks_with_parent, locked
 from mmpose_simcc.workbench.compare import (
     Launcher,
@@ -191,6 +192,8 @@ def read_study(args):
         study.seeds = args.seeds
     if args.split:
         study.split = args.split
+    if not args.data:
+        draw_toy_data(study, args.cfg_options)  # a hold-out reads them
     runs = study_runs(study, args.data, args.gt_boxes, args.work_dir, args.cfg_options)
     if not args.study:
         varied = [*args.vary]
@@ -203,7 +206,11 @@ def read_study(args):
     return study, runs, folder
 
 
-def draw_toy_data():
+def draw_toy_data(study, options):
+    """Draw the data of the toy configs, where the study has one."""
+    configs = [load_config(str(study.folder / model['config']), options) for model in study.models]
+    if not any(cfg.get('data_root', '').rstrip('/') == TOY_ROOT for cfg in configs):
+        return
     root = Path(TOY_ROOT)
     root.parent.mkdir(parents=True, exist_ok=True)
     # drawn with other numbers, or by hand: used as it is
@@ -222,11 +229,6 @@ def main():
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     with errors_in_a_line('interrupted; the same command goes on from here'):
         study, runs, folder = read_study(args)
-        if (
-            any(run.cfg.get('data_root', '').rstrip('/') == TOY_ROOT for run in runs)
-            and not args.data
-        ):
-            draw_toy_data()
         folder.mkdir(parents=True, exist_ok=True)  # a disk that is full says so first
         for line in remarks(study, runs):
             print(f'compare: {line}', file=sys.stderr)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Set
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.codecs import SimCCLabel
@@ -15,8 +16,9 @@ from mmpose.registry import DATASETS, KEYPOINT_CODECS, MODELS
 
 from ...codecs import SimCCCodec, equivalent_codec
 from ...codecs.base import TensorCodec
+from ...codecs.calibration import FLIP_TESTS
 from ...codecs.heatmap import BaseHeatmapCodec
-from ...config import check_frames
+from ...config import check_frames, set_representation
 from ...models import ExactFlipPoseEstimator
 from ...utils.configs import dicts, type_name
 from ...utils.files import file_sha256
@@ -114,6 +116,14 @@ class Run:
         return self.head.decoder.type
 
     @property
+    def codec_factors(self) -> Dict[str, Any]:
+        """The codec's arguments by which tables may tell models apart, as JSON has them."""
+        codec = self.build_codec()
+        names = ('unbiased', 'sigma', 'label_smoothing', 'simcc_split_ratio', 'input_size')
+        found = {name: getattr(codec, name) for name in names if hasattr(codec, name)}
+        return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in found.items()}
+
+    @property
     def box_files(self) -> Set[str]:
         """Those of the test data's detected boxes; none where people are cut out by annotated
         ones."""
@@ -208,7 +218,31 @@ def read_config(
     return cfg
 
 
-FLIP_TESTS = ('none', 'stock', 'exact')
+def vary(cfg: Config, codec: Dict[str, Any], schedule: Dict[str, Any]) -> Config:
+    """A copy of a config in which something else is trained or tested.
+
+    Args:
+        cfg (Config): The config.
+        codec (dict): Arguments of its codec to change.
+        schedule (dict): What to change of ``lr``, ``epochs`` and ``flip_test``, see
+            :func:`set_schedule` and :func:`set_flip_test`.
+
+    Raises:
+        CompareError: The config has no such thing, or a value is not allowed.
+    """
+    cfg = copy.deepcopy(cfg)
+    set_schedule(cfg, schedule.get('lr'), schedule.get('epochs'))
+    if 'flip_test' in schedule:
+        set_flip_test(cfg, schedule['flip_test'])
+    if codec:
+        own = dict(pose_head_cfg(cfg).decoder)
+        own.pop('heatmap_size', None)  # follows the input size
+        changes = {k: tuple(v) if isinstance(v, list) else v for k, v in codec.items()}
+        try:
+            set_representation(cfg, {**own, **changes})
+        except ValueError as error:
+            raise CompareError(str(error)) from error
+    return cfg
 
 
 def set_flip_test(cfg: Config, flip_test: str) -> None:

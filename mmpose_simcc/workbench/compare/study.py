@@ -1,19 +1,16 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Studies: models x codec arguments x decoders, and how to show them."""
 
-import copy
 import inspect
 from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-import numpy as np
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmpose.registry import KEYPOINT_CODECS
 
-from ...config import set_representation
 from ...utils.inference import pose_head_cfg
 from ..metrics import RELIABILITY, value_names
 from ..scoring import result_key
@@ -22,7 +19,7 @@ from .decoders import Decoder, decoders_of
 from .errors import CompareError
 from .evaluation import build_metrics
 from .rows import COSTS, find_key
-from .runs import Run, read_config, set_flip_test, set_schedule
+from .runs import Run, read_config, vary
 
 
 @dataclass
@@ -87,6 +84,9 @@ class Study:
     baseline: dict = field(default_factory=dict)
     disagree: List[Union[str, dict]] = field(default_factory=list)
     folder: Path = Path()
+
+    def __post_init__(self) -> None:
+        self.models = [dict(config=m) if isinstance(m, str) else m for m in self.models]
 
     def title_of(self, factor: str) -> str:
         return self.labels.get(factor, {}).get('title', factor.replace('_', ' ').capitalize())
@@ -218,7 +218,6 @@ def study_runs(
     """
     runs = {}
     for model in study.models:
-        model = dict(config=model) if isinstance(model, str) else model
         path = str(study.folder / model['config'])
         options = {**model.get('options', {}), **(cfg_options or {})}
         cfg = read_config(path, options, data_root)
@@ -233,13 +232,23 @@ def study_runs(
         name = model.get('name', Path(path).stem)
         schedules = [dict(zip(study.schedule, v)) for v in product(*study.schedule.values())]
         for change, schedule in product(_combinations(cfg, study.codec), schedules):
-            run = _vary(name, cfg, change, schedule, study)
+            varied = {**change, **schedule}
+            try:
+                own = vary(cfg, change, schedule)
+            except CompareError as error:
+                raise CompareError(f'{name} with {varied}: {error}') from error
+            words = [f'{study.title_of(k).lower()} {study.label(k, v)}' for k, v in varied.items()]
             checkpoint = model.get('checkpoint')
             if checkpoint and not Path(checkpoint).is_file():
                 raise CompareError(f'there is no checkpoint {checkpoint}')
-            run.checkpoint = checkpoint
-            run.seeds = study.seeds
-            run.factors.update(model=name, scheme=run.scheme, **model.get('factors', {}))
+            run = Run(', '.join([name, *words]), own, checkpoint, seeds=study.seeds)
+            run.factors = {
+                **run.codec_factors,
+                **varied,
+                'model': name,
+                'scheme': run.scheme,
+                **model.get('factors', {}),
+            }
             if run.name in runs:
                 raise CompareError(
                     f'two models are named {run.name}: give one of them another `name`'
@@ -259,38 +268,6 @@ def _combinations(cfg: Config, codec) -> List[dict]:
         if change not in combinations:
             combinations.append(change)
     return combinations
-
-
-def _vary(name: str, cfg: Config, change: dict, schedule: dict, study: Study) -> Run:
-    cfg = copy.deepcopy(cfg)
-    set_schedule(cfg, schedule.get('lr'), schedule.get('epochs'))
-    if 'flip_test' in schedule:
-        set_flip_test(cfg, schedule['flip_test'])
-    if change:
-        own = dict(pose_head_cfg(cfg).decoder)
-        own.pop('heatmap_size', None)  # follows the input size
-        change = {k: tuple(v) if isinstance(v, list) else v for k, v in change.items()}
-        try:
-            set_representation(cfg, {**own, **change})
-        except ValueError as error:
-            raise CompareError(f'{name} with {change}: {error}') from error
-    varied = ', '.join(
-        f'{study.title_of(k).lower()} {study.label(k, v)}'
-        for k, v in {**change, **schedule}.items()
-    )
-    run = Run(f'{name}, {varied}' if varied else name, cfg)
-    codec = run.build_codec()
-    own = {
-        key: getattr(codec, key)
-        for key in ('unbiased', 'sigma', 'label_smoothing', 'simcc_split_ratio', 'input_size')
-        if hasattr(codec, key)
-    }
-    run.factors = {
-        key: value.tolist() if isinstance(value, np.ndarray) else value
-        for key, value in own.items()
-    }
-    run.factors.update(change, **schedule)
-    return run
 
 
 def expand_decoders(decoders: Optional[List[Decoder]]):
