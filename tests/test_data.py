@@ -4,6 +4,7 @@
 import copy
 import json
 import re
+import shutil
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from conftest import run_tool
 from mmengine.config import Config
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.registry import DATASETS
+from PIL import Image
 
 from mmpose_simcc.workbench.data import (
     check_annotations,
@@ -246,8 +248,15 @@ class TestImport:
     def source(self, toy):
         return toy / 'annotations/person_keypoints_train2017.json'
 
-    def check(self, out, source, tolerance):
-        """Every person of the source is there, with its points, in its picture."""
+    def check(self, out, source, tolerance, drawn=False):
+        """Every person of the source is there, with its points, in its picture. ``drawn``: with
+        the boxes of the source."""
+
+        def distance_of(annotation, xy):
+            points = np.reshape(annotation['keypoints'], (-1, 3))
+            points = points[points[:, 2] > 0, :2]
+            return np.abs(points - xy).max() if points.shape == xy.shape else np.inf
+
         original = json.loads(source.read_text())
         expected = np.array([a['keypoints'] for a in original['annotations']]).reshape(-1, 17, 3)
         found, content = [], []
@@ -261,8 +270,13 @@ class TestImport:
                 x, y, w, h = annotation['bbox']
                 assert (xy >= (x - 1e-3, y - 1e-3)).all()
                 assert (xy <= (x + w + 1e-3, y + h + 1e-3)).all()
-                extent = np.ptp(xy, 0)
-                assert annotation['area'] == pytest.approx(0.53 * extent.prod(), rel=1e-3)
+                if drawn:
+                    person = min(original['annotations'], key=lambda a: distance_of(a, xy))
+                    assert [x, y, w, h] == pytest.approx(person['bbox'], abs=0.01)
+                    area = w * h
+                else:
+                    area = np.ptp(xy, 0).prod()
+                assert annotation['area'] == pytest.approx(0.53 * area, rel=1e-3)
             for image in file['images']:
                 picture = cv2.imread(str(out / 'images' / image['file_name']))
                 assert picture.shape[1::-1] == (image['width'], image['height'])
@@ -281,14 +295,145 @@ class TestImport:
         assert report['pictures'] == dict(train=6, val=2)
         assert report['keypoints'] == list(KEYPOINTS)
         assert ('left_eye', 'right_eye') in report['pairs'] and len(report['pairs']) == 8
-        self.check(tmp_path / 'out', source, 1e-3)
+        self.check(tmp_path / 'out', source, 1e-3, drawn=True)
 
-    def test_yolo_pose(self, source, toy, tmp_path, sleap_io):
+    @pytest.fixture
+    def yolo(self, source, toy, tmp_path):
+        """As Ultralytics's coco8-pose: images/train beside labels/train, visibility as 2.0, a
+        `path` that is relative to another folder, no names of the keypoints."""
+        folder = tmp_path / 'datasets' / 'images' / 'toy'
+        original = json.loads(source.read_text())
+        for number, image in enumerate(original['images']):
+            split = 'train' if number < 6 else 'val'
+            for kind in ('images', 'labels'):
+                (folder / kind / split).mkdir(parents=True, exist_ok=True)
+            name = image['file_name']
+            shutil.copy(toy / 'train2017' / name, folder / 'images' / split / name)
+            lines = []
+            size = np.array([image['width'], image['height']])
+            for annotation in original['annotations']:
+                if annotation['image_id'] == image['id']:
+                    x, y, w, h = annotation['bbox']
+                    box = [(x + w / 2) / size[0], (y + h / 2) / size[1], w / size[0], h / size[1]]
+                    points = np.reshape(annotation['keypoints'], (-1, 3)) / [*size, 1]
+                    numbers = [*box, *points.ravel()]
+                    lines.append(' '.join(['0', *(f'{value:.6f}' for value in numbers)]))
+            label = (folder / 'labels' / split / name).with_suffix('.txt')
+            label.write_text('\n'.join(['0 0.5 0.5 0.1 0.1', *lines]))
+        swapped = [
+            KEYPOINTS.index(re.sub('left|right', lambda m: dict(left='right').get(m[0], 'left'), n))
+            for n in KEYPOINTS
+        ]
+        (folder / 'data.yaml').write_text(
+            'path: ../datasets/toy\ntrain: images/train\nval: images/val\ntest: # optional\n'
+            f'kpt_shape: [17, 3]\nflip_idx: {swapped}\nnames:\n  0: person\n'
+        )
+        return folder
+
+    @pytest.mark.parametrize('layout', ['folders', 'list', 'names', 'roboflow'])
+    def test_yolo_pose(self, yolo, source, tmp_path, layout):
+        path = yolo / 'data.yaml'
+        if layout == 'names':
+            path.write_text(f'{path.read_text()}kpt_names:\n  0: {list(KEYPOINTS)}\n')
+        elif layout == 'list':
+            names = [f'./images/train/{p.name}' for p in (yolo / 'images/train').iterdir()]
+            (yolo / 'train.txt').write_text('\n'.join(names))
+            path.write_text(path.read_text().replace('train: images/train', 'train: train.txt'))
+        elif layout == 'roboflow':
+            path.write_text(path.read_text().replace(': images', ': ../images'))
+        report = import_data(path if layout == 'list' else yolo, tmp_path / 'out')
+        assert report['pictures'] == dict(train=6, val=2)
+        shown = KEYPOINTS if layout == 'names' else [f'point_{i}' for i in range(17)]
+        names = dict(zip(report['keypoints'], KEYPOINTS))
+        assert report['keypoints'] == list(shown)
+        assert {frozenset(names[n] for n in pair) for pair in report['pairs']} == {
+            frozenset({n, n.replace('left', 'right')}) for n in KEYPOINTS if n.startswith('left')
+        }
+        for split in ('train', 'val'):  # under the names that the check knows
+            file = tmp_path / 'out' / 'annotations' / f'{split}.json'
+            content = json.loads(file.read_text())
+            content['categories'][0]['keypoints'] = list(KEYPOINTS)
+            file.write_text(json.dumps(content))
+        self.check(tmp_path / 'out', source, 0.01, drawn=True)
+
+    def test_yolo_pose_of_sleap_io(self, source, toy, tmp_path, sleap_io):
         labels = sleap_io.load_coco(source, dataset_root=toy / 'train2017')
         sleap_io.save_ultralytics(labels, str(tmp_path / 'yolo'), verbose=False)
         report = import_data(tmp_path / 'yolo', tmp_path / 'out')
+        assert report['keypoints'] == list(KEYPOINTS) and len(report['pairs']) == 8
         assert sum(report['pictures'].values()) == 8
-        self.check(tmp_path / 'out', source, 0.01)
+
+    def test_faults_in_yolo_pose(self, yolo, tmp_path):
+        path = yolo / 'data.yaml'
+        text = path.read_text()
+        for old, new, message in (
+            ('[17, 3]', '[17, 2]', r'line 2 of .* has 56 numbers, .* \[17, 2\] means 39'),
+            ('[17, 3]', '[16, 3]', '`kpt_shape` means 16 keypoints, `flip_idx` has 17'),
+            ('images/val', 'images/dev', '`val` of data.yaml is images/dev, which is not in'),
+            ('kpt_shape: [17, 3]', '', 'no `kpt_shape`'),
+        ):
+            path.write_text(text.replace(old, new))
+            with pytest.raises(ValueError, match=message):
+                import_data(yolo, tmp_path / 'out')
+
+    @pytest.fixture
+    def label_studio(self, source, tmp_path):
+        """Tasks as Label Studio exports them, of uploaded pictures; one is not annotated."""
+        original = json.loads(source.read_text())
+        tasks = []
+        for number, image in enumerate(original['images']):
+            result = []
+            size = dict(original_width=image['width'], original_height=image['height'])
+            for annotation in original['annotations']:
+                if annotation['image_id'] != image['id']:
+                    continue
+                box = f'box{annotation["id"]}'
+                x, y, w, h = annotation['bbox']
+                value = dict(x=x, y=y, width=w, height=h, rectanglelabels=['person'])
+                result.append(dict(id=box, type='rectanglelabels', value=value, **size))
+                for name, (x, y, v) in zip(KEYPOINTS, np.reshape(annotation['keypoints'], (-1, 3))):
+                    if v:
+                        value = dict(x=100 * x / image['width'], y=100 * y / image['height'])
+                        value.update(width=0.5, keypointlabels=[name])
+                        point = dict(id=f'{box}{name}', type='keypointlabels', value=value, **size)
+                        relation = dict(from_id=point['id'], to_id=box, type='relation')
+                        result += [point, relation]
+            picture = f'/data/upload/1/0a1b2c3d-{image["file_name"]}'
+            annotations = [dict(result=result, was_cancelled=False)]
+            tasks.append(dict(id=number, data=dict(image=picture), annotations=annotations))
+        tasks.append(dict(id=99, data=dict(image='/data/upload/1/none.jpg'), annotations=[]))
+        (tmp_path / 'project.json').write_text(json.dumps(tasks))
+        return tmp_path / 'project.json'
+
+    def test_label_studio(self, label_studio, source, toy, tmp_path):
+        report = import_data(label_studio, tmp_path / 'out', images=toy / 'train2017', val=0.25)
+        assert report['keypoints'] == sorted(KEYPOINTS)  # an order that is the same at each import
+        self.check(tmp_path / 'out', source, 1e-3)
+
+    def test_faults_in_label_studio(self, label_studio, toy, tmp_path):
+        with pytest.raises(ValueError, match='of task 0 is not in .*: name --images'):
+            import_data(label_studio, tmp_path / 'out')
+        tasks = json.loads(label_studio.read_text())
+        for task in tasks:
+            for made in task['annotations']:
+                made['result'] = [r for r in made['result'] if r['type'] != 'relation']
+        label_studio.write_text(json.dumps(tasks))
+        with pytest.raises(ValueError, match="has several '.*': relate the points"):
+            import_data(label_studio, tmp_path / 'out', images=toy / 'train2017')
+
+    def test_pictures_that_a_phone_turned(self, yolo, tmp_path):
+        """Sizes are those of the picture as OpenCV reads it."""
+        for path in (yolo / 'images/train').iterdir():
+            picture = Image.open(path).resize((96, 64))
+            exif = picture.getexif()
+            exif[0x0112] = 6
+            picture.save(path, exif=exif)
+            assert cv2.imread(str(path)).shape[:2] == (96, 64)
+        import_data(yolo, tmp_path / 'out')
+        content = json.loads((tmp_path / 'out/annotations/train.json').read_text())
+        assert {(i['width'], i['height']) for i in content['images']} == {(64, 96)}
+        found = check_annotations(content, images=tmp_path / 'out/images')
+        assert not [f for f in found if 'another size' in f.what]
 
     def test_deeplabcut(self, source, toy, tmp_path):
         """A project as DeepLabCut writes it: one animal a picture."""

@@ -8,14 +8,18 @@ from mmpose_simcc.workbench.data import import_data
 
 def parse_args():
     parser = CommandLine(
-        'Write annotations that sleap-io reads (SLEAP, DeepLabCut, YOLO-pose, Label '
-        "Studio, NWB, COCO) in COCO's layout, with metainfo and two configs that train on them: "
+        'Write annotations of SLEAP, DeepLabCut, YOLO-pose, Label Studio, NWB or COCO '
+        "in COCO's layout, with metainfo and two configs that train on them: "
         'heatmap.py (DARK) and simcc.py.',
         'import_data.py labels.slp data/mine',
     )
     parser.add_argument('source', metavar='SOURCE', help='file or folder of the annotations')
     parser.add_argument('out', metavar='OUT', help='new or empty folder')
-    parser.add_argument('--images', metavar='DIR', help='folder of the pictures of a COCO file')
+    parser.add_argument(
+        '--images',
+        metavar='DIR',
+        help='folder of the pictures of a COCO or Label Studio file (default: that of the file)',
+    )
     parser.add_argument(
         '--val',
         type=float,

@@ -9,12 +9,11 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 from mmengine.config import Config
 from mmpose.registry import DATASETS
-from PIL import Image
 
 from ...config.checks import read_metainfo
 from ...utils.configs import class_of, dicts, type_name
 from ...utils.inference import pose_head_cfg
-from .coco import annotations_of, datasets_of, pictures_of, read_annotations
+from .coco import annotations_of, datasets_of, picture_size, pictures_of, read_annotations
 
 ERROR, WARNING, NOTE = 'error', 'warning', 'note'
 SIZES_READ = 100  # pictures whose size is compared with the file's
@@ -151,8 +150,7 @@ def _check_picture_sizes(entries: list, folder: Path, found: _Findings) -> None:
     other = []
     for entry in (entries[index] for index in drawn):
         try:
-            with Image.open(folder / entry['file_name']) as picture:
-                size = picture.size
+            size = picture_size(folder / entry['file_name'])
         except OSError:
             found.add(ERROR, f'pictures that cannot be read, e.g. {entry["file_name"]}', [1])
             return

@@ -4,10 +4,11 @@
 import copy
 import json
 from pathlib import Path
-from typing import Any, Iterator, List, Sequence
+from typing import Any, Iterator, List, Sequence, Tuple
 
 import ijson
 from mmengine.config import Config
+from PIL import Image
 
 from ...utils.configs import dicts, type_name
 
@@ -38,6 +39,22 @@ def annotations_of(dataset: dict) -> Path:
 def pictures_of(dataset: dict) -> Path:
     """The folder of a data set's pictures."""
     return path_of(dataset, (dataset.get('data_prefix') or {}).get('img', ''))
+
+
+def picture_size(path: Path) -> Tuple[int, int]:
+    """Width and height of a picture as OpenCV, and so MMPose, reads it: turned as its EXIF entry
+    says, which cameras and phones write.
+
+    Args:
+        path (Path): The file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with Image.open(path) as picture:
+        width, height = picture.size
+        turned = picture.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 lie on a side
+    return (height, width) if turned else (width, height)
 
 
 def _converters(dataset: dict) -> List[dict]:

@@ -9,11 +9,13 @@ from typing import Dict, List, Optional, Sequence, Tuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from ...utils.checks import check_number
+from .coco import picture_size
+from .sources import read_labels
 
-# COCO's `area` is that of a person's outline, about this part of the extent of its points
+# COCO's `area` is that of a person's outline, about this part of its box. Ultralytics scores
+# YOLO-pose by the same number.
 AREA_OF_EXTENT = 0.53
 # added to the extent of the points on each side, over its width and height
 BOX_MARGIN = 0.1
@@ -85,21 +87,22 @@ def import_data(
 ) -> dict:
     """Write annotations of another tool in COCO's layout, with configs that train on them.
 
-    What they hold is read by `sleap-io`_: SLEAP, DeepLabCut (a project's folder or a CSV file),
-    YOLO-pose (the folder with ``data.yaml``), Label Studio, NWB, COCO and others. ``out`` then
-    holds ``annotations/train.json`` and ``val.json``, ``images/``, ``metainfo.py`` (names, mirrored
-    pairs, skeleton, sigmas) and the configs ``heatmap.py`` and ``simcc.py``.
+    `sleap-io`_ reads SLEAP, DeepLabCut (a project's folder or a CSV file), Label Studio (JSON),
+    NWB, COCO and others; YOLO-pose (the folder with ``data.yaml``, or such a file) is read here
+    as Ultralytics reads it. ``out`` then holds ``annotations/train.json`` and ``val.json``,
+    ``images/``, ``metainfo.py`` (names, mirrored pairs, skeleton, sigmas) and the configs
+    ``heatmap.py`` and ``simcc.py``.
 
-    Boxes are the extent of the points and a tenth of it on each side; ``area`` is 0.53 of the
-    extent, as COCO's outlines have on average. A source with training and validation parts keeps
-    them. Otherwise whole videos go to either part, since frames of one resemble each other, and
-    single pictures at random.
+    Boxes are those of the source (YOLO-pose, COCO), otherwise the extent of the points and a tenth
+    of it on each side; ``area`` is 0.53 of the box or extent, as COCO's outlines have on average.
+    A source with training and validation parts keeps them. Otherwise whole videos go to either
+    part, since frames of one resemble each other, and single pictures at random.
 
     Args:
         source (str | Path): File or folder of the annotations.
         out (str | Path): Folder to write, new or empty.
-        images (str | Path, optional): Folder of the pictures of a COCO file. That of the file
-            by default.
+        images (str | Path, optional): Folder of the pictures of a COCO or Label Studio file.
+            That of the file by default.
         val (float): The part of the pictures to validate on where the source does not say, in
             (0, 1). Defaults to 0.2.
         seed (int): Of the random split. Defaults to 0.
@@ -122,7 +125,7 @@ def import_data(
         raise ValueError(f'there is no {source}')
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise FileExistsError(f'{out} is not empty: name a new folder')
-    splits = _split(_read(source, images), val, seed)
+    splits = _split(read_labels(source, images), val, seed)
     skeletons = {id(s): s for labels in splits.values() for s in labels.skeletons}
     names = {tuple(s.node_names) for s in skeletons.values()}
     if len(names) != 1:
@@ -158,43 +161,6 @@ def import_data(
     (out / 'heatmap.py').write_text(config, encoding='utf-8')
     (out / 'simcc.py').write_text(SIMCC_CONFIG, encoding='utf-8')
     return report
-
-
-def _read(source: Path, images) -> Dict[str, object]:
-    """sleap-io's labels of each part that the source has; ``'all'`` where it has none."""
-    import sleap_io
-
-    try:
-        if (source / 'data.yaml').is_file():
-            folders = {p.name for p in source.rglob('*') if p.is_dir()}
-            splits = {
-                split: sleap_io.load_ultralytics(source, split=split)
-                for split in ('train', 'val', 'test')
-                if split in folders
-            }
-        elif (source / 'config.yaml').is_file():
-            splits = {'all': sleap_io.load_dlc_project(source)}
-        elif images is not None:
-            splits = {'all': sleap_io.load_coco(source, dataset_root=images)}
-        else:
-            loaded = sleap_io.load_file(source)
-            splits = dict(loaded) if hasattr(loaded, 'keys') else {'all': loaded}
-    except Exception as error:  # of many readers
-        raise ValueError(
-            f'{source} cannot be read: {" ".join(str(error).split()) or type(error).__name__}'
-        ) from error
-    cleaned = {}
-    for split, labels in splits.items():
-        labels = labels.copy()
-        labels.remove_predictions()  # what people annotated, not what a model said
-        if len(labels):
-            cleaned[split] = labels
-    if not cleaned:
-        raise ValueError(
-            f'{source} has no annotated pictures'
-            + ('' if images else '; pictures of a COCO file elsewhere: name their folder')
-        )
-    return cleaned
 
 
 def _split(splits: Dict[str, object], val: float, seed: int) -> Dict[str, object]:
@@ -258,20 +224,28 @@ def _write_split(out: Path, split: str, labels, taken: set) -> dict:
     content = json.loads(path.read_text(encoding='utf-8'))
     sizes = {}
     for image in content['images']:  # sleap-io writes the size of a video's first picture for all
-        with Image.open(out / 'images' / image['file_name']) as picture:
-            sizes[image['id']] = image['width'], image['height'] = picture.size
-    # a mask of the source is an annotation of its own there
-    content['annotations'] = [a for a in content['annotations'] if a.get('num_keypoints')]
-    for annotation in content['annotations']:
-        x, y, w, h = annotation['bbox']
+        size = picture_size(out / 'images' / image['file_name'])
+        sizes[image['id']] = image['width'], image['height'] = size
+    # sleap-io writes the people of all frames, then masks and boxes without keypoints
+    boxes = [box for frame in labels for box in _boxes(frame)]
+    people = list(zip(content['annotations'], boxes))
+    content['annotations'] = [person for person, _ in people if person['num_keypoints']]
+    for annotation, box in people:
+        margin = 0 if box else BOX_MARGIN
+        x, y, w, h = box or annotation['bbox']
         width, height = sizes[annotation['image_id']]
-        left, top = max(x - BOX_MARGIN * w, 0), max(y - BOX_MARGIN * h, 0)
-        right = min(x + (1 + BOX_MARGIN) * w, width)
-        bottom = min(y + (1 + BOX_MARGIN) * h, height)
+        left, top = max(x - margin * w, 0), max(y - margin * h, 0)
+        right, bottom = min(x + (1 + margin) * w, width), min(y + (1 + margin) * h, height)
         annotation['bbox'] = [left, top, right - left, bottom - top]
         annotation['area'] = AREA_OF_EXTENT * w * h
     path.write_text(json.dumps(content), encoding='utf-8')
     return content
+
+
+def _boxes(frame) -> list:
+    """The annotated box (x, y, w, h) of each person of a frame; None where there is none."""
+    boxes = {id(box.instance): box.xywh for box in frame.bboxes if box.instance is not None}
+    return [boxes.get(id(person)) for person in frame.instances]
 
 
 def _picture_file(frame) -> Optional[Path]:
