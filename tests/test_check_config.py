@@ -97,6 +97,22 @@ class TestKeypoints:
         cfg.train_dataloader.dataset.metainfo = dict(from_file=str(tmp_path / 'none.py'))
         refused(cfg, 'metainfo of CocoDataset in `train_dataloader` cannot be read: FileNotFound')
 
+    def test_metainfo_that_does_not_count_from_0(self):
+        """Taken for places in the annotations, 7 to 8 of 2 keypoints scored an AP of 0."""
+        cfg = stock(RES50)
+        read = metainfo(left='right', right='left')
+        for numbers in ((7, 8), (1, 0)):
+            info = dict(zip(numbers, read['keypoint_info'].values()))
+            cfg.train_dataloader.dataset.metainfo = dict(read, keypoint_info=info)
+            refused(cfg, f'keypoints {numbers[0]}, {numbers[1]}, ...: .*0, 1, ..., 1 in this order')
+
+    def test_metainfo_without_a_part(self):
+        cfg = stock(RES50)
+        read = metainfo(left='right', right='left')
+        del read['joint_weights']
+        cfg.train_dataloader.dataset.metainfo = read
+        refused(cfg, "`train_dataloader` cannot be read: AssertionError: assert 'joint_weights' in")
+
     def test_pairs_that_swap_one_way(self, caplog):
         cfg = stock(RES50)
         cfg.train_dataloader.dataset.metainfo = metainfo(left='right', right='')

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -343,6 +344,20 @@ class TestData:
         cfg.test_evaluator.ann_file = str(tmp_path / 'other.json')
         with pytest.raises(CompareError, match='other.json, which is not the annotation file'):
             use_hold_out(cfg, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info < (3, 11), reason='Python has no safe path')
+def test_modules_in_the_folder_of_the_user(tmp_path, monkeypatch):
+    """A training is started with ``-m``, by which Python looks in the working directory first."""
+    (tmp_path / 'random.py').write_text('raise ImportError("of the user")')
+    monkeypatch.chdir(tmp_path)
+    command = [sys.executable, '-m', 'mmpose_simcc.workbench.compare.call', 'none.pkl']
+    with Progress() as progress:
+        program = Program('call', command, tmp_path / 'log', progress.add('call'))
+        with pytest.raises(CompareError, match='No such file or directory: .*none.pkl'):
+            while not program.is_finished():
+                pass
 
 
 @pytest.mark.slow

@@ -222,8 +222,8 @@ def read_metainfo(metainfo: dict, place: str) -> dict:
         dict: What MMPose's ``parse_pose_metainfo`` makes of it.
 
     Raises:
-        ValueError: It cannot be read, or has ``sigmas`` of another number than keypoints (none is
-            allowed).
+        ValueError: It cannot be read, does not number its keypoints from 0 on, or has ``sigmas``
+            of another number than keypoints (none is allowed).
     """
     try:
         with warnings.catch_warnings():
@@ -232,6 +232,12 @@ def read_metainfo(metainfo: dict, place: str) -> dict:
     except Exception as error:  # it may be a file, which is a program
         raise ValueError(f'the metainfo of {place} cannot be read: {one_line(error)}') from error
     names, swaps = parsed['keypoint_id2name'], parsed['flip_indices']
+    if list(names) != list(range(len(names))):  # MMPose takes them for places in the annotations
+        first = ', '.join(map(str, list(names)[:3]))
+        raise ValueError(
+            f'the metainfo of {place} has keypoints {first}, ...: the keys of `keypoint_info` have '
+            f'to be 0, 1, ..., {len(names) - 1} in this order'
+        )
     for keypoint, other in enumerate(swaps):
         if swaps[other] != keypoint:
             logger.warning(

@@ -4,6 +4,7 @@
 import hashlib
 import os
 import re
+import traceback
 from collections import OrderedDict
 from contextlib import contextmanager
 from typing import Callable, Iterable, Iterator, List, Optional, Tuple
@@ -24,8 +25,11 @@ from .configs import check_published_frame, pose_head_cfg
 
 
 def one_line(error: Exception) -> str:
-    """The error of another package as one line."""
-    return f'{type(error).__name__}: {" ".join(str(error).split())}'
+    """The error of another package as one line; what a bare assertion asserts."""
+    text = str(error)
+    if isinstance(error, AssertionError) and not text:
+        text = traceback.extract_tb(error.__traceback__)[-1].line
+    return f'{type(error).__name__}: {" ".join(text.split())}'
 
 
 def _name_types(node):

@@ -2,6 +2,7 @@
 """Starts programs, alone or in the processes of a launcher, and reads how far they are."""
 
 import contextlib
+import os
 import pickle
 import re
 import subprocess
@@ -71,7 +72,8 @@ class Program:
                     stdin=subprocess.PIPE,  # it ends when this process has
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=env,
+                    # Python 3.11 on: a random.py in the user's folder is not the library's
+                    env={**(env or os.environ), 'PYTHONSAFEPATH': '1'},
                     start_new_session=True,
                 )
             except FileNotFoundError as error:
