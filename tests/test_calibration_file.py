@@ -202,7 +202,6 @@ class TestFile:
             (dict(radii=dict(RADII, pixels=[[[2, 1]] * 3, [[1, 2]], [[1, 2]] * 2])), 'larger'),
             (dict(radii=RADII['pixels']), '`radii` must be as tools/calibrate.py writes it'),
             (dict(instance_score='best'), '`instance_score` must be one of'),
-            (dict(instance_score='expected_oks'), '`weights` must be given'),
             (dict(made_for=dict(num_keypoints='3')), 'made for input_size=None'),
         ],
     )
@@ -259,12 +258,8 @@ class TestFile:
 class TestInstanceScore:
     def test_rules(self, calibrated):
         scores, boxes = np.array([[0.9, 0.5, 0.1], [0.3, 0.3, 0.3]]), np.array([0.5, 1.0])
-        for rule, expected in dict(
-            bbox_keypoint=[0.25, 0.3],
-            keypoint=[0.5, 0.3],
-            expected_oks=[0.8, 0.3],
-        ).items():
-            _, codec = calibrated('dark', instance_score=rule, weights=[0.6, 0.2, 0.0])
+        for rule, expected in dict(bbox_keypoint=[0.25, 0.3], keypoint=[0.5, 0.3]).items():
+            _, codec = calibrated('dark', instance_score=rule)
             found = codec.calibration.score_instance(scores, boxes)
             np.testing.assert_allclose(found, expected)
 

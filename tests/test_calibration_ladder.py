@@ -21,7 +21,7 @@ from mmpose_simcc.workbench.calibration.fit import (
 )
 from mmpose_simcc.workbench.calibration.ladder import LADDER, climb
 from mmpose_simcc.workbench.calibration.outputs import BORDERS, keep_outputs
-from mmpose_simcc.workbench.calibration.samples import Decoding, Samples, hold_out
+from mmpose_simcc.workbench.calibration.samples import Decoding, Samples, hold_out_half
 from mmpose_simcc.workbench.calibration.steps import (
     DecoderStep,
     FlipStep,
@@ -158,7 +158,7 @@ def samples_of(flips, seed=0, noise=0.0, number=N):
         np.full((number, 2), 7.0),
         similarity,
         lambda keypoints: np.where(visible, similarity(keypoints, slice(None)), np.nan),
-        hold_out(np.repeat(np.arange(number // 2), 2), 0.5),
+        hold_out_half(np.repeat(np.arange(number // 2), 2)),
     )
 
 
@@ -443,12 +443,12 @@ class TestPairedGain:
 class TestHoldOut:
     def test_keeps_images_together(self):
         img_ids = np.repeat(np.arange(50), 3)
-        held = hold_out(img_ids, 0.2)
-        assert held.sum() == 30 and all(len(set(held[img_ids == i])) == 1 for i in range(50))
+        held = hold_out_half(img_ids)
+        assert held.sum() == 75 and all(len(set(held[img_ids == i])) == 1 for i in range(50))
 
     def test_too_few_images(self):
-        with pytest.raises(ValueError, match='1 images cannot be split into a part to fit and 0.5'):
-            hold_out(np.zeros(5), 0.5)
+        with pytest.raises(ValueError, match='a single image cannot be split'):
+            hold_out_half(np.zeros(5))
 
 
 def test_dark_without_its_own_kernel():

@@ -512,7 +512,6 @@ class TestModelFile:
             ('keypoint_radii', dict(edges=[[0.5]] * 3, pixels=[[[1, 2]]] * 3)),
             ('keypoint_radii', [1, 2]),
             ('instance_score', 'best'),
-            ('keypoint_weights', [0.0] * 3),
         ],
     )
     def test_damaged_calibration(self, name, values, tmp_path):

@@ -95,10 +95,6 @@ def compare_scores(run: Run, checkpoint: str, content: dict, folder: Path) -> st
         for rule in INSTANCE_SCORES:
             calibration.instance_score = rule
             rules[f'{rule}, scores {name}'] = calibration.score_instance(of_keypoints, boxes)
-    calibration.instance_score = 'expected_oks'
-    rules['expected_oks times box, scores calibrated'] = boxes * calibration.score_instance(
-        scores, boxes
-    )
     by_rule = Scorer(dict(run.cfg.test_evaluator, score_mode='keypoint'), people)  # their mean
     measured = {
         STOCK: _measure(Scorer(run.cfg.test_evaluator, people), keypoints, raw, folder / 'stock')

@@ -18,7 +18,7 @@ def parse_args():
         'Find how the outputs of a trained model are decoded best, in one forward '
         'pass over annotated pictures: the decoder, the flip test (where the config has one), an '
         'offset, what scores are worth, and the radii that hold the truth. Each is fitted on one '
-        'part of the pictures and kept only where the other part supports it. Writes a JSON file '
+        'half of the pictures and kept only where the other half supports it. Writes a JSON file '
         'for `calibration` of any codec of mmpose_simcc.',
         'calibrate.py CONFIG CHECKPOINT --split test --out decoder.json',
     )
@@ -53,19 +53,11 @@ def parse_args():
         '40,000 keypoints)',
     )
     parser.add_argument(
-        '--held-out',
-        type=float,
-        default=0.5,
-        metavar='PART',
-        help='part of these pictures that compares what is fitted on the others '
-        '(default: %(default)s)',
-    )
-    parser.add_argument(
         '--instance-score',
         default=INSTANCE_SCORES[0],
         choices=INSTANCE_SCORES,
-        help="a person's score: the box's times the mean of the keypoints' (MMPose's rule), their "
-        'mean, or their mean weighted by how often each is annotated (default: %(default)s)',
+        help="a person's score: the box's times the mean of the keypoints' (MMPose's rule), or "
+        'their mean alone (default: %(default)s)',
     )
     parser.add_work_dir('calibrate', 'annotations that are split or drawn')
     args = parser.parse_args()
@@ -85,7 +77,6 @@ def main():
             split=args.split,
             ann_file=args.ann_file,
             people=args.people,
-            held_out=args.held_out,
             instance_score=args.instance_score,
         )
         args.out.parent.mkdir(parents=True, exist_ok=True)

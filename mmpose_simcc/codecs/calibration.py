@@ -18,7 +18,7 @@ from ..version import __version__
 
 FORMAT = 'mmpose_simcc.calibration'
 LEVELS = (0.5, 0.9)  # the probabilities of the two radii
-INSTANCE_SCORES = ('bbox_keypoint', 'keypoint', 'expected_oks')
+INSTANCE_SCORES = ('bbox_keypoint', 'keypoint')
 FLIP_TESTS = ('none', 'stock', 'exact')
 
 # files of earlier versions, and who wrote them
@@ -238,7 +238,6 @@ class Calibration:
         score_maps (ScoreMaps, optional): What its scores are worth.
         radii (Radii, optional): How far off its keypoints may be.
         instance_score (str): How a person's score is made, see :meth:`score_instance`.
-        weights (np.ndarray, optional): How often each keypoint is annotated, shape (K,).
         num_keypoints (int): K.
         flip_test (str): What it was made with: 'none', 'stock' or 'exact'.
         model (str, optional): Digest of the weights that it was made for.
@@ -276,10 +275,6 @@ class Calibration:
         self.instance_score = check_choice(
             'instance_score', content.get('instance_score', INSTANCE_SCORES[0]), INSTANCE_SCORES
         )
-        weights = content.get('weights')
-        self.weights = None if weights is None else _numbers('weights', weights, (K,))
-        if self.instance_score == 'expected_oks' and self.weights is None:
-            raise invalid('weights', None, "given for instance_score='expected_oks'")
 
     def _of_keypoints(self, name: str, content: dict, make):
         if content.get(name) is None:
@@ -326,12 +321,9 @@ class Calibration:
             bbox_score (np.ndarray): Of its box, shape (...).
 
         Returns:
-            np.ndarray: ``'bbox_keypoint'``: their mean times that of the box; ``'keypoint'``:
-            their mean; ``'expected_oks'``: their mean weighted by how often each is annotated,
-            which is the OKS to expect. Shape (...).
+            np.ndarray: ``'bbox_keypoint'``: their mean times the box's; ``'keypoint'``: their
+            mean. Shape (...).
         """
-        if self.instance_score == 'expected_oks':
-            return scores @ (self.weights / self.weights.sum())
         mean = scores.mean(-1)
         return mean * bbox_score if self.instance_score == 'bbox_keypoint' else mean
 
@@ -343,8 +335,8 @@ def save_calibration(path: PathLike, content: dict) -> None:
         path (str | Path): The JSON file.
         content (dict): ``decoder`` (type and arguments of decoding), ``made_for``
             (:func:`made_for` with ``num_keypoints``, ``flip_test`` and ``model``) and
-            ``calibrated_on``; and where there are any ``offset``, ``score_maps``, ``radii``,
-            ``instance_score``, ``weights`` as in :class:`Calibration`. All else is for people.
+            ``calibrated_on``; and where there are any ``offset``, ``score_maps``, ``radii`` and
+            ``instance_score`` as in :class:`Calibration`. All else is for people.
     """
     content = {**content, 'format': FORMAT, 'version': __version__}
     lines = []

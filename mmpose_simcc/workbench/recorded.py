@@ -1,6 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Decoders on recorded heatmaps of any model: mean OKS with paired intervals. What is fitted is
-fitted on one half of the images and scored on the other."""
+"""Scores decoders on recorded heatmaps of any model: mean OKS with paired intervals. What has
+to be fitted is fitted on one half of the images and scored on the other."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from ..codecs import HeatmapCodec
 from ..functional import average_flip, heatmap_argmax
 from ..utils.checks import invalid
 from .calibration.outputs import BORDERS, keep_outputs
-from .calibration.samples import Decoding, Samples, hold_out
+from .calibration.samples import Decoding, Samples, hold_out_half
 from .calibration.steps import DecoderStep, OffsetStep
 from .metrics import DEFAULT_SIGMA, keypoint_oks
 from .statistics import paired_gain
@@ -23,7 +23,7 @@ from .tables import markdown_table
 ARRAYS = ('heatmaps', 'keypoints_cells', 'visible', 'pixels_per_cell', 'area')
 OPTIONAL = ('img_id', 'mirrored_heatmaps', 'flip_indices')
 REFERENCE = 'quarter'
-FLIP = 'recorded'  # of whatever flip test the maps are
+FLIP = 'recorded'  # the key of the recorded maps, whatever their flip test
 BATCH = 64  # people
 
 
@@ -106,7 +106,7 @@ def load_recording(
         corner=np.zeros((len(truth), 2)),
         similarity=similarity,
         worth=lambda keypoints: np.where(visible, similarity(keypoints, slice(None)), np.nan),
-        held_out=hold_out(arrays['img_id'], 0.5),
+        held_out=hold_out_half(arrays['img_id']),
     )
 
 

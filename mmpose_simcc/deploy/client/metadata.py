@@ -24,8 +24,8 @@ NAMES = (
     'skeleton_colors',
 )
 SIMCC_NAMES = ('simcc_split_ratio',)
-CALIBRATION_NAMES = ('keypoint_radii', 'instance_score', 'keypoint_weights')
-INSTANCE_SCORES = ('bbox_keypoint', 'keypoint', 'expected_oks')
+CALIBRATION_NAMES = ('keypoint_radii', 'instance_score')
+INSTANCE_SCORES = ('bbox_keypoint', 'keypoint')
 
 
 def parse_metadata(text: Dict[str, str]) -> Tuple[dict, List[str], List[str]]:
@@ -79,11 +79,7 @@ def _damaged(values: dict) -> List[str]:
         fine['simcc_split_ratio'] = _numbers([ratio], 1) and ratio >= 1
     if values.get('keypoint_radii') is not None:
         fine['keypoint_radii'] = _are_radii(values['keypoint_radii'], K)
-    rule, weights = values.get('instance_score'), values.get('keypoint_weights')
-    fine['instance_score'] = rule in (None, *INSTANCE_SCORES)
-    fine['keypoint_weights'] = (weights is None and rule != 'expected_oks') or (
-        _numbers(weights, K) and sum(weights) > 0
-    )
+    fine['instance_score'] = values.get('instance_score') in (None, *INSTANCE_SCORES)
     return [name for name, is_fine in fine.items() if not is_fine]
 
 

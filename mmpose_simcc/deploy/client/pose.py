@@ -247,12 +247,8 @@ class PoseSession:
     def score_people(self, scores: np.ndarray, bbox_scores: np.ndarray) -> np.ndarray:
         """A score for each person, (N,), of those of its keypoints (N, K) and of its box (N,): the
         mean times the box's, or what the model's calibration says."""
-        rule = self.metadata.get('instance_score') or 'bbox_keypoint'
-        if rule == 'expected_oks':
-            weights = np.array(self.metadata['keypoint_weights'])
-            return scores @ (weights / weights.sum())
         mean = scores.mean(axis=1)
-        return mean * bbox_scores if rule == 'bbox_keypoint' else mean
+        return mean if self.metadata.get('instance_score') == 'keypoint' else mean * bbox_scores
 
     def _crop(self, image: np.ndarray, corner: np.ndarray, factor: float) -> np.ndarray:
         """The crop whose pixel (0, 0) lies at ``corner``. With UDP its last pixel lies at the end

@@ -82,7 +82,6 @@ def describe(cfg: Config, model: DeployModel) -> Dict[str, Any]:
         description.update(
             calibrated_on=calibration.calibrated_on,
             instance_score=calibration.instance_score,
-            keypoint_weights=None if calibration.weights is None else calibration.weights.tolist(),
         )
         if calibration.radii:
             description['keypoint_radii'] = dict(

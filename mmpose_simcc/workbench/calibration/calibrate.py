@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Calibrates a trained model: one forward pass, and the ladder on what it gives."""
+"""Calibrates a trained model: one forward pass, then the steps of the ladder on its outputs."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmpose.codecs.base import BaseKeypointCodec
 
 from ...codecs.calibration import INSTANCE_SCORES, made_for, save_calibration
-from ...utils.checks import check_choice, check_int, check_number
+from ...utils.checks import check_choice, check_int
 from ...utils.configs import dicts
 from ...utils.inference import weights_digest
 from ..compare.data import test_on, use_annotated_boxes
@@ -27,33 +27,31 @@ from .coverage import coverage
 from .ladder import Trial, climb
 from .outputs import Outputs, keep_outputs
 from .people import draw_annotations
-from .samples import Decoding, Samples, hold_out
+from .samples import Decoding, Samples, hold_out_half
 from .steps import Step
 
 SPLITS = ('hold_out', 'test', 'train')
-MOST_KEYPOINTS = 40_000  # of them, with three flip tests, 150 MiB are kept at sigma 3
-REHEARSED = 48  # people
-FEWEST_ANNOTATED = 40  # keypoints in each part; a radius for 0.9 takes 9
-# An offset along x that is alike for all keypoints and in the mirrored picture
-ONE_SIDED = 0.1  # input pixels, from which on it is worth a word
+MOST_KEYPOINTS = 40_000  # with three flip tests and sigma 3 their outputs take 150 MiB
+REHEARSED = 48  # people of the rehearsal before the forward pass
+FEWEST_ANNOTATED = 40  # keypoints in each half; a radius for 0.9 takes 9
+ONE_SIDED = 0.1  # input pixels by which predictions lie to one side, to be worth a note
 
 
 @dataclass
 class Calibrated:
-    """What was found.
+    """What a calibration found.
 
     Attributes:
-        decoding (Decoding): What is kept, with radii of the held-out part.
+        decoding (Decoding): The decoding that is kept, with radii from the held-out half.
         tried (list): Steps and their trials, see :func:`~.ladder.climb`.
-        coverage (list[dict]): How often radii hold the truth on pictures that decided on nothing,
-            by score, by the size of the person and by keypoint.
-        metrics (dict): The config's own on the held-out part, by MMPose's names: as it is, and
-            from each step on that keeps something.
+        coverage (list[dict]): How often radii hold the truth, see :func:`~.coverage.coverage`.
+        metrics (dict): The config's own metrics on the held-out half, by MMPose's names: without
+            a calibration, and after each step that keeps something.
         calibrated_on (str): The pictures in words.
         seen (bool): Whether the config trains on some of them.
         worth (str): What a score is the expectation of.
-        notes (list[str]): What else there is to say.
-        content (dict): Of the file.
+        notes (list[str]): What else the user should know.
+        content (dict): What the file holds.
     """
 
     decoding: Decoding
@@ -72,7 +70,7 @@ class Calibrated:
 
 
 def _pictures(dataset: dict) -> Set[Path]:
-    """Those of a data set in COCO's layout."""
+    """The pictures of a data set in COCO's layout."""
     folder = pictures_of(dataset)
     images = read_entries(annotations_of(dataset), 'images.item')
     return {(folder / image['file_name']).resolve() for image in images}
@@ -81,8 +79,8 @@ def _pictures(dataset: dict) -> Set[Path]:
 def _choose_pictures(
     run: Run, work_dir: Path, split: str, ann_file: Optional[Path], number: int
 ) -> Tuple[str, bool]:
-    """Test on the pictures to calibrate on, in place; the name of their annotations, and whether
-    the config trains on some of them."""
+    """Make the pictures to calibrate on the test data of a run, in place. Returns the name of
+    their annotation file, and whether the config trains on some of them."""
     cfg = run.cfg
     run.check_data('train')
     training = [copy.deepcopy(dataset) for dataset in datasets_of(cfg, 'train')]
@@ -118,7 +116,7 @@ def _choose_pictures(
 def samples_of_people(
     people: People, outputs: Dict[str, Outputs], evaluator: Any, held_out: np.ndarray
 ) -> Tuple[Samples, str]:
-    """What the ladder needs, and what scores are held against in words."""
+    """What the ladder needs, and in words the similarity that scores are fitted to."""
     arrays, visible = people.arrays, people.visible
     truth = arrays['gt_keypoints']
     sigmas = people.metainfo.get('sigmas')
@@ -154,7 +152,8 @@ def samples_of_people(
 
 
 def notes_of(decoding: Decoding, samples: Samples) -> List[str]:
-    """An offset that the annotations have, which mirrored training pictures cancel along x."""
+    """A note if predictions lie to one side of the annotations: a model that is trained on
+    mirrored pictures cannot learn an offset of the annotations along x."""
     if not {'none', 'exact'} <= set(samples.outputs):
         return []
     none, exact = (
@@ -183,23 +182,22 @@ def calibrate(
     split: str = 'hold_out',
     ann_file: Optional[Path] = None,
     people: Optional[int] = None,
-    held_out: float = 0.5,
     instance_score: str = INSTANCE_SCORES[0],
 ) -> Calibrated:
-    """Find how a trained model's outputs are decoded best, see :data:`~.ladder.LADDER`.
+    """Find how a trained model's outputs are decoded best, see :data:`~.ladder.LADDER`. Half of
+    the pictures compare what is fitted on the others.
 
     Args:
         cfg (Config): Config of a top-down model.
         checkpoint (str): Its weights.
-        work_dir (Path): Gets annotations that are split or drawn.
+        work_dir (Path): Folder to which annotations are written that are split or drawn.
         split (str): ``'hold_out'``: the fifth of the training images that
             :func:`~mmpose_simcc.workbench.hold_out.hold_out` leaves out, where the config trains
             on the others truly held out; ``'test'``: the config's test data with annotated
             boxes; ``'train'``: its training data.
         ann_file (Path, optional): Annotations of other pictures in the training folder.
-        people (int, optional): About how many people, of whole pictures drawn at random; as many
-            as have 40,000 keypoints by default.
-        held_out (float): The part of these pictures that compares what is fitted on the others.
+        people (int, optional): About how many people, of whole pictures drawn at random. By
+            default as many as have 40,000 keypoints.
         instance_score (str): How a model with the file scores a person, see
             :meth:`~mmpose_simcc.codecs.calibration.Calibration.score_instance`.
 
@@ -208,10 +206,9 @@ def calibrate(
 
     Raises:
         ValueError: An argument is out of its range, or the pictures are too few.
-        CompareError: Data, metrics or checkpoint do not serve.
+        CompareError: Data, metrics or checkpoint cannot be used.
     """
     check_choice('split', split, SPLITS)
-    check_number('held_out', held_out, above=0, below=1)
     check_choice('instance_score', instance_score, INSTANCE_SCORES)
     cfg = copy.deepcopy(cfg)
     run = Run(Path(cfg.filename or 'model').stem, cfg, str(checkpoint))
@@ -230,7 +227,7 @@ def calibrate(
     check_annotations(run, notes.append)
     _rehearse(run, codec)
     model, outputs, found = capture(run, str(checkpoint), number)
-    is_held_out = hold_out(found.arrays['img_id'], held_out)
+    is_held_out = hold_out_half(found.arrays['img_id'])
     samples, worth = samples_of_people(found, outputs, cfg.test_evaluator, is_held_out)
     annotated = [samples.visible[part].sum() for part in (samples.held_out, ~samples.held_out)]
     if min(annotated) < FEWEST_ANNOTATED:
@@ -242,7 +239,6 @@ def calibrate(
     images = len(set(samples.img_ids))
     words = f'{name} ({images} images, {len(samples.truth)} people)'
     calibrated_on = words + (', seen in training' if seen else '')
-    visible = samples.visible.mean(0).round(4)
     content = dict(
         calibrated_on=calibrated_on,
         made_for=dict(
@@ -257,7 +253,6 @@ def calibrate(
         worth=worth,
         radii=decoding.radii,
         instance_score=instance_score,
-        weights=visible.tolist(),
         steps={
             tried_step.title: [
                 dict(name=t.name, loss=t.loss, gain=t.gain._asdict(), chosen=t.chosen)
@@ -290,8 +285,8 @@ def tune(samples: Samples) -> Tuple[Decoding, List[Tuple[Step, List[Trial]]], Li
         samples (Samples): The people.
 
     Returns:
-        tuple: What is kept, with radii of the held-out part; what was tried in each step; how
-        often radii hold the truth, see :func:`~.coverage.coverage`.
+        tuple: The decoding that is kept, with radii from the held-out half; what was tried in
+        each step; how often radii hold the truth, see :func:`~.coverage.coverage`.
     """
     flip, outputs = next(iter(samples.outputs.items()))
     decoding, tried = climb(Decoding('as it is', outputs.own, flip), samples)
@@ -303,8 +298,8 @@ def tune(samples: Samples) -> Tuple[Decoding, List[Tuple[Step, List[Trial]]], Li
 def _by_own_metrics(
     evaluator: Any, people: People, samples: Samples, tried: List[Tuple[Step, List[Trial]]]
 ) -> Dict[str, Dict[str, float]]:
-    """The config's metrics on the held-out part: as it is, and from each step on that keeps
-    something."""
+    """The config's metrics on the held-out half: without a calibration, and after each step that
+    keeps something."""
     decodings = {'as it is': tried[0][1][0].decoding}
     for tried_step, trials in tried[:-1]:  # radii move nothing
         for trial in trials[1:]:

@@ -26,8 +26,8 @@ BATCH = 8  # people; three flip tests and twenty decoders at once take memory
 def _outputs_by_flip(
     model: TopdownPoseEstimator, batch: dict, flips: Dict[str, dict]
 ) -> Tuple[Dict[str, Tuple[Tensor, ...]], list]:
-    """Network outputs of a batch, by flip test, and its samples. The picture and each mirrored
-    one pass through the backbone once."""
+    """Network outputs of a batch by flip test, and its samples. The picture and each of its mirror
+    images pass through the backbone once."""
     head, codec = pose_head(model), pose_head(model).decoder
     data = model.data_preprocessor(batch, False)
     inputs, samples = data['inputs'], data['data_samples']
@@ -39,18 +39,20 @@ def _outputs_by_flip(
         return found[0]
 
     found = {}
-    plain = {**model.test_cfg, 'flip_test': False}
+    without_flip = {**model.test_cfg, 'flip_test': False}
     feats = model.extract_feat(inputs)
     reversed_feats = model.extract_feat(inputs.flip(-1)) if len(flips) > 1 else None
     for flip, test_cfg in flips.items():
         if flip == 'none':
-            found[flip] = decoded(feats, plain)
+            found[flip] = decoded(feats, without_flip)
         elif flip == 'stock':
             found[flip] = decoded([feats, reversed_feats], test_cfg)
         else:
             images = mirror_images(inputs, 'exact', use_udp)
-            mirrored = decoded(reversed_feats if use_udp else model.extract_feat(images), plain)
-            both = [decoded(feats, plain), mirrored]
+            mirrored = decoded(
+                reversed_feats if use_udp else model.extract_feat(images), without_flip
+            )
+            both = [decoded(feats, without_flip), mirrored]
             both = [item if len(item) > 1 else item[0] for item in both]
             averaged = average_flip(
                 *both,
@@ -64,8 +66,8 @@ def _outputs_by_flip(
 
 
 def flip_tests(model: TopdownPoseEstimator) -> Dict[str, dict]:
-    """The flip tests to compare, the model's own first, each with its ``test_cfg``. A model
-    without one is not given any."""
+    """The flip tests to compare, the model's own first, each with its ``test_cfg``. Of a model
+    without a flip test none is tried."""
     test_cfg, codec = dict(model.test_cfg or {}), pose_head(model).decoder
     if not test_cfg.get('flip_test'):
         return dict(none=test_cfg)
@@ -92,7 +94,7 @@ def capture(
         tuple: The model, what is kept of its outputs by flip test, and the people.
 
     Raises:
-        CompareError: The checkpoint does not fit, or there is nobody.
+        CompareError: The checkpoint does not fit, or the data show nobody.
     """
     model = load_model(run, checkpoint)
     codec = run.equivalent_codec()

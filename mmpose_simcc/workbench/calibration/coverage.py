@@ -7,26 +7,26 @@ import numpy as np
 from scipy.stats import norm
 
 from ...codecs.calibration import LEVELS, Radii
-from .samples import Decoding, Samples, hold_out
+from .samples import Decoding, Samples, hold_out_half
 from .steps import RadiusStep
 
 
 def coverage(decoding: Decoding, samples: Samples) -> List[dict]:
-    """How often radii hold the truth on pictures that decided on nothing: of one half of the
-    held-out part by the radii of its other half.
+    """How often radii hold the truth on pictures that have decided on nothing: radii from one
+    half of the held-out pictures, on the other half.
 
     Args:
-        decoding (Decoding): What else is kept.
+        decoding (Decoding): The decoding that is kept.
         samples (Samples): The people.
 
     Returns:
-        list[dict]: Rows of ``group``, ``keypoints`` (how many) and, for each of :data:`LEVELS`,
-        the share within the radius and ``± LEVEL``: by how much that may be off, in 95 of 100
-        cases, by the sampling of both halves.
+        list[dict]: Rows with the ``group``, its number of ``keypoints`` and, for each of
+        :data:`LEVELS`, the share of them within the radius and ``± LEVEL``: the half-width of its
+        95% interval, by the sampling of both.
     """
     held = samples.held_out
     first = held.copy()
-    first[held] = hold_out(samples.img_ids[held], 0.5)
+    first[held] = hold_out_half(samples.img_ids[held])
     second = held & ~first
     radii = Radii(**RadiusStep().fit_on(first, decoding, samples).radii)
     scores, distances = decoding.scores(samples), decoding.distances(samples)
@@ -42,7 +42,8 @@ def coverage(decoding: Decoding, samples: Samples) -> List[dict]:
 
 
 def _groups(scores: np.ndarray, distances: np.ndarray, scale: np.ndarray) -> Dict[str, np.ndarray]:
-    """Names and members, bool, shape (N, K), of the groups of a table of coverage."""
+    """The groups of a coverage table: names, and which keypoints belong to each, bool, shape
+    (N, K)."""
     known = ~np.isnan(distances)
     K = known.shape[1]
     size = np.broadcast_to(scale.mean(1)[:, None], known.shape)
@@ -61,11 +62,11 @@ def _groups(scores: np.ndarray, distances: np.ndarray, scale: np.ndarray) -> Dic
 def _coverage(
     within: np.ndarray, members: np.ndarray, img_ids: np.ndarray, ratio: float
 ) -> Dict[str, float]:
-    """Shares of a group within each radius, and how far they may be off."""
+    """Shares of a group within each radius, and the half-widths of their intervals."""
     number, found = members.sum(), {}
     _, image_of = np.unique(img_ids, return_inverse=True)
     for level, inside in zip(LEVELS, np.moveaxis(within, -1, 0)):
-        # keypoints of a picture are alike: at least the variance of as many coins
+        # keypoints of a picture go together; never less than the variance of independent ones
         excess = np.bincount(image_of, np.where(members, inside - level, 0).sum(1))
         variance = max(level * (1 - level) / number, (excess**2).sum() / number**2)
         found[f'{level:g}'] = float(inside[members].mean())

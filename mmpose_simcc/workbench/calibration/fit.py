@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What scores are worth, and how far off keypoints may be: functions of scores, fitted."""
+"""Fits what scores are worth, and how far off keypoints may be: functions of scores."""
 
 from typing import List, NamedTuple
 
@@ -11,10 +11,10 @@ from ..reliability import bin_sums, equal_mass_bins
 
 MAX_POINTS = 31  # of a map
 SAMPLES = 40  # keypoints to a point of a map
-FEWEST = 100  # keypoints of one kind that have a map of their own, or an interval of scores
-FEWEST_OF_KEYPOINT = 49  # that have radii of their own, guaranteed to 1 / (49 + 1) or less
+FEWEST = 100  # samples for a map of a keypoint, or for an interval of scores
+FEWEST_OF_KEYPOINT = 49  # samples for radii of a keypoint: the guarantee is 1 / (49 + 1) wide
 MAX_INTERVALS = 10
-ROUNDS = 4  # of fitting factors of keypoints and sizes by score in turns; more change nothing
+ROUNDS = 4  # in which factors of keypoints and sizes by score are fitted in turns; more add nothing
 SMALLEST = 1e-3  # pixels; distances may be 0
 
 
@@ -47,8 +47,8 @@ def fit_maps(scores: np.ndarray, similarity: np.ndarray, of_each: bool = True) -
     Args:
         scores (np.ndarray): Shape (N, K).
         similarity (np.ndarray): Shape (N, K), NaN where there is no truth.
-        of_each (bool): Whether keypoints have maps of their own; those with less than 100 samples
-            share one of all keypoints, as do all without it.
+        of_each (bool): Whether keypoints have maps of their own. Those with less than 100 samples
+            get the map that is fitted on all keypoints.
 
     Returns:
         list: K maps, see :func:`fit_map`.
@@ -88,8 +88,8 @@ def conformal_quantile(distances: np.ndarray, level: float) -> float:
 
 
 def _edges(scores: np.ndarray) -> np.ndarray:
-    """Scores that divide the others into intervals of equal mass, each of at least
-    :data:`FEWEST`; equal scores are not divided."""
+    """The scores at which new intervals begin. All intervals hold about equally many scores, at
+    least :data:`FEWEST`; equal scores are not divided."""
     number = int(min(MAX_INTERVALS, max(1, len(scores) // FEWEST)))
     ordered = np.sort(scores.astype(np.float32))  # as codecs have them
     places = len(ordered) * np.arange(1, number) // number
@@ -131,7 +131,7 @@ def fit_scale(scores: np.ndarray, distances: np.ndarray) -> Scale:
         distances (np.ndarray): From the truth, NaN where there is none, shape (N, K).
 
     Returns:
-        Scale: The size. Factors are for :func:`fit_radii` to find on other pictures.
+        Scale: The size. The factors are found anew, by :func:`fit_radii` on other pictures.
     """
     known = ~np.isnan(distances)
     edges = _edges(scores[known])

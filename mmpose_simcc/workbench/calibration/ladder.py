@@ -1,9 +1,9 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What is tried on a trained model, in which order, and what of it is kept.
 
-:data:`LADDER` is the order. A step has candidates, from the simplest to the finest, which it fits
-on one part of the pictures; :func:`climb` compares them on the other part, and keeps one only
-where these pictures support it.
+:data:`LADDER` is the order. A step has candidates, from the simplest to the finest, and fits them
+on one half of the pictures. :func:`climb` compares them on the other half, and keeps one only where
+these pictures support it.
 """
 
 from dataclasses import dataclass
@@ -31,9 +31,9 @@ class Trial:
     Attributes:
         name (str): The candidate.
         decoding (Decoding): Fitted.
-        loss (float): Its mean on the held-out part.
-        gain (Gain): Over the step's first candidate there.
-        supported (bool): Whether the held-out part supports it, see :func:`climb`.
+        loss (float): Its mean loss on the held-out half.
+        gain (Gain): How much less that is than the loss of the step's first candidate.
+        supported (bool): Whether the held-out half supports it, see :func:`climb`.
         chosen (bool): Whether it is kept.
         words (str): What was fitted.
     """
@@ -52,17 +52,18 @@ def climb(
 ) -> Tuple[Decoding, List[Tuple[Step, List[Trial]]]]:
     """Go up the ladder.
 
-    Of a step those candidates are supported that gain on the held-out part over what there is
-    without it, by their paired p-values, adjusted by Holm for all of the step's candidates. Of
-    the supported ones the simplest is kept that is not told apart from the best.
+    The first candidate of a step is to do nothing. Another one is supported if its loss on the
+    held-out half is smaller than the first one's by a paired test, with p-values adjusted by Holm
+    for all candidates of the step. Of the supported ones the simplest is kept that is not told
+    apart from the best.
 
     Args:
-        decoding (Decoding): Where it begins.
+        decoding (Decoding): Where to begin.
         samples (Samples): The people.
         ladder (sequence[Step]): The steps.
 
     Returns:
-        tuple: What is kept, and what was tried in each step.
+        tuple: The decoding that is kept, and the trials of each step.
     """
     held, tried = samples.held_out, []
     for step in ladder:

@@ -1,8 +1,8 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """What is kept of a network's outputs, so that they can be decoded in many ways.
 
-All decoders without a parameter to fit decode each batch at once, and their keypoints are kept.
-DAEC reads of a heatmap or a vector only the window around the maximum, which is kept as it is.
+Decoders without a parameter to fit decode each batch at once, and their keypoints are kept. DAEC,
+which has one, reads only the window around the maximum of a heatmap or vector: that is kept.
 """
 
 import inspect
@@ -59,8 +59,8 @@ class Outputs:
             and configs.
         has_factors_of_keypoints (bool): Whether DAEC may have a factor for each keypoint.
         deltas (np.ndarray): DAEC's factors to choose from, in cells or bins, shape (D,).
-        empirical (float): Its factor by the paper.
-        scores (np.ndarray): Of the keypoints, by whatever decoder, shape (N, K).
+        empirical (float): The factor by the paper's rule.
+        scores (np.ndarray): Scores of the keypoints, the same for all decoders, shape (N, K).
     """
 
     has_factors_of_keypoints: bool
@@ -160,8 +160,8 @@ def _in_window(locs: np.ndarray, size: int, half_width: int, border: str) -> np.
 
 
 def _cover(deltas: np.ndarray, sigma: float, half_width: int) -> np.ndarray:
-    """How much of each cell of a window counts at a factor (DAEC, Eq. 10): all, the last one by
-    its part, nothing beyond. Shape (D, S)."""
+    """How much each cell of a window counts at each factor (DAEC, Eq. 10): fully, at the cut by
+    the part that is left of it, and not at all beyond. Shape (D, S)."""
     steps = np.arange(-half_width, half_width + 1)
     radius = daec_radius(sigma)
     return (radius + 1 - deltas[:, None] - steps).clip(0, 1) * (steps >= -radius)
@@ -310,5 +310,5 @@ class SimCCOutputs(Outputs):
 
 
 def keep_outputs(codec: BaseKeypointCodec) -> Outputs:
-    """The kind that fits a codec."""
+    """Empty outputs of the kind that a codec decodes."""
     return (SimCCOutputs if isinstance(codec, SimCCCodec) else HeatmapOutputs)(codec)

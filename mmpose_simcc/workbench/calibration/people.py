@@ -1,5 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Whom a model is calibrated on: a random part of a large data set, of whole pictures."""
+"""The people on whom a model is calibrated: of a large data set, those of pictures drawn at
+random."""
 
 import json
 from pathlib import Path
@@ -15,7 +16,7 @@ IMAGE_ID = dict(images='id', annotations='image_id')  # how lists in COCO's form
 
 
 def choose_images(img_ids: Sequence[int], number: int) -> np.ndarray:
-    """Images drawn at random, always the same, until they show enough people.
+    """Draw images, always the same ones, until they show enough people.
 
     Args:
         img_ids (sequence[int]): The image of each person, shape (N,).
@@ -31,16 +32,16 @@ def choose_images(img_ids: Sequence[int], number: int) -> np.ndarray:
 
 
 def draw_annotations(path: Path, number: int, folder: Path) -> Optional[Path]:
-    """A file with some of the annotations of a large one in COCO's format, without the outlines
-    of people: MMPose would hold all of COCO's several times while it reads them.
+    """Write some of the annotations of a large file in COCO's format into a file of their own,
+    without the outlines of people: MMPose holds what it reads several times in memory.
 
     Args:
         path (Path): The annotations.
         number (int): About how many people.
-        folder (Path): Gets the file.
+        folder (Path): Where to write the file.
 
     Returns:
-        Path: The file; None where the annotations are not many.
+        Path: The file; None if the annotations are small enough as they are.
 
     Raises:
         ValueError: The file is damaged.

@@ -26,7 +26,7 @@ def tables(found: Calibrated) -> Iterator[str]:
 def _metrics_table(metrics: Dict[str, Dict[str, float]]) -> str:
     names = list(metrics['as it is'])
     rows = [[title, *(f'{v:.4f}' for v in values.values())] for title, values in metrics.items()]
-    return "the config's metrics on the held-out part, from each step on:\n" + markdown_table(
+    return "the config's metrics on the held-out half, after each step:\n" + markdown_table(
         rows, ['step', *names]
     )
 
@@ -45,8 +45,8 @@ def coverage_table(coverage: List[dict]) -> str:
         expected = np.sqrt(np.mean([row[f'± {p}'] ** 2 for row in of_each])) / norm.isf(0.025)
         off.append(f'{100 * found:.1f} points for {p} where sampling gives {100 * expected:.1f}')
     return (
-        'coverage of the radii in percent, on pictures that decided on nothing; ± is 95% of the '
-        f'sampling of these and of those that the radii are from:\n{table}\n'
+        'coverage of the radii in percent, on pictures that decided on nothing; ± is the 95% '
+        f'interval by the sampling of these pictures and of those of the radii:\n{table}\n'
         f'keypoints are off by (root mean square) {", ".join(off)}'
     )
 

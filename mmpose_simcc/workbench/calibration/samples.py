@@ -12,7 +12,7 @@ from .outputs import Outputs
 
 @dataclass
 class Samples:
-    """N people: the truth, and what a model says of them.
+    """N people: where their keypoints are, and what a model predicts.
 
     Attributes:
         outputs (dict): :class:`~.outputs.Outputs` by flip test; the model's own comes first.
@@ -23,9 +23,9 @@ class Samples:
         corner (np.ndarray): Image pixels of the input's corner, shape (N, 2).
         similarity (callable): COCO's similarity of keypoints (P, ..., K, 2) in image pixels to
             the truth of people ``rows``: in [0, 1], shape (P, ..., K).
-        worth (callable): What a score is held against, of keypoints (N, K, 2) in image pixels:
-            in [0, 1], NaN where there is no truth, shape (N, K).
-        held_out (np.ndarray): Who is in the part that compares, bool, shape (N,).
+        worth (callable): The similarity that scores should predict, of keypoints (N, K, 2) in
+            image pixels: in [0, 1], NaN where there is no truth, shape (N, K).
+        held_out (np.ndarray): Who is in the half that compares, bool, shape (N,).
     """
 
     outputs: Dict[str, Outputs]
@@ -45,7 +45,7 @@ class Samples:
         return keypoints * self.scale[rows].reshape(shape) + self.corner[rows].reshape(shape)
 
     def pair_sums(self, flip: str, border: str) -> np.ndarray:
-        """Similarity at every pair of DAEC's factors, summed over the fitted part, (D, D, K)."""
+        """Similarity at every pair of DAEC's factors, summed over the half that fits, (D, D, K)."""
         if (flip, border) not in self._pair_sums:
             total = 0.0
             for rows, keypoints in self.outputs[flip].predict_pairs(border):
@@ -64,7 +64,8 @@ class Decoding:
         name (str): The candidate of :class:`DecoderStep` that it is.
         decoder (dict): Type of the codec and its arguments of decoding.
         flip (str): The flip test.
-        offset (np.ndarray, optional): Taken off, input-image pixels, shape (K or 1, 2).
+        offset (np.ndarray, optional): Subtracted from keypoints, input-image pixels, shape
+            (K or 1, 2).
         score_maps (list, optional): See :class:`~mmpose_simcc.codecs.calibration.ScoreMaps`.
         radii (dict, optional): See :class:`~mmpose_simcc.codecs.calibration.Radii`.
     """
@@ -96,24 +97,20 @@ class Decoding:
         return np.linalg.norm(self.errors(samples), axis=-1)
 
 
-def hold_out(img_ids: np.ndarray, part: float) -> np.ndarray:
-    """Draw a part of the images, always the same.
+def hold_out_half(img_ids: np.ndarray) -> np.ndarray:
+    """Draw half of the images, always the same.
 
     Args:
         img_ids (np.ndarray): The image of each person, shape (N,).
-        part (float): Share of the images, in (0, 1).
 
     Returns:
         np.ndarray: Which people are held out, bool, shape (N,).
 
     Raises:
-        ValueError: There are too few images for two parts.
+        ValueError: There is one image.
     """
     images = np.unique(img_ids)
-    number = round(part * len(images))
-    if not 0 < number < len(images):
-        raise ValueError(
-            f'{len(images)} images cannot be split into a part to fit and {part:g} of them held out'
-        )
-    drawn = np.random.default_rng(1).permutation(len(images))[:number]
+    if len(images) < 2:
+        raise ValueError('a single image cannot be split into one half to fit and one to compare')
+    drawn = np.random.default_rng(1).permutation(len(images))[: round(len(images) / 2)]
     return np.isin(img_ids, images[drawn])

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""The steps of the ladder: what each of them tries, fits and is judged by."""
+"""The steps of the ladder: what each of them tries, how it fits, and by which loss it is judged."""
 
 from dataclasses import replace
 from typing import List
@@ -24,15 +24,15 @@ class Step:
     unit: str
 
     def candidates(self, decoding: Decoding, samples: Samples) -> List[str]:
-        """Names; first what there is without the step, then from the simplest to the finest."""
+        """Names of the candidates: first to do nothing, then from the simplest to the finest."""
         raise NotImplementedError
 
     def fit(self, name: str, decoding: Decoding, samples: Samples) -> Decoding:
-        """A candidate, fitted on the part that is not held out."""
+        """Fit a candidate on the half that is not held out."""
         raise NotImplementedError
 
     def loss(self, decoding: Decoding, samples: Samples) -> np.ndarray:
-        """How bad it is for each keypoint, NaN where there is no truth, shape (N, K)."""
+        """The loss of each keypoint, NaN where there is no truth, shape (N, K)."""
         raise NotImplementedError
 
     def describe(self, decoding: Decoding) -> str:
@@ -41,7 +41,7 @@ class Step:
 
 
 class _OfKeypoints(Step):
-    """A step that moves keypoints: they should be similar to the truth."""
+    """A step that moves keypoints, judged by their similarity to the truth."""
 
     unit = 'similarity'
 
@@ -51,7 +51,8 @@ class _OfKeypoints(Step):
 
 
 class DecoderStep(_OfKeypoints):
-    """The decoder: those without a parameter, and DAEC with factors of every fineness."""
+    """The decoder: those without a parameter, and DAEC with one factor, one for each axis, or
+    factors for each keypoint."""
 
     title = 'decoder'
     factors = ('empirical', 'whole', 'fractional', 'x, y', 'keypoint', 'keypoint x, y')
@@ -75,7 +76,7 @@ class DecoderStep(_OfKeypoints):
 
     @staticmethod
     def _factor(factor: str, sums: np.ndarray, outputs: Outputs):
-        """The factor with the largest similarity, in a form that a codec takes."""
+        """The factor with the largest similarity, as a codec takes it."""
         deltas, empirical = outputs.deltas, outputs.empirical
         if factor == 'empirical':
             return empirical
@@ -108,7 +109,7 @@ class DecoderStep(_OfKeypoints):
 
 
 class FlipStep(_OfKeypoints):
-    """The flip test. A factor is fitted anew for each."""
+    """The flip test. DAEC's factor is fitted anew for each."""
 
     title = 'flip test'
 
@@ -123,7 +124,7 @@ class FlipStep(_OfKeypoints):
 
 
 class OffsetStep(_OfKeypoints):
-    """The median of prediction minus truth, which is taken off."""
+    """The median of prediction minus truth, which is subtracted."""
 
     title = 'offset'
 
@@ -154,7 +155,7 @@ class OffsetStep(_OfKeypoints):
 
 
 class ScoreStep(Step):
-    """What scores are worth: they should be close to the similarity that they predict."""
+    """What scores are worth, judged by how near they are to the similarity that they predict."""
 
     title = 'scores'
     unit = 'squared error'
@@ -180,8 +181,8 @@ class ScoreStep(Step):
 
 
 class RadiusStep(Step):
-    """Radii that hold the truth, of each keypoint by its score. There is nothing to choose; the
-    pinball loss, which has its minimum at the quantile, tells models apart."""
+    """Radii that hold the truth, for each keypoint by its score. There is nothing to choose. The
+    loss, by which models may be compared, is the pinball loss, smallest at the quantile."""
 
     title = 'radii'
     unit = 'pinball loss, px'
@@ -193,8 +194,8 @@ class RadiusStep(Step):
         return self.fit_on(~samples.held_out, decoding, samples)
 
     def fit_on(self, part: np.ndarray, decoding: Decoding, samples: Samples) -> Decoding:
-        """What depends on the score is fitted on the part that is not held out, the radii of each
-        keypoint on some people: bool, shape (N,)."""
+        """Fit how radii depend on the score on the half that is not held out, and how large they
+        are for each keypoint on other people: ``part``, bool, shape (N,)."""
         scores, distances = decoding.scores(samples), decoding.distances(samples)
         fitted = ~samples.held_out
         scale = fit_scale(scores[fitted], distances[fitted])
