@@ -19,7 +19,11 @@ from mmpose_simcc.workbench.compare.report import print_table, remarks, write_re
 from mmpose_simcc.workbench.compare.report.differences import Difference, differences
 from mmpose_simcc.workbench.compare.report.keypoints import keypoint_tables
 from mmpose_simcc.workbench.compare.report.page import choose_pair
-from mmpose_simcc.workbench.compare.report.pictures import Predictions, disagreements, load_people
+from mmpose_simcc.workbench.compare.report.pictures import (
+    StoredPredictions,
+    disagreements,
+    load_people,
+)
 from mmpose_simcc.workbench.compare.report.plots import plot_study
 from mmpose_simcc.workbench.compare.report.tables import (
     Table,
@@ -398,7 +402,7 @@ class TestReport:
         people = load_people(runs[0]).people
         found = disagreements(people, rows[:2], [runs[0]] * 2)
         assert np.diff([case.distance for case in found]).max() <= 0
-        pair = [Predictions(row.trainings[0], runs[0]) for row in rows[:2]]
+        pair = [StoredPredictions(row.trainings[0], runs[0]) for row in rows[:2]]
         for case in found:
             apart = np.linalg.norm(np.subtract(*(p.of(case.person) for p in pair)), axis=-1)
             assert case.person.labelled[case.keypoint]

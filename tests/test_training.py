@@ -2,13 +2,13 @@
 """Trainings that are distributed, interrupted, in lower precision or
 compiled give what a plain one gives."""
 
+import contextlib
 import copy
 import json
 import os
 import random
 import re
 import subprocess
-import sys
 import time
 from functools import partial
 
@@ -28,9 +28,10 @@ from mmpose.structures import PoseDataSample
 from torch.utils.data import DataLoader, Dataset
 
 from mmpose_simcc import EpochSeedHook, SimCCKLLoss
-from mmpose_simcc.workbench.compare import Run
-from mmpose_simcc.workbench.compare.trainings import training_config
-from mmpose_simcc.workbench.launcher import Launcher
+from mmpose_simcc.utils.console import Progress
+from mmpose_simcc.workbench.compare import Launcher, Run
+from mmpose_simcc.workbench.compare.launch import Program
+from mmpose_simcc.workbench.compare.trainings import train_config, training_config
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 SIMCC = 'configs/body_2d_keypoint/simcc/toy_coco/simcc_res18_1xb8-4e_toy-coco-64x64.py'
@@ -157,6 +158,25 @@ def launch(launcher, repo_root, cwd, *program, **changes):
     assert done.returncode == 0, done.stdout[-4000:]
 
 
+@contextlib.contextmanager
+def training(cfg, folder, repo_root, launcher, **changes):
+    """A training in processes of its own, as a comparison starts it."""
+    cfg.dump(folder / 'config.py')
+    with Progress() as progress:
+        program = Program(
+            'training',
+            (train_config, (folder / 'config.py',)),
+            folder / 'log.txt',
+            launcher,
+            progress.add('train'),
+            env=environment(repo_root, **changes),
+        )
+        try:
+            yield program
+        finally:
+            program.end()
+
+
 def train_alone_and_together(cfg, repo_root, folder, launcher, **environment):
     """Train in this process and in several that share the same batches, without augmentation,
     which each process draws for itself; the two checkpoints."""
@@ -164,9 +184,9 @@ def train_alone_and_together(cfg, repo_root, folder, launcher, **environment):
     start(cfg, folder / 'one').train()
     cfg.train_dataloader.batch_size = BATCH // launcher.processes
     cfg.work_dir = str(folder / 'several')
-    cfg.dump(folder / 'config.py')
-    train = 'mmpose_simcc.workbench.compare.train'
-    launch(launcher, repo_root, folder, '-m', train, 'config.py', **environment)
+    with training(cfg, folder, repo_root, launcher, **environment) as program:
+        while not program.is_finished():
+            time.sleep(0.1)
     return [folder / name / 'epoch_3.pth' for name in ('one', 'several')]
 
 
@@ -216,33 +236,18 @@ class TestTwoProcesses:
             np.testing.assert_allclose(person['keypoints'], other['keypoints'], atol=1e-3)
 
 
-def kill_at(cfg, folder, repo_root, step, *options):
+def kill_at(cfg, folder, repo_root, step):
     """Train in a process and kill it at a step of the training."""
     cfg.work_dir = str(folder)
     folder.mkdir()
-    cfg.dump(folder / 'config.py')
     log = folder / 'log.txt'
-    with open(log, 'w') as file:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                '-m',
-                'mmpose_simcc.workbench.compare.train',
-                str(folder / 'config.py'),
-            ],
-            env=environment(repo_root),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    try:
+    with training(cfg, folder, repo_root, Launcher()) as program:
         # a line of the log for each step
         while len(re.findall(r'\(train\).* loss: ', log.read_text())) < step:
-            assert process.poll() is None, log.read_text()[-4000:]
+            assert not program.is_finished()
             time.sleep(0.005)
-    finally:
-        process.kill()  # SIGKILL
-        process.wait()
-    # data workers end when they see that their parent has
+        program._process.kill()  # SIGKILL
+        program._process.wait()
     return len(re.findall(r'\(train\).* loss: ', log.read_text()))
 
 

@@ -14,6 +14,7 @@ import pytest
 from test_compare import HEATMAP, load_run
 
 from mmpose_simcc.utils.console import Progress
+from mmpose_simcc.utils.inference import build_model
 from mmpose_simcc.workbench.compare import (
     CompareError,
     Study,
@@ -25,7 +26,7 @@ from mmpose_simcc.workbench.compare import (
 from mmpose_simcc.workbench.compare.bootstrap import find_source, match_predictions
 from mmpose_simcc.workbench.compare.data import use_data, use_hold_out
 from mmpose_simcc.workbench.compare.decoders import decoders_of
-from mmpose_simcc.workbench.compare.launch import Program
+from mmpose_simcc.workbench.compare.launch import Launcher, Program
 from mmpose_simcc.workbench.compare.rows import Row, Training, unit_factor
 from mmpose_simcc.workbench.compare.study import check_study
 from mmpose_simcc.workbench.compare.trial import check_trainable, try_out, try_training
@@ -95,6 +96,7 @@ CASES = {
         ),
         'CocoMetric in `test_evaluator` compares 17 predicted keypoints with 9 annotated ones',
     ),
+    'no loss': (option(model__head__loss__type='NoLoss'), 'model cannot be built: .*NoLoss'),
     'one channel': (grey, 'grayscale'),
     'metric': (
         option(
@@ -113,7 +115,6 @@ def unknown_transform(run, folder):
 
 TRAININGS = {
     'transform': (unknown_transform, 'training data: .*LoadNothing'),
-    'loss': (option(model__head__loss__type='NoLoss'), 'model: .*NoLoss'),
     'NaN': (option(model__head__loss__loss_weight=float('nan')), 'loss of a .*: it is nan before'),
     'weights': (option(load_from='none.pth'), 'there is no none.pth'),
     'backbone': (
@@ -144,14 +145,14 @@ class TestTrial:
         assert '\n' not in str(error.value) and run.name in str(error.value)
 
     def test_training(self, run):
-        try_training(run)
+        try_training(run, build_model(run.cfg))
 
     @pytest.mark.parametrize('kind', TRAININGS)
     def test_what_would_fail_when_the_training_has_its_turn(self, run, kind, tmp_path):
         change, message = TRAININGS[kind]
         change(run, tmp_path)
         with pytest.raises(CompareError, match=message) as error:
-            try_training(run)
+            try_training(run, build_model(run.cfg))
         assert '\n' not in str(error.value) and run.name in str(error.value)
 
     def test_before_a_training(self, run, tmp_path):
@@ -365,7 +366,7 @@ def test_the_number_of_a_finished_program_may_be_anothers(tmp_path):
     """Hours later, when its log is closed."""
     with Progress() as progress:
         task = progress.add('nothing')
-        program = Program('nothing', ['sh', '-c', 'exit 0'], tmp_path / 'log', task)
+        program = Program('nothing', (print, ()), tmp_path / 'log', Launcher(), task)
         while not program.is_finished():
             pass
     other = subprocess.Popen(['sleep', '60'], start_new_session=True)

@@ -22,9 +22,9 @@ from mmpose_simcc.workbench.compare import (
     study_runs,
 )
 from mmpose_simcc.workbench.compare.decoders import decoder_names
+from mmpose_simcc.workbench.compare.launch import LAUNCHERS
 from mmpose_simcc.workbench.compare.report import print_table, remarks, write_report
 from mmpose_simcc.workbench.compare.study import SCHEDULE, SPLITS, check_study
-from mmpose_simcc.workbench.launcher import LAUNCHERS
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 CONFIGS = Path(__file__).resolve().parent.parent / 'configs'

@@ -44,15 +44,17 @@ def dicts_of_type(node: Any, name: str) -> Iterator[dict]:
 
 
 def with_type_names(node):
-    """A copy of a part of a config that has the names of registered classes in place of the
-    classes, so that the config can be dumped and read again."""
+    """A copy of a part of a config, perhaps a pure-Python one, with types by their registered
+    names, so that it can be dumped and read again."""
     if isinstance(node, dict):
         node = {key: with_type_names(value) for key, value in node.items()}
         type_ = node.get('type')
-        if isinstance(type_, type):
-            for registry in (MODELS, KEYPOINT_CODECS):
-                if registry.get(type_.__name__) is type_:
-                    node['type'] = type_.__name__
+        in_registry = isinstance(type_, type) and any(
+            registry.get(type_.__name__) is type_ for registry in (MODELS, KEYPOINT_CODECS)
+        )
+        # pure-Python configs are dumped with the paths of classes
+        if in_registry or str(type_).startswith(('mmpose.', 'mmpose_simcc.')):
+            node['type'] = type_name(node)
         return node
     if isinstance(node, (list, tuple)):
         return type(node)(map(with_type_names, node))

@@ -21,7 +21,7 @@ from mmpose.structures import PoseDataSample
 from torch import Tensor, nn
 
 from .compat import load_checkpoint, why_refused
-from .configs import check_published_frame, pose_head_cfg
+from .configs import check_published_frame, class_of, pose_head_cfg, with_type_names
 
 
 def one_line(error: Exception) -> str:
@@ -30,26 +30,6 @@ def one_line(error: Exception) -> str:
     if isinstance(error, AssertionError) and not text:
         text = traceback.extract_tb(error.__traceback__)[-1].line
     return f'{type(error).__name__}: {" ".join(text.split())}'
-
-
-def _name_types(node):
-    """Types of MMPose and of this package by their registered names."""
-    if isinstance(node, dict):
-        node = {key: _name_types(value) for key, value in node.items()}
-        if str(node.get('type')).startswith(('mmpose.', 'mmpose_simcc.')):
-            node['type'] = node['type'].rpartition('.')[2]
-        return node
-    if isinstance(node, (list, tuple)):
-        return type(node)(map(_name_types, node))
-    return node
-
-
-def _as_text_config(cfg: Config) -> Config:
-    """The text config that is equivalent to a pure-Python one, which holds
-    classes as types."""
-    content = _name_types(cfg.to_dict())
-    content['default_scope'] = content.get('default_scope') or 'mmpose'
-    return Config(content, filename=cfg.filename)
 
 
 def load_config(name: str, options: Optional[dict] = None) -> Config:
@@ -72,8 +52,10 @@ def load_config(name: str, options: Optional[dict] = None) -> Config:
         raise ValueError(f'config {name}: {package} is not installed')
     try:
         cfg = get_config(name) if package else Config.fromfile(name)
-        if getattr(cfg, '_imported_names', None):
-            cfg = _as_text_config(cfg)
+        if getattr(cfg, '_imported_names', None):  # a pure-Python config
+            content = with_type_names(cfg.to_dict())
+            content['default_scope'] = content.get('default_scope') or 'mmpose'
+            cfg = Config(content, filename=cfg.filename)
         cfg.merge_from_dict(options or {})
     except Exception as error:  # a config is a program and may raise anything
         reason = one_line(error)
@@ -85,11 +67,11 @@ def load_config(name: str, options: Optional[dict] = None) -> Config:
         raise ValueError(f'config {name}: {reason}') from error
     if 'model' not in cfg:
         raise ValueError(f'config {name} has no `model`')
-    model_type = cfg.model.get('type')
-    model_class = MODELS.get(model_type) if isinstance(model_type, str) else model_type
+    model_class = class_of(cfg.model, MODELS)
     if not (isinstance(model_class, type) and issubclass(model_class, TopdownPoseEstimator)):
         raise ValueError(
-            f'config {name} has the model {model_type}, which is not a TopdownPoseEstimator'
+            f'config {name} has the model {cfg.model.get("type")}, which is not a '
+            'TopdownPoseEstimator'
         )
     return cfg
 

@@ -31,7 +31,7 @@ from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import DATASETS, KEYPOINT_CODECS
 
 from ..models import CalibratedPoseEstimator, ExactFlipPoseEstimator
-from ..utils.configs import dicts, type_name
+from ..utils.configs import class_of, dicts, type_name
 from ..utils.console import track
 from ..utils.files import file_sha256
 from ..utils.inference import pose_head_cfg
@@ -85,6 +85,12 @@ def _to_json(value: Any) -> Any:
     return [type(value), repr(value)]
 
 
+def _class_of(part: dict) -> Any:
+    """The class or function that a part of a config names, of whatever registry."""
+    kind = part.get('type')
+    return _registered(kind) if isinstance(kind, str) else kind
+
+
 @functools.cache
 def _registered(name: str) -> Optional[type]:
     for registry in vars(mmpose.registry).values():
@@ -128,8 +134,7 @@ def versions(*parts: Any) -> Dict[str, str]:
     """
     packages = {'mmpose_simcc', 'mmpose', 'mmengine', 'torch'}
     for part in dicts(parts):
-        kind = part.get('type')
-        kind = _registered(kind) if isinstance(kind, str) else kind
+        kind = _class_of(part)
         if kind is not None and hasattr(kind, '__module__'):
             packages |= _packages_used(kind)
         modules = (part.get('custom_imports') or {}).get('imports', ())
@@ -176,7 +181,7 @@ class Content:
         if isinstance(config, dict):
             found = {k: self.of(v) for k, v in config.items() if k not in _IRRELEVANT}
             if 'ann_file' in config or 'metainfo' in config:
-                dataset_class = _dataset_class(config)
+                dataset_class = class_of(config, DATASETS)
                 if dataset_class is not None:  # not a metric
                     found.update(self._of_dataset(config, dataset_class))
             return found
@@ -216,11 +221,6 @@ class Content:
                 states = [_size_and_time(path) for path in paths]
             self._pictures[key] = digest([names, states])
         return self._pictures[key]
-
-
-def _dataset_class(config: dict) -> Optional[type]:
-    kind = config.get('type')
-    return DATASETS.get(kind) if isinstance(kind, str) else kind
 
 
 def picture_names(ann_file: Union[str, Path]) -> List[str]:
@@ -309,8 +309,7 @@ def _with_labels(node: Any) -> Any:
         return [_with_labels(value) for value in node]
     if not isinstance(node, dict):
         return node
-    kind = node.get('type')
-    kind = _registered(kind) if isinstance(kind, str) else kind
+    kind = _class_of(node)
     if isinstance(kind, type) and issubclass(kind, BaseKeypointCodec):
         return _labels(node)
     return {name: _with_labels(value) for name, value in node.items()}

@@ -52,10 +52,10 @@ def goodness(value: Number, key: str) -> Number:
     return -value if lower_is_better(key) else value
 
 
-def title(key: str) -> str:
-    """A metric's short name, with its unit if it is an error."""
-    name = short_name(key)
-    return f'{name} ({UNITS[name]})' if name in UNITS else name
+def with_unit(name: str) -> str:
+    """A metric's name, with its unit if it is an error."""
+    unit = UNITS.get(short_name(name))
+    return f'{name} ({unit})' if unit else name
 
 
 def keypoint_oks(offsets: np.ndarray, areas: np.ndarray, sigmas: np.ndarray) -> np.ndarray:

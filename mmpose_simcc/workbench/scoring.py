@@ -49,6 +49,7 @@ from mmpose.registry import METRICS
 from mmpose.structures import PoseDataSample
 from xtcocotools.coco import COCO
 
+from ..utils.configs import class_of
 from ..utils.console import silenced
 from ..utils.inference import one_line
 from .data import check_annotations
@@ -62,9 +63,9 @@ NME_THRESHOLD = 0.1  # of the norm: a failure, as of WFLW (Wu et al., 2018, Sect
 
 
 class OnDisk:
-    """Batches in a temporary file. In memory those of 100,000 detections would be a million small
-    objects, scattered between the large arrays of the forward pass, whose memory could then not
-    be given back either.
+    """Batches in a temporary file. In memory, those of 100,000 detections would be a million small
+    objects between the large arrays of the forward pass, and keep the memory of these from being
+    returned to the system.
 
     Args:
         folder (Path, optional): Where the file lies, without a name.
@@ -186,7 +187,7 @@ def _sample_arrays(samples: Sequence[PoseDataSample]) -> Arrays:
 
 
 class Predictions:
-    """What a decoder predicts, batch by batch, on disk.
+    """What a decoder predicts, batch by batch, in a temporary file.
 
     Args:
         folder (Path, optional): For the file.
@@ -222,7 +223,7 @@ def predict(
     metainfo: dict,
     folder: Optional[Path] = None,
 ) -> Tuple[People, Dict[str, Predictions]]:
-    """Decode each batch in as many ways as one likes, and drop it.
+    """Decode each batch by all decoders, before the next one is read.
 
     Args:
         model (TopdownPoseEstimator): Maps input pixels to image pixels.
@@ -250,8 +251,8 @@ def predict(
 
 @functools.lru_cache(maxsize=4)
 def _read_coco(path: str, mtime: int) -> COCO:
-    """Annotations in COCO's format without the outlines of people, of which keypoints are not
-    judged. They are shared by all metrics that are built for the file: nobody may change them."""
+    """Annotations in COCO's format, without the outlines of people, which metrics of keypoints do
+    not need. All metrics that are built for the file share them: nobody may change them."""
     content = read_annotations(Path(path))
     if not isinstance(content, dict) or 'annotations' not in content:
         raise ValueError(f'ann_file: {path} has no `annotations`')
@@ -288,13 +289,13 @@ def build_metrics(
             can be asked, but cannot score.
 
     Returns:
-        list[BaseMetric]: The metrics. What ``gt_converter`` of COCO's asks for is done, once:
-        by itself the metric would convert the annotations again each time that it is computed,
+        list[BaseMetric]: The metrics. The ``gt_converter`` of COCO's is applied once and for all
+        here: by itself the metric converts the annotations again each time that it is computed,
         and the data set's sigmas in place.
     """
     metrics, files = [], 0
     for cfg in [evaluator] if isinstance(evaluator, dict) else evaluator:
-        kind = METRICS.get(cfg['type']) if isinstance(cfg['type'], str) else cfg['type']
+        kind = class_of(cfg, METRICS)
         path = cfg.get('ann_file')
         shares = kind in (CocoMetric, CocoWholeBodyMetric) and path and not cfg.get('format_only')
         with silenced():
@@ -314,8 +315,8 @@ def build_metrics(
 
 
 def results_prefix(metric: BaseMetric, prefix: Union[str, Path]) -> str:
-    """Where a metric writes its files: the first of a config that writes any at the prefix of the
-    row, another one at ``PREFIX.1``, and so forth."""
+    """Where a metric writes its files: the first metric of a config that writes any at the prefix
+    of the row, the second at ``PREFIX.1``, and so on."""
     return f'{prefix}.{metric.file_number}' if metric.file_number else str(prefix)
 
 
@@ -385,7 +386,7 @@ def distances(metrics: Sequence[BaseMetric], people: People, keypoints: np.ndarr
 
 
 class Similarity(NamedTuple):
-    """What a keypoint's score is held against, by the metric that its model is judged by.
+    """What a keypoint's score should predict, by the metric that its model is judged by.
 
     Attributes:
         metric (BaseMetric): The metric.
@@ -415,8 +416,8 @@ class Similarity(NamedTuple):
 
 
 def find_similarity(metrics: Sequence[BaseMetric]) -> Optional[Similarity]:
-    """By the first metric that has one: OKS with the data set's sigmas for COCO's, P(distance <
-    t) for PCK (with its own t) and NME (t = 0.1)."""
+    """The similarity of the first metric that has one: OKS with the data set's sigmas for COCO's,
+    whether the distance is below t for PCK (with its own t) and NME (t = 0.1)."""
     for metric in metrics:
         if isinstance(metric, CocoMetric):
             return Similarity(metric, 'OKS')
@@ -458,7 +459,7 @@ def _oks(metric: CocoMetric, people: People, keypoints: np.ndarray) -> np.ndarra
 
 
 class Scores(NamedTuple):
-    """What a decoder reaches.
+    """How good the predictions of a decoder are.
 
     Attributes:
         metrics (dict): Values by MMPose's names; ``ECE`` and ``AUROC`` last, see
@@ -500,8 +501,8 @@ class Scorer:
                 _score_the_file(metric)
 
     def leave_out_other_images(self) -> None:
-        """Score by the images of these people alone, where they are a part of a data set: COCO's
-        metric counts everybody in its file whom nothing was predicted for as missed."""
+        """Score by the images of these people alone, if they are a part of a data set: COCO's
+        metric counts everybody in its file without a prediction as missed."""
         images = set(self.people.arrays['img_id'].tolist())
         for metric in self.metrics:
             if getattr(metric, 'coco', None) is not None:
@@ -582,8 +583,8 @@ class Scorer:
 
 
 def _score_the_file(metric: CocoMetric) -> None:
-    """Let COCO's metric free its results once they are written. By itself it keeps them while it
-    reads the file and scores it, and so holds everything twice."""
+    """Make COCO's metric free its results once they are written. By itself it keeps them while it
+    reads the file again and scores it, and so holds everything twice."""
     compute = metric.compute_metrics
 
     def compute_metrics(results: list) -> Dict[str, float]:

@@ -1,9 +1,9 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Compares representations and decoders on data."""
 
-from ..launcher import Launcher
 from .comparison import compare, run_study
 from .errors import CompareError
+from .launch import Launcher
 from .runs import Run
 from .study import Study, load_study, named_models, study_runs
 

@@ -40,8 +40,8 @@ def resampled_names(metric: BaseMetric) -> List[str]:
 
 
 def find_source(run: Run, key: str) -> Optional[BaseMetric]:
-    """The metric of a run's config whose value can be computed on resampled images; None: there
-    is none.
+    """The metric of a run's config that has this value and can be computed on resampled images;
+    None if there is none.
 
     Args:
         run (Run): The run.
@@ -80,8 +80,8 @@ def measure(row: Row, run: Run, key: str) -> Optional[Measured]:
 
 
 def resampled(training: Training, run: Run, key: str) -> Optional[np.ndarray]:
-    """What :func:`measure` needs of a training, kept beside its predictions: a metric on resampled
-    images, (REPEATS,); of ECE its noise. None where there is no way."""
+    """What :func:`measure` needs of a training: a metric on resampled images, (REPEATS,), or the
+    noise of ECE. It is kept beside the training's predictions. None where there is no way."""
     path = Path(f'{training.predictions}.{key.replace("/", "-")}.npy')
     if not path.is_file():
         if key in RELIABILITY:

@@ -13,10 +13,9 @@ from ...utils.inference import build_model, model_input_size
 from ...utils.processes import locked
 from ..complexity import count_complexity
 from ..identity import Content, digest, forward_identity, network_identity, training_identity
-from ..launcher import Launcher
 from .decoders import Decoder, decoders_of
 from .evaluation import RESULTS, evaluate, load_model, result_file
-from .launch import call
+from .launch import Launcher, call
 from .rows import Row, Training
 from .runs import Run
 from .study import Study, check_metric_names, check_study, expand_decoders
@@ -27,13 +26,14 @@ from .trial import check_annotations, try_out, try_training
 
 @dataclass
 class ForwardPass:
-    """One pass over the test data, which serves all decoders of a training.
+    """One pass over the test data with the weights of one training, or of a checkpoint. It serves
+    all decoders.
 
     Attributes:
-        run (Run): Its weights are a checkpoint or those of one training.
+        run (Run): The model.
         decoders (dict): Codec configs by name.
-        training (str, optional): Identity of the training.
-        identity (str): Its own.
+        training (str, optional): Identity of the training; None for a checkpoint.
+        identity (str): Identity of the forward pass.
         prefixes (dict): For each decoder, where its files go.
     """
 
@@ -62,9 +62,10 @@ def compare(
 ) -> List[Row]:
     """Compare decoders and models.
 
-    What was done before with the same resolved config, weights, data and
-    versions is read from ``work_dir``; an interrupted training goes on. Several
-    processes may share ``work_dir``: what one of them does the others wait for.
+    Results of the same resolved config, weights, data and versions are read
+    from ``work_dir`` where they are there already; an interrupted training goes
+    on. Several processes may share ``work_dir``: they wait for each other's
+    trainings and evaluations instead of repeating them.
 
     Args:
         runs (list[Run]): The models, with different names; those with several
@@ -136,13 +137,14 @@ def _plan(
 
 
 def _try(todo: Sequence[ForwardPass]) -> None:
-    """Go the whole way with one batch of each config, and look at each set of annotations."""
+    """Check each set of annotations, and send one batch of each config through all that will be
+    done with it."""
     tried = set()
     for each in todo:
         run = each.run
         if run.checkpoint:
             load_model(run, run.checkpoint)
-        # seeds differ in nothing else
+        # once for all seeds
         config = digest(dict(run.cfg.to_dict(), randomness=None))
         if config in tried:
             continue
@@ -150,18 +152,18 @@ def _try(todo: Sequence[ForwardPass]) -> None:
         if not data <= tried:
             check_annotations(run, lambda line: print(f'compare: {line}', file=sys.stderr))
         tried |= {config, *data}
-        try_out(run, each.missing)
+        trial = try_out(run, each.missing)
         if not run.checkpoint:
-            try_training(run)
+            try_training(run, trial.model)
 
 
 def _evaluate(each: ForwardPass, work_dir: Path, launcher: Launcher) -> None:
-    """Evaluate what no other run and no other process has evaluated meanwhile."""
+    """Evaluate the decoders that have no result yet."""
     if not each.missing:
         return
     name = f'evaluate {each.run.name}'
     with locked(work_dir / 'locks' / f'{each.identity}.lock', name):
-        decoders = each.missing
+        decoders = each.missing  # fewer, if another process has evaluated some meanwhile
         if decoders:
             checkpoint = str(each.run.checkpoint or find_training(each.training, work_dir))
             arguments = (each.run, checkpoint, decoders, each.prefixes)

@@ -28,9 +28,9 @@ def use_data(cfg: Config, root: str) -> None:
 
     Args:
         cfg (Config): The config.
-        root (str): Folder in place of every ``data_root``, that of the config itself included;
-            annotations, pictures and detected boxes that lie in one are found there, whether
-            their path has it in front or not.
+        root (str): Folder that replaces every ``data_root``, the config's own as well. Annotations,
+            pictures and detected boxes that lie below an old ``data_root`` are then looked for
+            below this one, whether or not their path repeats the root.
 
     Raises:
         CompareError: The config names no folder of its data.
@@ -57,7 +57,7 @@ def use_data(cfg: Config, root: str) -> None:
 
 
 def use_annotated_boxes(cfg: Config) -> None:
-    """Test on annotated boxes, in place of detected ones, in place."""
+    """Test on annotated instead of detected boxes, in place."""
     for node in dicts(cfg._cfg_dict):
         if node.get('bbox_file'):
             node['bbox_file'] = ''
@@ -69,8 +69,9 @@ def use_split(cfg: Config) -> None:
 
 
 def use_hold_out(cfg: Config, folder: Path) -> None:
-    """Train on four fifths of the training images and test on the others, in place. Of several
-    training sets the first is split; the others lose the pictures that are held out.
+    """Train on four fifths of the training images and test on the others, in place. Where there
+    are several training sets, the first is split, and the pictures that are held out are removed
+    from the others.
 
     Args:
         cfg (Config): The config.
@@ -91,9 +92,9 @@ def use_hold_out(cfg: Config, folder: Path) -> None:
 
 
 def test_on(cfg: Config, ann_file: Path) -> None:
-    """Test on other annotations of the first training set and annotated boxes, in place. Its type,
-    its ``metainfo`` and its keypoint converters stay those of the training, the rest of the
-    pipeline is the test's.
+    """Test on other annotations in the format of the first training set, by annotated boxes, in
+    place. Type, ``metainfo`` and keypoint converters are those of the training set, the rest of
+    the pipeline is the test's.
 
     Args:
         cfg (Config): The config.

@@ -27,7 +27,7 @@ SIMCC_DECODERS = dict(
     dark=dict(type='SimCCCodec', refine='dark'),
     daec=dict(type='SimCCCodec', refine='daec'),
 )
-# A stock codec decodes as it stands: the row against which ours are read.
+# MMPose's own codec, decoding as the config says: what ours are compared with.
 STOCK = 'stock'
 DEFAULT = (STOCK, *HEATMAP_DECODERS)
 DEFAULT_SIMCC = (STOCK, 'argmax')
@@ -50,13 +50,13 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
             a ``name`` and the arguments in which they differ from the run's
             own; those for the other representation are left out. ``stock``
             is the run's own codec where it is not of this package. By
-            default ``stock``, all decoders of a heatmap and argmax for SimCC.
+            default ``stock`` and all decoders for heatmaps, ``stock`` and argmax for SimCC.
 
     Returns:
-        dict: Names and codec configs. One with a ``calibration`` comes twice: without it, and as
-        ``'NAME, calibrated'``; the run's own with one comes last, as ``'calibrated'``. Outputs
-        that no codec of this package reads (regression, Megvii's heatmaps, UDP's offset maps)
-        have ``stock`` alone.
+        dict: Names and codec configs. A decoder with a ``calibration`` comes twice, without it
+        and as ``'NAME, calibrated'``. If the run's own codec has one, it comes last, as
+        ``'calibrated'``. Outputs that no codec of this package reads (regression, Megvii's
+        heatmaps, UDP's offset maps) have ``stock`` alone.
 
     Raises:
         CompareError: A name is unknown, an argument is out of its range, or a calibration is for
@@ -100,7 +100,7 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
 
 
 def calibrated_on(decoder: dict) -> Optional[str]:
-    """The pictures on which a codec was calibrated; None: it was not."""
+    """The pictures on which a codec was calibrated; None if it was not."""
     calibration = getattr(KEYPOINT_CODECS.build(decoder), CALIBRATION, None)
     return calibration and calibration.calibrated_on
 
@@ -116,8 +116,8 @@ def _with_uncalibrated(chosen: Dict[str, dict]) -> Dict[str, dict]:
 
 
 def _complete(run: Run, codec, change: dict) -> dict:
-    """A decoder for the outputs of the run's own codec. One of the same type keeps all arguments
-    that are not changed, except the calibration, which chooses a decoder itself."""
+    """A decoder for the outputs of the run's own codec. If it is of the same type, it keeps all
+    arguments that are not changed, except the calibration, which brings a decoder of its own."""
     own = {k: v for k, v in run.head.decoder.items() if k not in ('_scope_', CALIBRATION)}
     if change['type'] != own['type']:
         parameters = inspect.signature(KEYPOINT_CODECS.get(change['type'])).parameters

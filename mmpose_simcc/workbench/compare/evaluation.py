@@ -24,7 +24,7 @@ from .decoders import calibrated_on
 from .errors import CompareError
 from .runs import Run
 
-RESULTS = 4  # raise when a row's files hold something else
+RESULTS = 4  # raise when what the files of a row hold changes
 
 
 def load_model(run: Run, checkpoint: str) -> TopdownPoseEstimator:
@@ -42,13 +42,13 @@ def load_model(run: Run, checkpoint: str) -> TopdownPoseEstimator:
 
 
 def result_file(prefix: Path) -> Path:
-    """Where :func:`evaluate` writes what a decoder reached: it appears last of
-    the files of its prefix."""
+    """Where :func:`evaluate` writes a decoder's metrics. It is written last: where it exists, the
+    other files of its prefix are complete."""
     return Path(f'{prefix}.json')
 
 
 def decode_by(head: nn.Module, decoder: dict) -> Callable[[Tuple[Tensor, ...]], List[InstanceData]]:
-    """A head's own way of decoding its outputs, by another codec.
+    """A function that decodes a head's outputs as the head does, but by another codec.
 
     Args:
         head (nn.Module): The head that predicts keypoints.
@@ -70,15 +70,15 @@ def evaluate(
 ) -> None:
     """Evaluate decoders on one forward pass over the test data.
 
-    In a distributed run every process calls it: MMEngine's sampler shares the samples, metrics
-    collect what all have found, and the first process writes the files.
+    In a distributed run every process calls it: MMEngine's sampler gives each a share of the
+    samples, the metrics collect the predictions of all, and the first process writes the files.
 
     Args:
         run (Run): The run.
         checkpoint (str): Its weights.
         decoders (dict): Codec configs by name.
         prefixes (dict): For each name, where its files go: ``PREFIX.json`` has the ``metrics``,
-            the ``decoder``, on what its scores are ``calibrated_on``, and the ``checkpoint``;
+            the ``decoder``, the pictures that it was ``calibrated_on`` and the ``checkpoint``;
             ``PREFIX.npz`` has the arrays of :class:`~mmpose_simcc.workbench.scoring.Scores`; a
             COCO metric adds ``PREFIX.keypoints.json`` in COCO's format.
 

@@ -1,24 +1,30 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Starts programs, alone or in the processes of a launcher, and reads how far they are."""
+"""Calls functions in other processes, by MMEngine's launchers, and reads how far they are."""
 
 import contextlib
 import os
 import pickle
 import re
+import shlex
 import subprocess
+import sys
 import time
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, Tuple
 
 from ...utils.console import Progress, Task
 from ...utils.files import whole_file
 from ...utils.processes import end_group
-from ..launcher import Launcher
 from .errors import CompareError
 
+LAUNCHERS = ('none', 'pytorch', 'slurm')
+CALL = 'mmpose_simcc.workbench.compare.call'  # the program that they start
+TIMEOUT = timedelta(minutes=30)  # that a process waits for another, as in MMEngine
+LONG_TIMEOUT = timedelta(days=1)  # where one computes a metric and the others wait
 SECONDS_TO_END = 30  # that a program has to end when it is told to
 POLL = 0.2  # seconds between two looks at a program
-CALL = 'mmpose_simcc.workbench.compare.call'  # what launchers start
 
 # "KeyError: ...", "mmpose_simcc....CompareError: ..."; and a process that could
 # say nothing: "traceback : Signal 9 (SIGKILL) received by PID 123" of torchrun,
@@ -33,6 +39,42 @@ _REASON = re.compile(
 _PROGRESS_LINE = re.compile(r'.*: (?P<percent>\d+)%')
 
 
+@dataclass(frozen=True)
+class Launcher:
+    """How processes are started, in MMEngine's terms.
+
+    Attributes:
+        name (str): One of LAUNCHERS.
+        processes (int): Processes, one for each GPU.
+        srun_args (str): Further arguments of ``srun``: partition, nodes.
+    """
+
+    name: str = 'none'
+    processes: int = 1
+    srun_args: str = ''
+
+    @property
+    def world_size(self) -> int:
+        """Processes that share the work."""
+        return 1 if self.name == 'none' else self.processes
+
+    def command(self, *program: str) -> List[str]:
+        """The command that starts a program, which is told ``--launcher``.
+
+        Args:
+            program (str): A script, or ``-m`` and a module, and what follows.
+        """
+        program = (*program, '--launcher', self.name)
+        if self.name == 'pytorch':
+            options = ('--standalone', f'--nproc_per_node={self.processes}')
+            return [sys.executable, '-m', 'torch.distributed.run', *options, *program]
+        if self.name == 'slurm':
+            options = (f'--ntasks={self.processes}', '--kill-on-bad-exit=1')
+            own = shlex.split(self.srun_args)
+            return ['srun', *options, *own, sys.executable, '-u', *program]
+        return [sys.executable, *program]
+
+
 def read_percent(line: str) -> Optional[Tuple[float, str]]:
     """How far a program is that shows :class:`~mmpose_simcc.utils.console.Progress`."""
     found = _PROGRESS_LINE.match(line)
@@ -40,35 +82,49 @@ def read_percent(line: str) -> Optional[Tuple[float, str]]:
 
 
 class Program:
-    """A program in a process group of its own, whose log is read as it grows.
+    """A function that runs in processes of its own, a process group, whose log is read as it
+    grows.
 
     Args:
         name (str): What it does.
-        command (list[str]): How to start it.
-        log_file (Path): What it prints is appended here.
+        call (tuple): The function, by its name in a module, and a tuple of its arguments. What it
+            returns is lost.
+        log_file (Path): What it prints is appended here; the call lies beside it, as ``.pkl``. On
+            a disk that all processes see.
+        launcher (Launcher): Starts the processes, which join each other first.
         task (Task): Shows how far it is.
         read_progress (callable): The part that is done and a few words about it, if a line of
             the log tells them.
         env (dict, optional): Its environment.
+        timeout (timedelta): How long a process waits for another.
+
+    Raises:
+        CompareError: The launcher's command cannot be started.
     """
 
     def __init__(
         self,
         name: str,
-        command: List[str],
+        call: Tuple[Callable, tuple],
         log_file: Path,
+        launcher: Launcher,
         task: Task,
         read_progress: Callable[[str], Optional[Tuple[float, str]]] = read_percent,
         env: Optional[Dict[str, str]] = None,
+        timeout: timedelta = TIMEOUT,
     ) -> None:
         self.name, self.log_file, self.task = name, log_file, task
         self._read_progress = read_progress
         self._reason = ''
+        call_file = log_file.with_suffix('.pkl')
+        with whole_file(call_file) as unfinished:
+            unfinished.write_bytes(pickle.dumps((*call, timeout)))
+        command = launcher.command('-m', CALL, str(call_file))
         with open(log_file, 'ab') as log:
             self._read = log.tell()
             try:
                 self._process = subprocess.Popen(
-                    [*command, '--end-with-stdin'],
+                    command,
                     stdin=subprocess.PIPE,  # it ends when this process has
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -124,15 +180,14 @@ class Program:
 
 
 def call(function: Callable, arguments: tuple, name: str, folder: Path, launcher: Launcher) -> None:
-    """Call a function in every process that a launcher starts, which join
-    each other before, and wait for its end; here where it starts none.
+    """Call a function in every process that a launcher starts, and wait for its end; here where
+    it starts none.
 
     Args:
         function (callable): By its name in a module. What it returns is lost.
         arguments (tuple): Its arguments.
         name (str): What it does.
-        folder (Path): For the call and its log, on a disk that all
-            processes see.
+        folder (Path): For the call and its log, on a disk that all processes see.
         launcher (Launcher): Starts the processes.
 
     Raises:
@@ -142,13 +197,11 @@ def call(function: Callable, arguments: tuple, name: str, folder: Path, launcher
         function(*arguments)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / 'call.pkl'
-    with whole_file(path) as unfinished:
-        unfinished.write_bytes(pickle.dumps((function, arguments)))
-    with contextlib.ExitStack() as stack:
-        task = stack.enter_context(Progress()).add(name)
-        command = launcher.command('-m', CALL, str(path))
-        program = Program(name, command, folder / 'call.log', task)
+    with Progress() as progress, contextlib.ExitStack() as stack:
+        task, log_file = progress.add(name), folder / 'call.log'
+        program = Program(
+            name, (function, arguments), log_file, launcher, task, timeout=LONG_TIMEOUT
+        )
         stack.callback(program.end)
         while not program.is_finished():
             time.sleep(POLL)

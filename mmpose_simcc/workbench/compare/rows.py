@@ -10,7 +10,7 @@ import numpy as np
 from ..metrics import RELIABILITY, goodness, short_name
 from .errors import CompareError
 
-# MMPose's names of COCO's metrics, those that are shown, and the papers'
+# those of COCO's metrics that are shown: MMPose's names, and the papers'
 COCO_METRICS = {
     'coco/AP': 'AP',
     'coco/AP .5': 'AP50',
@@ -19,9 +19,9 @@ COCO_METRICS = {
     'coco/AP (L)': 'AP(L)',
     'coco/AR': 'AR',
 }
-# the first of these that there is tells the best row
+# the best row is the best by the first of these that the rows have
 MAIN_METRICS = ('AP', 'PCK', 'PCKh', 'tPCK', 'NME', 'EPE', 'AUC')
-# the same where AP depends on sigmas that nobody measured
+# the same for data whose sigmas, on which AP depends, are not measured
 WITHOUT_SIGMAS = ('PCK', 'PCKh', 'tPCK', 'NME', 'EPE', 'AUC', 'AP')
 COSTS = {
     '#Params': lambda row: f'{row.params:.1f}M',
@@ -61,12 +61,12 @@ class Row:
         forward_ms (float): Median time of one image through the network.
         decode_ms (float): Median time of decoding one image.
         trainings (list[Training]): One for each seed.
-        boxes (str): By which people are cut out.
+        boxes (str): The boxes by which people are cut out.
         test_data (str): Equal for rows that are tested on the same data.
         known_sigmas (bool): Whether the data set's sigmas, on which AP depends, are measured.
         factors (dict): What a study varies.
-        metrics (dict): Means over the trainings by MMPose's names; what not all of them have is
-            left out.
+        metrics (dict): Means over the trainings by MMPose's names, of the metrics that all of
+            them have.
     """
 
     config: str
@@ -105,8 +105,8 @@ class Row:
 
 
 def shown_metrics(rows: Sequence[Row]) -> Dict[str, str]:
-    """The metrics that tables show, by MMPose's names, and what they are called there. COCO's are
-    the first; the last but those of scores where sigmas are not known."""
+    """The metrics that tables show: MMPose's names, and what tables call them. COCO's come first;
+    where sigmas are not measured, after the other metrics of keypoints."""
     names = _names(key for row in rows for key in row.metrics)
     if all(row.known_sigmas for row in rows):
         return names
@@ -118,7 +118,7 @@ def _place_without_sigmas(key: str) -> int:
 
 
 def _names(keys: Iterable[str]) -> Dict[str, str]:
-    """Short names; whole ones of metrics that would share a name."""
+    """Short names of metrics; the whole name where two would be called the same."""
     found = dict.fromkeys(keys)
     names = {key: name for key, name in COCO_METRICS.items() if key in found}
     names.update({key: short_name(key) for key in found if not key.startswith('coco/')})
@@ -157,7 +157,7 @@ def metric_key(rows: Sequence[Row], name: Optional[str] = None) -> str:
 
 
 def unit_factor(row: Row, key: str) -> float:
-    """What turns a metric into percent, as papers give it, or pixels."""
+    """The factor that turns a metric into percent, as papers give it, or pixels."""
     name = short_name(key)
     of_mpii = f'{key[: len(key) - len(name)]}PCK@0.1' in row.metrics  # whose PCK is in percent
     in_percent = of_mpii and (name in ('PCK', 'PCK@0.1') or name.endswith(' PCK'))

@@ -58,8 +58,8 @@ class Run:
     seeds: int = 1
 
     def trainings(self) -> List['Run']:
-        """A run for each training: the config's own seed (0 where it has
-        none) and those that follow it. A checkpoint is one."""
+        """A run for each training, with the config's own seed (0 where it has
+        none) and those that follow it. A checkpoint counts as one training."""
         if self.checkpoint or self.seeds == 1:
             return [self]
         first = self.cfg.get('randomness', {}).get('seed') or 0
@@ -82,7 +82,7 @@ class Run:
 
     def equivalent_codec(self, cfg: Optional[dict] = None) -> Optional[TensorCodec]:
         """The codec of this package that reads the head's outputs: its own,
-        or the one that corresponds to a stock codec. None: there is none.
+        or the one that corresponds to a stock codec. None if there is none.
 
         Args:
             cfg (dict, optional): Config of another codec than the head's.
@@ -125,14 +125,14 @@ class Run:
 
     @property
     def box_files(self) -> Set[str]:
-        """Those of the test data's detected boxes; none where people are cut out by annotated
-        ones."""
+        """The files of detected boxes that the test data name. Without any, people are cut out by
+        annotated boxes."""
         return {d['bbox_file'] for d in datasets_of(self.cfg, 'test') if d.get('bbox_file')}
 
     @property
     def boxes(self) -> str:
-        """What people are cut out by: annotated boxes, or those of which
-        file, with the detector's AP where its name has it."""
+        """The boxes by which people are cut out: ``'annotated'``, or the files of detected ones,
+        with the detector's AP where the file's name tells it."""
         words = []
         for name in sorted(Path(file).name for file in self.box_files):
             ap = re.search(r'_AP_H_(\d+)', name)

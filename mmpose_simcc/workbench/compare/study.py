@@ -27,23 +27,23 @@ class Study:
     """What is compared, and the form in which it is shown.
 
     Rows are told apart by factors: ``model``, ``scheme``, ``decoder``, each
-    varied codec argument by its name, and what models and decoders add.
+    varied codec argument by its name, and the ``factors`` of models and decoders.
 
     Attributes:
         models (list): Configs, or dicts with ``config`` and optionally
             ``name``, ``checkpoint``, ``options`` (as ``--cfg-options``) and
             ``factors``.
-        codec (dict | list[dict]): Codec arguments to vary, each with its
-            values, of which all combinations are taken, or a list of
-            combinations: ``unbiased``, ``label_smoothing``,
-            ``simcc_split_ratio``, ``input_size``, ``sigma`` and so on. A
-            model whose codec has not the argument stays as it is.
+        codec (dict | list[dict]): Codec arguments to vary (``unbiased``,
+            ``label_smoothing``, ``simcc_split_ratio``, ``input_size``,
+            ``sigma`` and so on): values of each, of which all combinations
+            are taken, or a list of combinations. An argument that a model's
+            codec does not have leaves the model as it is.
         decoders (list, optional): Names, or codecs with a ``name``; ``each``
             in such a codec names arguments to vary. See
             :func:`~mmpose_simcc.workbench.compare.decoders.decoders_of`.
-        schedule (dict): Of ``lr`` (the optimizer's), ``epochs`` (the
-            learning rate's schedule is stretched with them) and ``flip_test``
-            ('none', 'stock', 'exact') values to vary, all combinations.
+        schedule (dict): Values to vary, in all combinations, of ``lr`` (the
+            optimizer's), ``epochs`` (with which the learning rate's schedule
+            is stretched) and ``flip_test`` ('none', 'stock', 'exact').
         seeds (int): How often each model is trained.
         split (str): ``'test'``; ``'train'`` to evaluate on the training data;
             ``'hold_out'`` to train on four fifths of the training images and
@@ -112,8 +112,8 @@ def named_models(specs: Sequence[str]) -> List[dict]:
         specs (list[str]): ``CONFIG`` or ``CONFIG=CHECKPOINT`` each.
 
     Returns:
-        list[dict]: Named by their config, with its folder where two have one name, and by their
-        checkpoint where one config comes several times.
+        list[dict]: Named by their config, with its folder where two configs have the same name,
+        and with the checkpoint where one config is named several times.
 
     Raises:
         CompareError: The same is named twice.
@@ -159,8 +159,8 @@ def load_study(path: str, variant: Optional[str] = None) -> Study:
     Args:
         path (str): A YAML, JSON or Python file with :class:`Study`'s
             attributes. Configs are relative to its folder.
-        variant (str, optional): Its part that replaces the others: ``full``
-            (the models and sizes of the paper) or ``faces`` (photographs).
+        variant (str, optional): The part of the file that replaces the entries of the same name:
+            ``full`` (the models and sizes of the paper) or ``faces`` (photographs).
 
     Returns:
         Study: The study.
@@ -208,8 +208,8 @@ def study_runs(
         data_root (str, optional): Folder in place of the configs'
             ``data_root``.
         gt_boxes (bool): Whether annotated boxes replace detected ones.
-        work_dir (Path): The comparison's folder, which gets the annotations
-            of a hold-out.
+        work_dir (Path): The comparison's folder, to which the annotations of a
+            hold-out are written.
         cfg_options (dict, optional): Changes of all configs, by names such as
             ``'train_cfg.max_epochs'``.
 
@@ -301,7 +301,7 @@ def planned_rows(study: Study, runs: Sequence[Run]) -> List[Dict[str, Any]]:
 
 
 def check_study(study: Study, runs: Sequence[Run]) -> None:
-    """See that the names in a study mean something, and that its table tells all rows apart.
+    """Check that the names in a study mean something, and that its table tells all rows apart.
 
     Raises:
         CompareError: There is no such factor, no row that has such a value of it, or two rows
@@ -339,12 +339,12 @@ def check_study(study: Study, runs: Sequence[Run]) -> None:
 
 
 def check_metric_names(study: Study, runs: Sequence[Run]) -> None:
-    """See that there are the metrics that a study names, before anything is computed. They are
-    not checked where a metric tells its values only with its results.
+    """Check before anything is computed that the metrics exist that a study names; not where the
+    names of a metric's values are known only with its results.
 
     Raises:
-        CompareError: There is no such metric, or a run cannot have it: how far scores can be
-            trusted is not known of people whom a detector found, who have no truth.
+        CompareError: There is no such metric, or a run cannot have it: the reliability of scores
+            needs a truth, which detected people do not have.
     """
     columns = study.columns if isinstance(study.columns, (list, tuple)) else []
     named = [name for name in (study.value, *columns) if name]

@@ -22,9 +22,8 @@ from ...utils.files import whole_file
 from ...utils.inference import build_model, model_input_size, pose_head, recorded_outputs
 from ...utils.processes import locked
 from ..identity import digest, network_identity, versions
-from ..launcher import Launcher
 from ..timing import time_in_turns
-from .launch import call
+from .launch import Launcher, call
 from .runs import Run
 
 ROUNDS = 30
@@ -76,14 +75,14 @@ def save_times(runs: List[Run], decoders: List[Dict[str, dict]], path: Path) -> 
 def read_times(
     runs: Sequence[Run], decoders: List[Dict[str, dict]], work_dir: Path, launcher: Launcher
 ) -> List[Dict[str, float]]:
-    """What :func:`time_runs` measures, all in one session, so that the times compare. They are
-    read where it was measured before on this machine.
+    """What :func:`time_runs` measures, of all runs in one session, so that the times compare. If
+    the same was measured before on this machine, the times of then.
 
     Args:
         runs (list[Run]): The runs.
         decoders (list[dict]): For each run, codec configs by name.
         work_dir (Path): The comparison's folder.
-        launcher (Launcher): Slurm's starts a process that measures.
+        launcher (Launcher): With Slurm's, a process that it starts measures.
     """
     session = digest(
         [
@@ -108,8 +107,7 @@ def read_times(
 
 
 def decoder_inputs(model: TopdownPoseEstimator, image: Tensor) -> Tuple[Tensor, ...]:
-    """What the head decodes of an image: not in all heads what the network
-    gives."""
+    """What the head decodes of an image, which not in all heads is what its ``forward`` gives."""
     head = pose_head(model)
     with recorded_outputs(head) as outputs:
         head.predict(model.extract_feat(image), [PoseDataSample()], test_cfg={})

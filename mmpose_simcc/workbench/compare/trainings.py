@@ -4,6 +4,7 @@
 import contextlib
 import copy
 import glob
+import inspect
 import os
 import re
 import sys
@@ -11,18 +12,19 @@ import time
 from pathlib import Path
 from typing import Dict, Mapping, Optional, Tuple
 
+import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import is_distributed
+from mmengine.runner import Runner
+from mmpose.registry import OPTIMIZERS
 
 from ...utils.console import Progress
 from ...utils.files import whole_file
 from ...utils.processes import say_waiting, try_lock
-from ..launcher import Launcher
 from .errors import CompareError
-from .launch import POLL, Program
+from .launch import POLL, Launcher, Program
 from .runs import Run
-
-TRAIN = 'mmpose_simcc.workbench.compare.train'  # what launchers start
 
 # "Epoch(train) [1][10/72] lr: 1e-03 eta: 0:01:00 ... loss: 0.0012 ..."
 _LOG_LINE = re.compile(
@@ -48,8 +50,8 @@ def find_training(identity: str, work_dir: Path) -> Optional[Path]:
 
 
 def say_outdated(run: Run, identity: str, work_dir: Path) -> None:
-    """Say which finished trainings of the same name cannot be used for this run,
-    which would otherwise train for hours again without a word."""
+    """Say which finished trainings of the same name are not those of this run, and why it is
+    trained again."""
     name = glob.escape(training_dir(run, identity, work_dir).name[: -len(identity)])
     for finished in work_dir.glob(f'trainings/{name}{"?" * len(identity)}/finished.txt'):
         print(
@@ -62,8 +64,8 @@ def say_outdated(run: Run, identity: str, work_dir: Path) -> None:
 
 
 def _last_checkpoint(folder: Path) -> Optional[Path]:
-    """The checkpoint from which a training goes on: the one that MMEngine names,
-    or the newest if the training was killed before that one was whole."""
+    """The checkpoint from which a training goes on: the one that MMEngine's record names, or the
+    newest if the training was killed before that one was written."""
     record = folder / 'last_checkpoint'
     if not record.is_file():
         return None
@@ -95,6 +97,49 @@ def training_config(run: Run, folder: Path) -> Config:
     # that keeps one alone and is killed in between would have none
     checkpoint['max_keep_ckpts'] = 2
     return cfg
+
+
+def train_config(path: Path) -> None:
+    """Train a config in this process, and in those that it has joined.
+
+    Args:
+        path (Path): The config.
+    """
+    cfg = Config.fromfile(path)
+    cfg.launcher = 'pytorch' if is_distributed() else 'none'
+    if get_device() == 'cpu':
+        _use_fused_optimizer(cfg)
+        if is_distributed():
+            _wrap_for_cpu(cfg)
+    Runner.from_cfg(cfg).train()
+
+
+def _use_fused_optimizer(cfg: Config) -> None:
+    """The optimizer in one pass over the weights, where torch has it for
+    CPUs (Adam, AdamW and SGD since 2.4): a third of a step's time."""
+    optimizer = cfg.optim_wrapper.get('optimizer')
+    if not isinstance(optimizer, dict):  # several, by an optimizer constructor
+        return
+    kind = OPTIMIZERS.get(optimizer['type'])
+    chosen = {'fused', 'foreach'} & optimizer.keys()  # one excludes the other
+    if chosen or 'fused' not in inspect.signature(kind).parameters:
+        return
+    with contextlib.suppress(RuntimeError):  # of older torch
+        kind([torch.zeros(1, requires_grad=True)], lr=0.1, fused=True)
+        optimizer['fused'] = True
+
+
+def _wrap_for_cpu(cfg: Config) -> None:
+    """The model in several processes on CPUs, where MMEngine's wrapper would ask for a GPU."""
+    cfg.model_wrapper_cfg = dict(
+        dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False),
+        ),
+        **cfg.get('model_wrapper_cfg') or {},
+        device_ids=None,
+    )
 
 
 def train(trainings: Mapping[str, Run], work_dir: Path, launcher: Launcher) -> None:
@@ -169,7 +214,7 @@ def _num_cores() -> int:
 
 
 def _on_threads(threads: int) -> Dict[str, str]:
-    """The environment of a training that shares the cores with others."""
+    """The environment of a training that shares the machine's cores with others."""
     ours = dict(
         OMP_NUM_THREADS=str(threads),
         # threads that spin while they wait take the data workers' cores
@@ -201,8 +246,9 @@ def _start(
 
     return Program(
         f'training {run.name}',
-        launcher.command('-m', TRAIN, str(config)),
+        (train_config, (config.resolve(),)),
         folder / 'train.log',
+        launcher,
         progress.add(f'train {run.name}'),
         read_progress,
         env,

@@ -1,6 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Goes the whole way with one batch before hours of training: what would fail at its end fails
-here."""
+"""Sends one batch through all that a comparison does, before hours of training: what would fail
+at their end fails here."""
 
 import contextlib
 import copy
@@ -61,7 +61,7 @@ class Trial(NamedTuple):
 
 @contextlib.contextmanager
 def step(run: Run, name: str) -> Iterator[None]:
-    """A step of a trial, whose error is told in one line.
+    """A step of a trial, whose errors become one line.
 
     Raises:
         CompareError: Whatever was raised in it.
@@ -76,8 +76,8 @@ def step(run: Run, name: str) -> Iterator[None]:
 
 
 def check_trainable(run: Run) -> None:
-    """See that a training does not need validation, which comparisons leave out: they score the
-    last checkpoint.
+    """Check that a training needs no validation, which comparisons leave out: they score the last
+    checkpoint.
 
     Raises:
         CompareError: A hook or scheduler of the config needs it.
@@ -140,12 +140,13 @@ def _first_batch(loader: DataLoader) -> dict:
     return loader.collate_fn([loader.dataset[index] for index in first])
 
 
-def try_training(run: Run) -> None:
+def try_training(run: Run, model: TopdownPoseEstimator) -> None:
     """Send one batch of the training data through an untrained model, its loss and back, and look
-    at what a training has beside: weights to start from, optimizer, schedules and hooks.
+    at what else a training needs: weights to start from, optimizer, schedules and hooks.
 
     Args:
         run (Run): The run.
+        model (TopdownPoseEstimator): Its model.
 
     Raises:
         CompareError: A step fails, or the loss is not finite.
@@ -156,12 +157,10 @@ def try_training(run: Run) -> None:
     for path in filter(None, [*weights, cfg.get('load_from')]):
         if '://' not in path and not Path(path).expanduser().is_file():
             raise CompareError(f'{run.name}: there is no {path}, the weights to start from')
-    with step(run, 'model'):
-        model = build_model(cfg).train()
     with step(run, 'training data'):
         batch = _first_batch(_build_loader(cfg.train_dataloader))
     with step(run, 'loss of a training batch'):
-        data = model.data_preprocessor(batch, True)
+        data = model.train().data_preprocessor(batch, True)
         loss, _ = model.parse_losses(model(**data, mode='loss'))
         if not loss.isfinite():
             raise ValueError(f'it is {loss:g} before the first step')
@@ -195,7 +194,7 @@ def try_decoders(run: Run, decoders: Dict[str, dict]) -> Trial:
         decoders (dict): Codec configs by name.
 
     Returns:
-        Trial: What the batch gives, for those who do more with it.
+        Trial: What the batch gives.
 
     Raises:
         CompareError: A step fails; the message says which, and why.
@@ -214,6 +213,7 @@ def try_decoders(run: Run, decoders: Dict[str, dict]) -> Trial:
             raise CompareError(f'{run.name}: {error}') from error
     with step(run, 'model'):
         model = build_model(run.cfg)
+    own_decoder = pose_head(model).decoder
     with step(run, 'test data'):
         loader = _build_loader(run.cfg.test_dataloader)
         batch = _first_batch(loader)
@@ -232,6 +232,7 @@ def try_decoders(run: Run, decoders: Dict[str, dict]) -> Trial:
                     scorer = Scorer(run.cfg.test_evaluator, people)
             with step(run, f'metrics of the decoder {name}'):
                 found[name] = scorer(*predictions[name].load(), Path(folder, name))
+    pose_head(model).decoder = own_decoder
     return Trial(model, outputs, people, found)
 
 

@@ -44,7 +44,8 @@ class _Findings:
         self.split, self.found = split, []
 
     def add(self, level: str, what: str, where: Sequence = (), names: Sequence = ()) -> None:
-        """``where``: a mask over annotations, of which ``names`` says which they are."""
+        """Add a finding about those annotations or pictures that the mask ``where`` marks, the
+        first of which is named as an example by ``names``."""
         where = np.asarray(where)
         number = int(where.sum()) if where.dtype == bool else len(where)
         if not number:
@@ -145,7 +146,8 @@ def _check_images(entries: list, folder: Optional[Path], found: _Findings) -> Di
 
 
 def _check_picture_sizes(entries: list, folder: Path, found: _Findings) -> None:
-    """Of some pictures drawn at random, since each has to be opened."""
+    """Compare the size of some pictures, drawn at random since each has to be opened, with what
+    the file says."""
     drawn = np.random.default_rng(0).permutation(len(entries))[:SIZES_READ]
     other = []
     for entry in (entries[index] for index in drawn):
@@ -165,7 +167,7 @@ def _check_picture_sizes(entries: list, folder: Path, found: _Findings) -> None:
 
 
 def _check_structure(entries: list, sizes: Dict, categories: list, found: _Findings) -> list:
-    """What MMPose's reader would fail at; the annotations without such a fault."""
+    """Find what MMPose's reader would fail at. Returns the annotations without such a fault."""
     names = [entry.get('id', index) for index, entry in enumerate(entries)]
     remaining = np.ones(len(entries), bool)
 
@@ -312,7 +314,7 @@ def _note_sizes(entries, pixels_per_cell, found: _Findings) -> None:
 
 
 def _check_names(categories: list, metainfo: dict, found: _Findings) -> None:
-    """Names of the file, and those of the metainfo with their mirrored pairs."""
+    """Compare the names in the file with the metainfo's, and these with its mirrored pairs."""
     wanted = [metainfo['keypoint_id2name'][i] for i in range(metainfo['num_keypoints'])]
     for category in categories:
         names = category.get('keypoints') if isinstance(category, dict) else None

@@ -19,7 +19,7 @@ from .sources import read_labels
 AREA_OF_EXTENT = 0.53
 # added to the extent of the points on each side, over its width and height
 BOX_MARGIN = 0.1
-# what COCO has for wrists, ankles and knees is 0.062 to 0.089
+# COCO's of wrists, knees and ankles are 0.062 to 0.089
 DEFAULT_SIGMA = 0.05
 
 METAINFO = """\
@@ -257,8 +257,8 @@ def _picture_file(frame) -> Optional[Path]:
 
 
 def _input_size(sizes: np.ndarray) -> Tuple[int, int]:
-    """What a network should see of boxes (N, 2): as wide as they are, and not larger than their
-    pixels are worth."""
+    """An input size (w, h) for boxes (N, 2): of about their shape, and smaller where they have few
+    pixels."""
     ratio = float(np.median(sizes[:, 0] / np.maximum(sizes[:, 1], 1e-6)))
     width, height = (192, 256) if ratio < 0.8 else (256, 192) if ratio > 1.25 else (256, 256)
     # MMPose enlarges a box by a quarter

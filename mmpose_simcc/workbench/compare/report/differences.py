@@ -111,8 +111,8 @@ def differences(
 
 
 def find_baseline(study: Study, row: Row, rows: Sequence[Row], key: str) -> Optional[Row]:
-    """What a row is compared with: a row of the same test data, whose resamples are the same.
-    None of the baseline itself."""
+    """The row that a row is compared with, of the same test data and so with the same resamples.
+    None for the baseline itself."""
     rows = [other for other in rows if other.test_data == row.test_data]
     found = best_row(rows, key)
     if study.baseline:

@@ -10,7 +10,7 @@ import pandas as pd
 from ....utils.files import whole_file
 from ..rows import Row
 from ..runs import Run
-from .pictures import People, Predictions
+from .pictures import AnnotatedPeople, StoredPredictions
 from .tables import Table, mark_best
 
 MEDIAN = 'Median error (px)'
@@ -18,12 +18,12 @@ NINETY = '90% of errors below (px)'
 SIMILARITY = 'Mean similarity (%)'
 
 
-def keypoint_errors(row: Row, run: Run, people: People) -> np.ndarray:
+def keypoint_errors(row: Row, run: Run, people: AnnotatedPeople) -> np.ndarray:
     """Distances from the truth in image pixels, of all trainings, shape (trainings * N, K); NaN
     where a keypoint is not labelled."""
     found = []
     for training in row.trainings:
-        predictions = Predictions(training, run)
+        predictions = StoredPredictions(training, run)
         for person in people.people:
             keypoints = predictions.of(person)
             if keypoints is not None:  # one that the evaluation left out
@@ -33,7 +33,7 @@ def keypoint_errors(row: Row, run: Run, people: People) -> np.ndarray:
 
 
 def keypoint_tables(
-    rows: Sequence[Row], runs: Dict[str, Run], names: Sequence[str], people: People
+    rows: Sequence[Row], runs: Dict[str, Run], names: Sequence[str], people: AnnotatedPeople
 ) -> Dict[str, Table]:
     """A line for each keypoint and one for all, a column for each row, the best of a line bold.
     Rows of the same keypoints, which differ in their scores alone, share the first one's.
@@ -42,7 +42,7 @@ def keypoint_tables(
         rows (list[Row]): Rows of the same test data with annotated boxes.
         runs (dict): Their runs by name.
         names (list[str]): What to call the rows.
-        people (People): The test data.
+        people (AnnotatedPeople): The test data.
 
     Returns:
         dict: By title, the tables of the median error, of the error that 90% do not exceed, and,
@@ -88,7 +88,7 @@ def _similarities(row: Row) -> np.ndarray:
 def _table(
     arrays: Sequence[np.ndarray],
     names: Sequence[str],
-    people: People,
+    people: AnnotatedPeople,
     measure: Callable[[np.ndarray], float],
     lowest: bool = False,
 ) -> Table:

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from ....utils.files import whole_file
 from ....version import __version__
-from ...metrics import RELIABILITY, goodness, short_name, title
+from ...metrics import RELIABILITY, goodness, short_name, with_unit
 from ...scoring import find_similarity
 from ...statistics import REPEATS
 from ..bootstrap import resampled_names
@@ -27,7 +27,7 @@ from ..runs import Run
 from ..study import Study, check_metric_names
 from .differences import differences, measure_rows, name_of
 from .keypoints import keypoint_tables, write_keypoints
-from .pictures import People, load_people, plot_disagreement, plot_samples
+from .pictures import AnnotatedPeople, load_people, plot_disagreement, plot_samples
 from .plots import plot_scores, plot_study, save
 from .tables import Table, difference_table, flat_table, study_table, write_tables
 
@@ -137,7 +137,7 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
             keypoints=keypoints,
             remarks=remarks(study, runs),
             boxes=sorted({run.boxes for run in runs}),
-            metric=title(key),
+            metric=with_unit(study.value),
             images={path.stem: _embed(path) for path in images},
             compared=compared,
             command=' '.join(map(shlex.quote, ['python', *sys.argv])),
@@ -172,7 +172,7 @@ def choose_pair(study: Study, rows: Sequence[Row], key: str) -> List[Row]:
 
 
 def _keypoint_tables(
-    study: Study, rows: Sequence[Row], runs: Dict[str, Run], people: People
+    study: Study, rows: Sequence[Row], runs: Dict[str, Run], people: AnnotatedPeople
 ) -> Dict[str, Table]:
     """Of the rows on the test data of the first; detected boxes have no truth."""
     rows = [row for row in rows if row.test_data == rows[0].test_data]

@@ -53,7 +53,7 @@ class Person(NamedTuple):
         return (self.bbox[:2] + self.bbox[2:]) / 2
 
 
-class People(NamedTuple):
+class AnnotatedPeople(NamedTuple):
     """The annotated people of a data set.
 
     Attributes:
@@ -67,7 +67,7 @@ class People(NamedTuple):
     names: Dict[int, str]
 
 
-def load_people(run: Run) -> People:
+def load_people(run: Run) -> AnnotatedPeople:
     """The annotated people of a run's test data."""
     cfg = run.cfg.test_dataloader.dataset.copy()
     cfg.pipeline = [step for step in cfg.pipeline if step.get('type') == 'KeypointConverter']
@@ -86,10 +86,10 @@ def load_people(run: Run) -> People:
     meta = dataset.metainfo
     number = len(people[0].keypoints)
     links = [link for link in meta['skeleton_links'] if max(link) < number]
-    return People(people, links, meta['keypoint_id2name'])
+    return AnnotatedPeople(people, links, meta['keypoint_id2name'])
 
 
-class Predictions:
+class StoredPredictions:
     """Stored predictions of a training.
 
     Args:
@@ -167,7 +167,7 @@ def _choose(people: List[Person]) -> List[Person]:
 
 
 def plot_samples(
-    rows: Sequence[Row], runs: Sequence[Run], key: str, data: Dict[str, People]
+    rows: Sequence[Row], runs: Sequence[Run], key: str, data: Dict[str, AnnotatedPeople]
 ) -> Figure:
     """Sample people: a line for each model with its best decoder, predicted over true skeletons.
 
@@ -180,7 +180,7 @@ def plot_samples(
     best = [best_row([row for row in rows if row.config == run.name], key) for run in runs]
     chosen = {}
     for run, row in zip(runs, best):
-        predictions = Predictions(row.trainings[0], run)
+        predictions = StoredPredictions(row.trainings[0], run)
         known = [
             person
             for person in data[row.test_data].people
@@ -191,7 +191,7 @@ def plot_samples(
     figure = Figure(figsize=(2 * columns, 2 * len(runs)))
     grid = figure.subplots(len(runs), columns, squeeze=False, gridspec_kw=TIGHT)
     for line, run, row in zip(grid, runs, best):
-        predictions, links = Predictions(row.trainings[0], run), data[row.test_data].links
+        predictions, links = StoredPredictions(row.trainings[0], run), data[row.test_data].links
         for axes in line[len(chosen[row.test_data]) :]:
             axes.axis('off')
         for axes, person in zip(line, chosen[row.test_data]):
@@ -225,7 +225,7 @@ def disagreements(
     people: Sequence[Person], rows: Sequence[Row], runs: Sequence[Run]
 ) -> List[Disagreement]:
     """The people on whom two rows disagree, by falling distance."""
-    stored = [Predictions(row.trainings[0], run) for row, run in zip(rows, runs)]
+    stored = [StoredPredictions(row.trainings[0], run) for row, run in zip(rows, runs)]
     found = []
     for person in people:
         pair = [predictions.of(person) for predictions in stored]
@@ -237,7 +237,7 @@ def disagreements(
 
 
 def plot_disagreement(
-    rows: Sequence[Row], runs: Sequence[Run], names: Sequence[str], data: People
+    rows: Sequence[Row], runs: Sequence[Run], names: Sequence[str], data: AnnotatedPeople
 ) -> Figure:
     """The people on whom two rows disagree most, and the keypoint in question enlarged.
 
@@ -245,7 +245,7 @@ def plot_disagreement(
         rows (sequence[Row]): Two rows.
         runs (sequence[Run]): Their runs.
         names (sequence[str]): What to call them.
-        data (People): The test data of both.
+        data (AnnotatedPeople): The test data of both.
     """
     cases = disagreements(data.people, rows, runs)[:NUMBER]
     figure = Figure(figsize=(2 * max(len(cases), 1), 4.2))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ....utils.files import whole_file
-from ...metrics import lower_is_better, title
+from ...metrics import lower_is_better, with_unit
 from ...reliability import BINS, bin_sums, equal_mass_bins, kept, with_truth
 from ...scoring import find_similarity
 from ..evaluation import build_metrics
@@ -83,7 +83,7 @@ def plot_study(
     axes = figure.subplots()
     draw = _bars if form['kind'] == 'bars' else _lines
     draw(axes, study, form, series, colors)
-    axes.set_ylabel(title(key) if lower_is_better(key) else f'{study.value} (%)')
+    axes.set_ylabel(with_unit(study.value) if lower_is_better(key) else f'{study.value} (%)')
     axes.spines[['top', 'right']].set_visible(False)
     axes.legend(
         [Line2D([], [], color=color, linewidth=6) for color in colors.values()],

@@ -13,7 +13,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ....utils.files import whole_file
-from ...metrics import UNITS, goodness, lower_is_better, short_name
+from ...metrics import goodness, lower_is_better, with_unit
 from ..rows import COSTS, Row, main_metric, metric_key, shown_metrics, unit_factor
 from ..study import Study
 from .differences import Difference, name_of
@@ -91,7 +91,7 @@ def flat_table(rows: Sequence[Row]) -> Table:
         'Decode (ms)': [f'{row.decode_ms:.3f}' for row in rows],
     }
     for key, name in shown_metrics(rows).items():
-        columns[_heading(name)] = [_flat_text(row, key) for row in rows]
+        columns[with_unit(name)] = [_flat_text(row, key) for row in rows]
     return Table.of([*columns], list(zip(*columns.values())))
 
 
@@ -107,12 +107,6 @@ def write_tables(rows: Sequence[Row], folder: Path) -> List[Path]:
     with whole_file(paths[-1]) as unfinished:
         unfinished.write_text(json.dumps([asdict(row) for row in rows], indent=1) + '\n')
     return paths
-
-
-def _heading(name: str) -> str:
-    """A metric's name, with its unit if it is an error."""
-    unit = UNITS.get(short_name(name))
-    return f'{name} ({unit})' if unit else name
 
 
 def _flat_text(row: Row, key: str) -> str:
@@ -143,7 +137,7 @@ def study_table(study: Study, rows: Sequence[Row]) -> Table:
             columns[name] = _study_column(column, rows, value, comparable)
     else:
         for name in study.columns or shown_metrics(rows).values():
-            columns[_heading(name)] = _study_column(rows, rows, name, comparable)
+            columns[with_unit(name)] = _study_column(rows, rows, name, comparable)
     texts, marks = zip(*columns.values())
     return Table.of(
         [*map(study.title_of, study.rows), *columns],
@@ -182,7 +176,7 @@ def difference_table(study: Study, found: Sequence[Difference]) -> Table:
     """Every row with its interval, and against its baseline."""
     columns = (
         'Row',
-        f'{_heading(study.value)} [95%]',
+        f'{with_unit(study.value)} [95%]',
         'Compared with',
         'Difference [95%]',
         'p (Holm)',
@@ -221,7 +215,7 @@ def print_table(rows: Sequence[Row], console: Console, value: Optional[str] = No
     }
     best = [[False] * len(rows)] * 2
     for key, name in metrics.items():
-        columns[_heading(name)] = [_flat_text(row, key) for row in rows]
+        columns[with_unit(name)] = [_flat_text(row, key) for row in rows]
         best.append(_best_of(rows, key, comparable))
     widths = [max(map(len, [name, *texts])) for name, texts in columns.items()]
     lines = list(zip(zip(*columns.values()), zip(*best)))
