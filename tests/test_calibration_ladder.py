@@ -29,7 +29,6 @@ from mmpose_simcc.workbench.calibration.steps import (
     RadiusStep,
     ScoreStep,
 )
-from mmpose_simcc.workbench.metrics import keypoint_oks
 from mmpose_simcc.workbench.statistics import paired_gain
 
 N, K, SIZE = 80, 4, (20, 24)
@@ -141,24 +140,17 @@ def samples_of(flips, seed=0, noise=0.0, number=N):
         off = cells + shift + noise * rng.standard_normal(cells.shape)
         for batch in heatmaps(off, noise=0.01, second=0).split(16):
             outputs[name].append(batch)
-    truth = cells * 2 * 1.5 + 7  # cells of 2 input pixels of 1.5 image pixels
-    visible = rng.random((number, K)) < 0.8
-
-    def similarity(keypoints, rows):
-        shape = (-1, *[1] * (keypoints.ndim - 3))
-        offsets = keypoints - truth[rows].reshape(*shape, K, 2)
-        return keypoint_oks(offsets, np.full(len(keypoints), 900.0).reshape(shape), [0.03] * K)
-
+    img_ids = np.repeat(np.arange(number // 2), 2)
     return Samples(
         outputs,
-        truth,
-        visible,
-        np.repeat(np.arange(number // 2), 2),
-        np.full((number, 2), 1.5),
-        np.full((number, 2), 7.0),
-        similarity,
-        lambda keypoints: np.where(visible, similarity(keypoints, slice(None)), np.nan),
-        hold_out_half(np.repeat(np.arange(number // 2), 2)),
+        truth=cells * 2 * 1.5 + 7,  # cells of 2 input pixels of 1.5 image pixels
+        visible=rng.random((number, K)) < 0.8,
+        img_ids=img_ids,
+        scale=np.full((number, 2), 1.5),
+        corner=np.full((number, 2), 7.0),
+        areas=np.full(number, 900.0),
+        sigmas=[0.03] * K,
+        held_out=hold_out_half(img_ids),
     )
 
 
@@ -175,7 +167,7 @@ class TestDecoderStep:
 
         def quality(delta):
             decoding = Decoding('', outputs.daec(delta, 'clip'), 'none')
-            found = samples.similarity(decoding.keypoints(samples), slice(None))
+            found = samples.similarity(decoding.keypoints(samples))
             return np.where(fitted, found, 0).sum(0)
 
         deltas = outputs.deltas.tolist()
@@ -405,7 +397,7 @@ class TestScoresAndRadii:
         worth = scores**2 if alike else scores * [0.3, 0.6, 0.8, 1.0]
         right = (rng.uniform(0, 1, scores.shape) < worth).astype(float)
         samples.outputs['none']._scores = [scores]
-        samples.worth = lambda keypoints: right
+        samples.measure = lambda keypoints: right
         _, ((_, trials),) = climb(start(samples), samples, [ScoreStep()])
         kept = next(trial.name for trial in trials if trial.chosen)
         assert kept == ('one map' if alike else 'a map for each keypoint')

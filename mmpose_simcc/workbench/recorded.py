@@ -16,7 +16,7 @@ from ..utils.checks import invalid
 from .calibration.outputs import BORDERS, keep_outputs
 from .calibration.samples import Decoding, Samples, hold_out_half
 from .calibration.steps import DecoderStep, OffsetStep
-from .metrics import DEFAULT_SIGMA, keypoint_oks
+from .metrics import DEFAULT_SIGMA
 from .statistics import paired_gain
 from .tables import markdown_table
 
@@ -88,24 +88,15 @@ def load_recording(
     for batch in heatmaps.split(BATCH):
         outputs.append(batch)
     pixels = arrays['pixels_per_cell'][:, None]
-    truth, visible = cells * pixels[..., None], arrays['visible'].astype(bool)
-    area = arrays['area'].astype(np.float64)
-    constants = oks_sigmas if len(oks_sigmas) else np.full(K, DEFAULT_SIGMA)
-
-    def similarity(keypoints: np.ndarray, rows: slice) -> np.ndarray:
-        shape = (-1, *[1] * (keypoints.ndim - 3))
-        offsets = keypoints - truth[rows].reshape(*shape, K, 2)
-        return keypoint_oks(offsets, area[rows].reshape(shape), constants)
-
     return Samples(
         outputs={FLIP: outputs},
-        truth=truth,
-        visible=visible,
+        truth=cells * pixels[..., None],
+        visible=arrays['visible'].astype(bool),
         img_ids=arrays['img_id'],
         scale=np.repeat(pixels, 2, 1),
-        corner=np.zeros((len(truth), 2)),
-        similarity=similarity,
-        worth=lambda keypoints: np.where(visible, similarity(keypoints, slice(None)), np.nan),
+        corner=np.zeros((len(cells), 2)),
+        areas=arrays['area'].astype(np.float64),
+        sigmas=oks_sigmas if len(oks_sigmas) else np.full(K, DEFAULT_SIGMA),
         held_out=hold_out_half(arrays['img_id']),
     )
 
@@ -180,7 +171,7 @@ def score_decoders(samples: Samples) -> str:
     number = samples.visible.sum(1)
 
     def oks(keypoints: np.ndarray) -> np.ndarray:
-        similarity = samples.similarity(keypoints, slice(None)) * samples.visible
+        similarity = samples.similarity(keypoints) * samples.visible
         return (similarity.sum(1) / number)[:, None]
 
     reference, rows = oks(found[REFERENCE][0]), []

@@ -20,7 +20,7 @@ from ..compare.runs import Run
 from ..compare.trial import check_annotations, step, try_decoders
 from ..data.coco import annotations_of, datasets_of, pictures_of, read_entries
 from ..hold_out import hold_out as split_annotations
-from ..metrics import DEFAULT_SIGMA, keypoint_oks
+from ..metrics import DEFAULT_SIGMA
 from ..scoring import People, Scorer, build_metrics, find_similarity
 from .capture import capture
 from .coverage import coverage
@@ -117,38 +117,28 @@ def samples_of_people(
     people: People, outputs: Dict[str, Outputs], evaluator: Any, held_out: np.ndarray
 ) -> Tuple[Samples, str]:
     """What the ladder needs, and in words the similarity that scores are fitted to."""
-    arrays, visible = people.arrays, people.visible
-    truth = arrays['gt_keypoints']
+    arrays, K = people.arrays, people.visible.shape[1]
     sigmas = people.metainfo.get('sigmas')
     if sigmas is None or len(sigmas) == 0:
-        sigmas = np.full(truth.shape[1], DEFAULT_SIGMA)
-    scale = arrays['input_scale'] / arrays['input_size']
+        sigmas = np.full(K, DEFAULT_SIGMA)
+    found = find_similarity(build_metrics(evaluator, people.metainfo))
 
-    def similarity(keypoints: np.ndarray, rows: slice) -> np.ndarray:
-        between = [1] * (keypoints.ndim - 3)
-        P, K = keypoints.shape[0], keypoints.shape[-2]
-        offsets = keypoints - truth[rows].reshape(P, *between, K, 2)
-        return keypoint_oks(offsets, arrays['area'][rows].reshape(P, *between), sigmas)
-
-    measure = find_similarity(build_metrics(evaluator, people.metainfo))
-
-    def worth(keypoints: np.ndarray) -> np.ndarray:
-        if measure is not None:
-            return measure.of(people, keypoints).astype(np.float64)
-        return np.where(visible, similarity(keypoints, slice(None)), np.nan)
+    def measure(keypoints: np.ndarray) -> np.ndarray:
+        return found.of(people, keypoints).astype(np.float64)
 
     samples = Samples(
         outputs,
-        truth,
-        visible,
-        arrays['img_id'],
-        scale,
-        arrays['input_center'] - 0.5 * arrays['input_scale'],
-        similarity,
-        worth,
-        held_out,
+        truth=arrays['gt_keypoints'],
+        visible=people.visible,
+        img_ids=arrays['img_id'],
+        scale=arrays['input_scale'] / arrays['input_size'],
+        corner=arrays['input_center'] - 0.5 * arrays['input_scale'],
+        areas=arrays['area'],
+        sigmas=sigmas,
+        held_out=held_out,
+        measure=measure if found else None,
     )
-    return samples, str(measure or 'similarity')
+    return samples, str(found or 'similarity')
 
 
 def notes_of(decoding: Decoding, samples: Samples) -> List[str]:

@@ -2,11 +2,12 @@
 """People on whom decoders are compared, and a way of decoding a model's outputs."""
 
 from dataclasses import dataclass, field
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
 from ...codecs.calibration import ScoreMaps
+from ..metrics import keypoint_oks
 from .outputs import Outputs
 
 
@@ -21,11 +22,12 @@ class Samples:
         img_ids (np.ndarray): The image of each person, shape (N,).
         scale (np.ndarray): Image pixels to an input pixel, shape (N, 2).
         corner (np.ndarray): Image pixels of the input's corner, shape (N, 2).
-        similarity (callable): COCO's similarity of keypoints (P, ..., K, 2) in image pixels to
-            the truth of people ``rows``: in [0, 1], shape (P, ..., K).
-        worth (callable): The similarity that scores should predict, of keypoints (N, K, 2) in
-            image pixels: in [0, 1], NaN where there is no truth, shape (N, K).
+        areas (np.ndarray): Of the people, as OKS has them, image pixels, shape (N,).
+        sigmas (np.ndarray): COCO's constants of the keypoints, shape (K,).
         held_out (np.ndarray): Who is in the half that compares, bool, shape (N,).
+        measure (callable, optional): The similarity that scores should predict, of keypoints
+            (N, K, 2) in image pixels: in [0, 1], NaN where there is no truth, shape (N, K).
+            Defaults to :meth:`similarity`.
     """
 
     outputs: Dict[str, Outputs]
@@ -34,15 +36,30 @@ class Samples:
     img_ids: np.ndarray
     scale: np.ndarray
     corner: np.ndarray
-    similarity: Callable[[np.ndarray, slice], np.ndarray]
-    worth: Callable[[np.ndarray], np.ndarray]
+    areas: np.ndarray
+    sigmas: Sequence[float]
     held_out: np.ndarray
+    measure: Optional[Callable[[np.ndarray], np.ndarray]] = None
     _pair_sums: Dict[Tuple[str, str], np.ndarray] = field(default_factory=dict)
 
     def to_image(self, keypoints: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
         """Input-image pixels (P, ..., K, 2) to image pixels."""
         shape = (-1, *[1] * (keypoints.ndim - 2), 2)
         return keypoints * self.scale[rows].reshape(shape) + self.corner[rows].reshape(shape)
+
+    def similarity(self, keypoints: np.ndarray, rows: slice = slice(None)) -> np.ndarray:
+        """COCO's similarity of keypoints (P, ..., K, 2) in image pixels to the truth of people
+        ``rows``: in [0, 1], shape (P, ..., K)."""
+        people, *between, K, _ = keypoints.shape
+        alike = [1] * len(between)
+        offsets = keypoints - self.truth[rows].reshape(people, *alike, K, 2)
+        return keypoint_oks(offsets, self.areas[rows].reshape(people, *alike), self.sigmas)
+
+    def worth(self, keypoints: np.ndarray) -> np.ndarray:
+        """What the scores of keypoints (N, K, 2) should be, NaN where there is no truth, (N, K)."""
+        if self.measure is not None:
+            return self.measure(keypoints)
+        return np.where(self.visible, self.similarity(keypoints), np.nan)
 
     def pair_sums(self, flip: str, border: str) -> np.ndarray:
         """Similarity at every pair of DAEC's factors, summed over the half that fits, (D, D, K)."""

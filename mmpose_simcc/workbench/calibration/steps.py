@@ -46,7 +46,7 @@ class _OfKeypoints(Step):
     unit = 'similarity'
 
     def loss(self, decoding: Decoding, samples: Samples) -> np.ndarray:
-        similarity = samples.similarity(decoding.keypoints(samples), slice(None))
+        similarity = samples.similarity(decoding.keypoints(samples))
         return np.where(samples.visible, 1 - similarity, np.nan)
 
 
