@@ -68,13 +68,12 @@ def measure(row: Row, run: Run, key: str) -> Optional[Measured]:
     samples = [resampled(training, run, key) for training in row.trainings]
     if samples[0] is None:
         return None
-    with np.load(f'{row.trainings[0].predictions}.npz') as stored:
-        images = len(np.unique(stored['img_ids']))
+    (img_ids,) = row.trainings[0].load('img_ids')
     return Measured(
         np.array([training.metrics[key] for training in row.trainings]),
         np.stack(samples),
         tuple(training.checkpoint for training in row.trainings),
-        images,
+        len(np.unique(img_ids)),
         is_bound=key == 'ECE',
     )
 
@@ -124,9 +123,8 @@ def match_predictions(training: Training, metric: CocoMetric) -> List[CocoMatche
 def _distances(training: Training, run: Run, metric: BaseMetric, key: str) -> np.ndarray:
     """PCK, NME or EPE."""
     is_fine = short_name(key) == 'PCK@0.1'
-    with np.load(f'{training.predictions}.npz') as stored:
-        distances = stored[f'distances/{result_key(metric, "PCK") if is_fine else key}']
-        img_ids = stored['img_ids']
+    value = result_key(metric, 'PCK') if is_fine else key
+    distances, img_ids = training.load(f'distances/{value}', 'img_ids')
     if isinstance(metric, MpiiPCKAccuracy):
         distances = np.delete(distances, MPII_LEFT_OUT, axis=1)
     images, index = np.unique(img_ids, return_inverse=True)
@@ -143,9 +141,9 @@ def _distances(training: Training, run: Run, metric: BaseMetric, key: str) -> np
 
 def _reliability(training: Training, key: str) -> np.ndarray:
     """AUROC; how far ECE may be off."""
-    with np.load(f'{training.predictions}.npz') as stored:
-        scores, similarity, known = with_truth(stored['scores'], stored['similarity'])
-        images, index = np.unique(stored['img_ids'], return_inverse=True)
+    scores, similarity, img_ids = training.load('scores', 'similarity', 'img_ids')
+    scores, similarity, known = with_truth(scores, similarity)
+    images, index = np.unique(img_ids, return_inverse=True)
     index = index[known.nonzero()[0]]  # the image of each keypoint
     weights = resample(len(images))
     if key == 'ECE':

@@ -45,6 +45,12 @@ class Training:
     metrics: Dict[str, float]
     calibrated_on: Optional[str] = None
 
+    def load(self, *names: str) -> List[np.ndarray]:
+        """Arrays of the predictions, by their names, see
+        :class:`~mmpose_simcc.workbench.scoring.Scores`."""
+        with np.load(f'{self.predictions}.npz') as stored:
+            return [stored[name] for name in names]
+
 
 @dataclass
 class Row:

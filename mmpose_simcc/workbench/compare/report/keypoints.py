@@ -59,8 +59,8 @@ def keypoint_tables(
         MEDIAN: _table(errors, names, people, np.median, lowest=True),
         NINETY: _table(errors, names, people, lambda v: np.percentile(v, 90), lowest=True),
     }
-    similarities = [_similarities(row) for row in rows]
-    if all(len(similarity) for similarity in similarities):
+    if all('ECE' in row.metrics for row in rows):  # which comes from it
+        similarities = [_similarities(row) for row in rows]
         found[SIMILARITY] = _table(similarities, names, people, lambda v: 100 * v.mean())
     return found
 
@@ -77,12 +77,8 @@ def write_keypoints(tables: Dict[str, Table], folder: Path) -> List[Path]:
 
 
 def _similarities(row: Row) -> np.ndarray:
-    """Of all trainings, (trainings * N, K); empty where the metric has none."""
-    found = []
-    for training in row.trainings:
-        with np.load(f'{training.predictions}.npz') as stored:
-            found += [stored['similarity']] if 'similarity' in stored else []
-    return np.concatenate(found) if found else np.empty(0)
+    """Of all trainings, (trainings * N, K)."""
+    return np.concatenate([training.load('similarity')[0] for training in row.trainings])
 
 
 def _table(

@@ -98,13 +98,11 @@ class StoredPredictions:
     """
 
     def __init__(self, training: Training, run: Run) -> None:
-        with np.load(f'{training.predictions}.npz') as stored:
-            self.keypoints = stored['keypoints']
-            ids, img_ids = stored['ids'].tolist(), stored['img_ids'].tolist()
+        self.keypoints, ids, img_ids = training.load('keypoints', 'ids', 'img_ids')
         self._detected = bool(run.box_files)
-        self._by_id = {id_: i for i, id_ in enumerate(ids)}
+        self._by_id = {id_: i for i, id_ in enumerate(ids.tolist())}
         self._by_image: Dict[int, List[int]] = {}
-        for i, img_id in enumerate(img_ids):
+        for i, img_id in enumerate(img_ids.tolist()):
             self._by_image.setdefault(img_id, []).append(i)
 
     def of(self, person: Person) -> Optional[np.ndarray]:

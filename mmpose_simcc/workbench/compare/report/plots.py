@@ -214,9 +214,6 @@ def plot_scores(rows: Sequence[Row], runs: Dict[str, Run]) -> Figure:
 
 def _keypoints(row: Row) -> Tuple[np.ndarray, np.ndarray]:
     """Scores and similarities of the keypoints of all trainings that have a truth."""
-    parts = []
-    for training in row.trainings:
-        with np.load(f'{training.predictions}.npz') as stored:
-            parts.append(with_truth(stored['scores'], stored['similarity'])[:2])
+    parts = [with_truth(*t.load('scores', 'similarity'))[:2] for t in row.trainings]
     scores, similarity = np.concatenate(parts, 1)
     return scores, similarity
