@@ -88,8 +88,6 @@ AIMS = {
 }
 # DAEC has no stock peer: 4 times the floor and 15 microseconds
 DAEC_AIM, DAEC_SLACK = 1 / 4, 15e-6
-# on a GPU: 3 times one read of the maps
-READ_AIM = 1 / 3
 
 
 def _keypoints(setting: Setting, batch: int, rng: np.random.Generator) -> np.ndarray:

@@ -60,7 +60,10 @@ def keypoint_tables(
         NINETY: _table(errors, names, people, lambda v: np.percentile(v, 90), lowest=True),
     }
     if all('ECE' in row.metrics for row in rows):  # which comes from it
-        similarities = [_similarities(row) for row in rows]
+        similarities = [
+            np.concatenate([training.load('similarity')[0] for training in row.trainings])
+            for row in rows
+        ]
         found[SIMILARITY] = _table(similarities, names, people, lambda v: 100 * v.mean())
     return found
 
@@ -74,11 +77,6 @@ def write_keypoints(tables: Dict[str, Table], folder: Path) -> List[Path]:
     with whole_file(path) as unfinished:
         pd.concat(frames, names=['Measure', None]).droplevel(1).to_csv(unfinished)
     return [path]
-
-
-def _similarities(row: Row) -> np.ndarray:
-    """Of all trainings, (trainings * N, K)."""
-    return np.concatenate([training.load('similarity')[0] for training in row.trainings])
 
 
 def _table(
