@@ -217,6 +217,12 @@ def test_commands_work_when_pasted(tmp_path):
     commands = [package.install for package in environment.PACKAGES]
     commands += [f'pip install {companions}', 'pip uninstall -y mmcv && pip install "numpy<2"']
     commands += ['pip install --force-reinstall torch==2.13.0 torchvision numpy==2.1.0']
+    commands += [f'pip install {" ".join(environment.WORKBENCH)}', 'pip install sleap-io']
+    commands += [
+        'pip uninstall -y opencv-python opencv-contrib-python opencv-python-headless && '
+        'pip install opencv-python-headless numpy==2.1.0',
+        'pip uninstall -y mmcv && pip install mmcv-lite==2.1.0',
+    ]
     venv.create(tmp_path / 'venv', with_pip=True)
     path = f'{tmp_path / "venv" / "bin"}{os.pathsep}{os.environ["PATH"]}'
     quick = dict(PIP_DRY_RUN='1', PIP_NO_DEPS='1', PIP_QUIET='1')

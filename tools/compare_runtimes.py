@@ -21,33 +21,41 @@ from pathlib import Path
 import numpy as np
 from command_line import CONFIG_HELP, CommandLine, errors_in_a_line
 
-OUTPUTS = ('raw', 'simcc', 'keypoints')
 BATCH = 4
+DECODERS = ('argmax', 'quarter', 'second_max', 'dark', 'daec')
 
 
 # --- where MMPose is ---
 
 
 def write(config, checkpoint, folder):
-    """Export a model with each output, for any batch and for one of 1; and what PyTorch finds."""
+    """Export a model with each output and each decoder, for any batch and for one of 1; and what
+    PyTorch finds."""
     import torch
+    from mmpose.registry import KEYPOINT_CODECS
 
     from mmpose_simcc.deploy.export import DeployModel, export_onnx
     from mmpose_simcc.deploy.export.verify import Reference, made_up_crops
-    from mmpose_simcc.utils.inference import build_model, load_config, load_weights
+    from mmpose_simcc.utils.inference import build_model, load_config, load_weights, pose_head
+    from mmpose_simcc.workbench.compare.decoders import decoders_of
+    from mmpose_simcc.workbench.compare.runs import Run
 
     cfg = load_config(config)
     model = build_model(cfg).eval()
     load_weights(model, checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
-    cases = {}
-    for output in OUTPUTS:
-        try:
-            deployed = DeployModel(model, 'float', output).eval()
-        except ValueError:  # heatmaps have no simcc output
-            continue
+    codecs = decoders_of(Run('model', cfg), DECODERS)
+    first = next(iter(codecs.values()))
+    written = dict(raw=('raw', first), simcc=('simcc', first))
+    if first['type'] != 'SimCCCodec':  # heatmaps have no such output
+        del written['simcc']
+    written.update((name, ('keypoints', codec)) for name, codec in codecs.items())
+    cases = dict(written=list(written))
+    for name, (output, codec) in written.items():
+        pose_head(model).decoder = KEYPOINT_CODECS.build(codec)
+        deployed = DeployModel(model, 'float', output).eval()
         for batch in (None, 1):
-            path = folder / f'{output}-{batch or "any"}.onnx'
+            path = folder / f'{name}-{batch or "any"}.onnx'
             export_onnx(model, cfg, path, output=output, batch=batch)
         reference = Reference(model, deployed)
         crops = made_up_crops(BATCH, deployed.input_size, seed=0)
@@ -57,10 +65,10 @@ def write(config, checkpoint, folder):
             data = dict(inputs=list(torch.from_numpy(crops).permute(0, 3, 1, 2)), data_samples=[])
             images = model.data_preprocessor(data)['inputs']
             found = deployed(images)
-            torch.jit.trace(deployed, images[:1]).save(str(folder / f'{output}.pt'))
-        cases.update({f'{output}/{index}': array.numpy() for index, array in enumerate(found)})
-        cases[f'{output}/names'] = np.array(deployed.decode.output_names)
-        cases[f'{output}/stable'] = stable
+            torch.jit.trace(deployed, images[:1]).save(str(folder / f'{name}.pt'))
+        cases.update({f'{name}/{index}': array.numpy() for index, array in enumerate(found)})
+        cases[f'{name}/names'] = np.array(deployed.decode.output_names)
+        cases[f'{name}/stable'] = stable
     ratio = getattr(deployed.decode.codec, 'simcc_split_ratio', 1)
     np.savez(folder / 'cases.npz', images=images.numpy(), ratio=ratio, **cases)
 
@@ -220,60 +228,65 @@ def _channels_first(output):
     return output.transpose(0, 3, 1, 2) if output.ndim == 4 else output
 
 
-def difference(output, found, cases):
-    """The largest difference from PyTorch: of keypoints in pixels, of raw outputs relative to the
-    largest. Keypoints that rounding moves in PyTorch itself do not count."""
-    expected = [cases[f'{output}/{index}'] for index in range(len(found))]
+def difference(name, found, cases):
+    """The largest differences from PyTorch: of keypoints in pixels, and of their scores; of raw
+    outputs relative to the largest. Keypoints that rounding moves in PyTorch do not count."""
+    expected = [cases[f'{name}/{index}'] for index in range(len(found))]
     if any(a.shape != b.shape for a, b in zip(found, expected)):
         shapes = [item.shape for item in found], [item.shape for item in expected]
         raise RuntimeError(f'shapes {shapes[0]} where PyTorch has {shapes[1]}')
-    if output == 'raw':
-        return max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found, expected))
-    if output == 'simcc':
-        found, expected = ([v.argmax(-1) / cases['ratio'] for v in x] for x in (found, expected))
-        moved = np.abs(np.stack(found, -1) - np.stack(expected, -1)).max(-1)
-    else:
-        moved = np.abs(found[0] - expected[0]).max(-1)
-    return float(moved[cases[f'{output}/stable']].max())
+    if name == 'raw':
+        return [max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(found, expected))]
+    if name == 'simcc':  # the smaller of both maxima is the score
+        found, expected = (
+            (
+                np.stack([vectors.argmax(-1) for vectors in both], -1) / cases['ratio'],
+                np.minimum(*(vectors.max(-1) for vectors in both)),
+            )
+            for both in (found, expected)
+        )
+    stable = cases[f'{name}/stable']
+    moved = np.abs(found[0] - expected[0]).max(-1)[stable].max()
+    return [float(moved), float(np.abs(found[1] - expected[1])[stable].max())]
 
 
 def run(folder, runtime):
-    """Run each file, print the difference and keep it beside the files."""
+    """Run each file, print the differences and keep them beside the files."""
     cases = np.load(folder / 'cases.npz')
     run_files, name = RUNTIMES[runtime]
     results = dict(runtime=re.sub('{(.+?)}', _version, name))
-    for output in OUTPUTS:
-        if f'{output}/names' not in cases:
-            continue
-        any_batch, one = (folder / f'{output}-{batch}.onnx' for batch in ('any', 1))
+    for case in cases['written'].tolist():
+        any_batch, one = (folder / f'{case}-{batch}.onnx' for batch in ('any', 1))
         try:
-            found = run_files(any_batch, one, cases['images'], cases[f'{output}/names'])
-            results[output] = 'converts' if found is None else difference(output, found, cases)
+            found = run_files(any_batch, one, cases['images'], cases[f'{case}/names'])
+            results[case] = 'converts' if found is None else difference(case, found, cases)
         except Exception as error:  # each runtime has its own
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            print(f'{runtime}, {output}: {lines[-1][:200]}', file=sys.stderr)
-            results[output] = 'no'
-        print(f'{runtime}, {output}: {results[output]}')
+            print(f'{runtime}, {case}: {lines[-1][:200]}', file=sys.stderr)
+            results[case] = 'no'
+        print(f'{runtime}, {case}: {results[case]}')
         (folder / f'{runtime}.json').write_text(json.dumps(results))
 
 
 def table(folder):
-    """A Markdown table of all runtimes that have run."""
-    found = {name: folder / f'{name}.json' for name in RUNTIMES}
-    rows = {name: json.loads(path.read_text()) for name, path in found.items() if path.is_file()}
-    outputs = [output for output in OUTPUTS if any(output in row for row in rows.values())]
-    print('| runtime | ' + ' | '.join(outputs) + ' |')
-    print('|---' * (1 + len(outputs)) + '|')
-    for row in rows.values():
-        cells = [row.get(output, '') for output in outputs]
-        cells = [cell if isinstance(cell, str) else f'{cell:.2g}' for cell in cells]
-        print(f'| {row["runtime"]} | ' + ' | '.join(cells) + ' |')
+    """A Markdown table: a row for each output and decoder, a column for each runtime that ran."""
+    found = [folder / f'{name}.json' for name in RUNTIMES]
+    columns = [json.loads(path.read_text()) for path in found if path.is_file()]
+    print('| | ' + ' | '.join(column['runtime'] for column in columns) + ' |')
+    print('|---' * (1 + len(columns)) + '|')
+    for case in np.load(folder / 'cases.npz')['written'].tolist():
+        cells = [column.get(case, '') for column in columns]
+        cells = [
+            cell if isinstance(cell, str) else ', '.join(f'{value:.2g}' for value in cell)
+            for cell in cells
+        ]
+        print(f'| {case} | ' + ' | '.join(cells) + ' |')
 
 
 def main():
     parser = CommandLine(
-        'Show how far the keypoints of exported models are from PyTorch in other runtimes: write '
-        'the files where MMPose is, run them where each runtime is, and show all results.',
+        'Show how far keypoints and scores of exported models are from PyTorch in other runtimes: '
+        'write the files where MMPose is, run them where each runtime is, and show all results.',
         'compare_runtimes.py run FOLDER openvino',
     )
     commands = parser.add_subparsers(

@@ -47,7 +47,8 @@ def main():
             raise ImportError(f'{error}: pip install sleap-io') from error
     for split, pictures in report['pictures'].items():
         print(f'{split}: {pictures} pictures, {report["people"][split]} annotated')
-    pairs = ', '.join(f'{a} - {b}' for a, b in report['pairs']) or 'none'
+    pairs = ', '.join(f'{a} - {b}' for a, b in report['pairs'])
+    pairs = pairs or f'none (if there are two sides, say so in {args.out}/metainfo.py)'
     print(f'{len(report["keypoints"])} keypoints; a mirrored picture swaps: {pairs}')
     width, height = report['input_size']
     print(f'configs: {args.out}/heatmap.py and {args.out}/simcc.py, input {width}x{height}')
