@@ -287,6 +287,15 @@ class TestPlots:
         assert band == {(1, 65), (1, 72), (2, 40), (2, 51)}
         assert sorted(axes.lines[1].get_ydata()) == pytest.approx([60, 80])
 
+    @pytest.mark.parametrize('largest, scale', [(9, 'linear'), (10, 'log')])
+    def test_numbers_over_several_magnitudes(self, largest, scale):
+        study = Study([], value='AP', plot=dict(kind='lines', x='x', series='s'))
+        rows = [make_row(0.4, x=x, s='s') for x in (1, 3, largest)]
+        (axes,) = plot_study(study, rows, None).axes
+        assert axes.get_xscale() == scale
+        shown = [label.get_text() for label in axes.get_xticklabels()]
+        assert shown == ['1', '3', str(largest)]
+
     def test_one_training_and_no_intervals(self):
         study = Study([], value='AP', plot=dict(x='x', series='s'))
         (axes,) = plot_study(study, [make_row(0.4, x=1, s='s')], None).axes

@@ -156,6 +156,9 @@ def _lines(axes: Axes, study: Study, form: dict, series: dict, colors: dict) -> 
                 fontsize=8,
             )
             marked += 1  # a line of its own for each label
+    if min(ticks) > 0 and max(ticks) >= 10 * min(ticks):  # the small ones would lie in one place
+        axes.set_xscale('log')
+        axes.minorticks_off()
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_xlabel(study.title_of(form['x']))
     axes.grid(alpha=0.3)
