@@ -24,6 +24,7 @@ from pycocotools import coco, cocoeval
 PARTS = {
     'keypoints': ('keypoints',),
     'keypoints_crowd': ('keypoints',),
+    'keypoints_body': ('keypoints',),
     'keypoints_wholebody': (
         'keypoints',
         'foot_kpts',
@@ -122,7 +123,7 @@ class COCOeval(cocoeval.COCOeval):
         self.use_area = use_area
         self._kind = iouType
         part = iouType[len('keypoints') :]
-        self.score_key = 'score' if part in ('', '_crowd') else f'{part[1:]}_score'
+        self.score_key = 'score' if part in ('', '_crowd', '_body') else f'{part[1:]}_score'
 
     def _keypoints(self, annotation: dict) -> list:
         """x, y and visibility of the keypoints that are evaluated."""
