@@ -668,7 +668,7 @@ class TestCalibratedScores:
             nearest = (keypoints * 2).round().clamp(0, 127) / 2
             np.testing.assert_allclose(found, nearest, atol=1e-5)
             return
-        np.testing.assert_allclose(found[stable], keypoints[stable], atol=0.01)
+        np.testing.assert_allclose(found[stable], keypoints.numpy()[stable], atol=0.01)
         radii = session.run(crops)[2]
         np.testing.assert_allclose(radii, deployed.decode.codec.keypoint_radius(scores), atol=1e-4)
 
