@@ -122,8 +122,8 @@ class COCOeval(cocoeval.COCOeval):
         self.sigmas = self.params.kpt_oks_sigmas
         self.use_area = use_area
         self._kind = iouType
-        part = iouType[len('keypoints') :]
-        self.score_key = 'score' if part in ('', '_crowd', '_body') else f'{part[1:]}_score'
+        of_the_body = PARTS[iouType] == ('keypoints',)  # whose score is the person's
+        self.score_key = 'score' if of_the_body else iouType.replace('keypoints_', '') + '_score'
 
     def _keypoints(self, annotation: dict) -> list:
         """x, y and visibility of the keypoints that are evaluated."""
