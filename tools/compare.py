@@ -11,7 +11,6 @@ from mmengine.config import DictAction
 from rich.console import Console
 from rich.markup import escape
 
-from mmpose_simcc.utils.inference import load_config
 from mmpose_simcc.utils.processes import end_forks_with_parent, locked
 from mmpose_simcc.workbench.compare import (
     Launcher,
@@ -192,9 +191,8 @@ def read_study(args):
         study.seeds = args.seeds
     if args.split:
         study.split = args.split
-    if not args.data:
-        draw_toy_data(study, args.cfg_options)  # a hold-out reads them
-    runs = study_runs(study, args.data, args.gt_boxes, args.work_dir, args.cfg_options)
+    draw = None if args.data else draw_toy_data
+    runs = study_runs(study, args.data, args.gt_boxes, args.work_dir, args.cfg_options, draw)
     if not args.study:
         varied = [*args.vary]
         # shorter than the names of configs
@@ -206,9 +204,8 @@ def read_study(args):
     return study, runs, folder
 
 
-def draw_toy_data(study, options):
-    """Draw the data of the toy configs, where the study has one."""
-    configs = [load_config(str(study.folder / model['config']), options) for model in study.models]
+def draw_toy_data(configs):
+    """Draw the data of the toy configs, if one of the configs uses them."""
     if not any(cfg.get('data_root', '').rstrip('/') == TOY_ROOT for cfg in configs):
         return
     root = Path(TOY_ROOT)

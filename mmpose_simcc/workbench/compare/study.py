@@ -5,7 +5,7 @@ import inspect
 from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -200,6 +200,7 @@ def study_runs(
     gt_boxes: bool = False,
     work_dir: Path = Path(),
     cfg_options: Optional[dict] = None,
+    before_data: Optional[Callable[[List[Config]], None]] = None,
 ) -> List[Run]:
     """The models of a study, one for each combination that it varies.
 
@@ -212,15 +213,20 @@ def study_runs(
             hold-out are written.
         cfg_options (dict, optional): Changes of all configs, by names such as
             ``'train_cfg.max_epochs'``.
+        before_data (callable, optional): Gets all configs before a hold-out reads their data,
+            which may be drawn only then.
 
     Raises:
         CompareError: A config cannot be read or cannot be varied so.
     """
-    runs = {}
+    configs = []
     for model in study.models:
-        path = str(study.folder / model['config'])
         options = {**model.get('options', {}), **(cfg_options or {})}
-        cfg = read_config(path, options, data_root)
+        configs.append(read_config(str(study.folder / model['config']), options, data_root))
+    if before_data:
+        before_data(configs)
+    runs = {}
+    for model, cfg in zip(study.models, configs):
         if gt_boxes:
             use_annotated_boxes(cfg)
         if study.split == 'train':
@@ -229,7 +235,7 @@ def study_runs(
             use_hold_out(cfg, work_dir / 'hold_out')
         if study.evaluator:
             cfg.test_evaluator = study.evaluator
-        name = model.get('name', Path(path).stem)
+        name = model.get('name', Path(model['config']).stem)
         schedules = [dict(zip(study.schedule, v)) for v in product(*study.schedule.values())]
         for change, schedule in product(_combinations(cfg, study.codec), schedules):
             varied = {**change, **schedule}
