@@ -5,7 +5,7 @@ import json
 import re
 import tempfile
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional
+from typing import Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 import yaml
@@ -181,7 +181,8 @@ def _read_label_studio(source: Path, images: Optional[Path]):
         made = [a for a in task.get('annotations') or () if not a.get('was_cancelled')]
         if not made:
             continue
-        names |= _check_relations(task, made[0]['result'])
+        made[0]['result'], found = _related(task, made[0]['result'])
+        names |= found
         if 'video' not in (task.get('meta') or {}):
             picture = _picture_of_task(task, images or source.parent)
             width, height = picture_size(picture)
@@ -194,8 +195,9 @@ def _read_label_studio(source: Path, images: Optional[Path]):
         return sleap_io.load_labelstudio(path, skeleton=sorted(names))
 
 
-def _check_relations(task: dict, result: List[dict]) -> set:
-    """Names of the keypoints; whose they are has to be clear where a name stands twice."""
+def _related(task: dict, result: List[dict]) -> Tuple[List[dict], Set[str]]:
+    """What was drawn in a picture, without boxes that no point is related to, and the names of its
+    keypoints. Whose they are has to be clear where a name stands twice."""
     related = {r[end] for r in result if r['type'] == 'relation' for end in ('from_id', 'to_id')}
     points = [r for r in result if r['type'] == 'keypointlabels']
     alone = [r['value']['keypointlabels'][0] for r in points if r['id'] not in related]
@@ -205,10 +207,9 @@ def _check_relations(task: dict, result: List[dict]) -> set:
                 f'task {task.get("id")} has several {name!r}: relate the points of each person to '
                 'a rectangle in Label Studio'
             )
-    boxes = [r for r in result if r['type'] == 'rectanglelabels' and r['id'] not in related]
-    for box in boxes:  # sleap-io wants points for each
-        result.remove(box)
-    return {r['value']['keypointlabels'][0] for r in points}
+    # sleap-io wants points for each box
+    kept = [r for r in result if r['type'] != 'rectanglelabels' or r['id'] in related]
+    return kept, {r['value']['keypointlabels'][0] for r in points}
 
 
 def _picture_of_task(task: dict, folder: Path) -> Path:
