@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_instance_scores import draw_detections
 from conftest import run_tool
 from mmengine.runner import Runner
 from test_calibration_ladder import samples_of, start
@@ -256,12 +255,6 @@ class TestTool:
         assert done.returncode != 0
         assert re.search(message, done.stderr.splitlines()[-1])
 
-    @pytest.mark.parametrize('name', ['calibrate_daec.py', 'calibrate_scores.py'])
-    def test_earlier_names(self, name):
-        done = run_tool(name, 'config.py', 'checkpoint.pth')
-        assert done.returncode == 1
-        assert done.stderr.startswith(f'{name} is now: python tools/calibrate.py')
-
 
 class TestMetrics:
     def test_of_the_held_out_part(self, calibrated):
@@ -303,32 +296,6 @@ class TestRehearsal:
         with pytest.raises(CompareError, match=message) as error:
             calibrate(run.cfg, run.checkpoint, tmp_path, split='test')
         assert not passes and '\n' not in str(error.value)
-
-
-class TestInstanceScores:
-    def test_detections(self, toy_root):
-        truth = json.loads(
-            Path(toy_root, 'annotations/person_keypoints_train2017.json').read_text()
-        )
-        truth['annotations'] *= 20
-        found = draw_detections(truth, 0.15)
-        people, pictures = len(truth['annotations']), len(truth['images'])
-        expected = 0.95 * 1.2 * people + pictures
-        assert abs(len(found) / expected - 1) < 0.05
-        scores = np.array([box['score'] for box in found])
-        assert scores.min() >= 0.05 and scores.max() <= 1
-        wrong = scores[-pictures // 2 :]  # pictures come last, with boxes where nobody is
-        assert wrong.mean() < 0.5 < scores[:people].mean()
-
-    @pytest.mark.slow
-    def test_tool(self, toy_root, calibrated, tmp_path):
-        run, _, path = calibrated
-        done = run_tool(
-            'benchmark_instance_scores.py', run.cfg.filename, run.checkpoint, path,
-            '--data', toy_root, '--cfg-options', 'model.test_cfg.flip_test=True', cwd=tmp_path,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert '| keypoint, scores calibrated' in done.stdout
 
 
 def test_no_codec(toy_root, tmp_path):

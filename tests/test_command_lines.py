@@ -8,11 +8,10 @@ from command_line import errors_in_a_line
 from conftest import ROOT, run_tool
 
 SHARED = ('--cfg-options', '--data', '--work-dir')
-# `train` and `test` are MMPose's, `infer_onnx` is the client's; two say what replaces them
-NOT_OURS = ('train', 'test', 'infer_onnx', 'calibrate_daec', 'calibrate_scores', 'command_line')
+# `train` and `test` are MMPose's, `infer_onnx` is the client's
+NOT_OURS = ('train', 'test', 'infer_onnx', 'command_line')
 TOOLS = sorted(path.stem for path in (ROOT / 'tools').glob('*.py') if path.stem not in NOT_OURS)
 WITH_CONFIG = dict(
-    benchmark_instance_scores=('{}', 'checkpoint.pth', 'decoder.json'),
     calibrate=('{}', 'checkpoint.pth'),
     check_data=('{}',),
     compare=('{}',),

@@ -43,12 +43,3 @@ def test_benchmark_codecs(tmp_path):
 def test_benchmark_models(tmp_path):
     out = tool(tmp_path, 'benchmark_models.py', 'forward', '--rounds', 1)
     assert 'forward, SimBa-R50' in out
-
-
-def test_benchmark_scale(tmp_path):
-    parts = 'annotations', 'evaluation', 'intervals', 'calibration'
-    out = tool(tmp_path, 'benchmark_scale.py', *parts, '--part', 0.002)
-    rows = [line.split('|')[1:-1] for line in out.splitlines() if line.startswith('|')][2:]
-    assert [row[0].strip() for row in rows] == list(parts)
-    assert '208 detections, 5 decoders' in rows[1][1] and '300 people' in rows[3][1]
-    assert all(300 < float(row[2]) < 4000 and float(row[5]) >= 0 for row in rows)

@@ -1,8 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Times test loop and forward pass with stock codecs and ours."""
 
-import sys
-
 import benchmark
 import torch
 from command_line import CommandLine
@@ -26,16 +24,16 @@ def parse_args():
 
 def main():
     args = parse_args()
-    if args.device == 'cuda' and not torch.cuda.is_available():
-        sys.exit('benchmark_models: --device cuda: no CUDA device is here')
     torch.set_num_threads(args.threads)
-    measure = benchmark.end_to_end if args.what == 'test' else benchmark.forward_times
-    comparisons = measure(args.device)
-    results = benchmark.run_comparisons(comparisons, args.rounds)
-    print(benchmark.throughput_table(results))
+    if args.what == 'test':
+        comparisons = benchmark.test_loop_comparisons(args.device)
+    else:
+        comparisons = [benchmark.forward_comparison(args.device)]
+    benchmark.time_comparisons(comparisons, args.rounds)
+    print(benchmark.throughput_table(comparisons))
     if args.json:
         about = benchmark.machine(args.device, args.threads)
-        benchmark.save_benchmark(results, about, args.json)
+        benchmark.save_benchmark(comparisons, about, args.json)
 
 
 if __name__ == '__main__':

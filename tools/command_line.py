@@ -30,6 +30,17 @@ def at_least(low: int):
     return read
 
 
+def device(text: str) -> str:
+    """An argument's type: a device that PyTorch can use here."""
+    import torch
+
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError) as error:
+        raise argparse.ArgumentTypeError(f'{text}: {str(error).splitlines()[0]}') from None
+    return text
+
+
 class CommandLine(argparse.ArgumentParser):
     """A tool's arguments, with those that several tools have.
 
@@ -80,6 +91,7 @@ class CommandLine(argparse.ArgumentParser):
         self.add_argument('--json', type=Path, metavar='FILE', help='write every time here')
         self.add_argument(
             '--device',
+            type=device,
             choices=('cpu', 'cuda'),
             default='cpu',
             help='where to run (default: %(default)s)',

@@ -2,7 +2,7 @@
 """Prints the size and the cost of models."""
 
 import torch
-from command_line import CONFIG_HELP, CommandLine, errors_in_a_line
+from command_line import CONFIG_HELP, CommandLine, device, errors_in_a_line
 
 from mmpose_simcc.workbench.complexity import FORMATS, measure_size, size_table
 
@@ -22,24 +22,20 @@ def parse_args():
         help='what is printed (default: %(default)s)',
     )
     parser.add_argument(
-        '--device', help='where to time the forward pass (default: cuda if there is, else cpu)'
+        '--device',
+        type=device,
+        default='cuda' if torch.cuda.is_available() else 'cpu',
+        help='where to time the forward pass (default: cuda if there is, else cpu)',
     )
     parser.add_argument('--no-time', action='store_true', help='do not time the forward pass')
-    args = parser.parse_args()
-    if args.device is None:
-        args.device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    try:
-        torch.empty(0, device=args.device)
-    except (RuntimeError, AssertionError) as error:
-        parser.error(f'--device {args.device}: {str(error).splitlines()[0]}')
-    return args
+    return parser.parse_args()
 
 
 def main():
     args = parse_args()
     with errors_in_a_line():
-        device = None if args.no_time else args.device
-        records = [measure_size(config, device, args.cfg_options) for config in args.configs]
+        timed_on = None if args.no_time else args.device
+        records = [measure_size(config, timed_on, args.cfg_options) for config in args.configs]
         print(size_table(records, args.format))
 
 

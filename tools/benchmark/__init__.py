@@ -2,24 +2,21 @@
 """Speed against stock MMPose, measured side by side in one process."""
 
 from .codecs import SETTINGS, codec_comparisons
-from .loss import add_peak_bytes, loss_comparisons
-from .models import end_to_end, forward_times
+from .comparison import Aim, Comparison, time_comparisons
+from .models import forward_comparison, test_loop_comparisons
 from .report import benchmark_table, machine, plot_benchmark, save_benchmark, throughput_table
-from .timing import Comparison, Result, run_comparisons
 
 __all__ = [
     'SETTINGS',
+    'Aim',
     'Comparison',
-    'Result',
-    'add_peak_bytes',
     'benchmark_table',
     'codec_comparisons',
-    'end_to_end',
-    'forward_times',
-    'loss_comparisons',
+    'forward_comparison',
     'machine',
     'plot_benchmark',
-    'run_comparisons',
     'save_benchmark',
+    'test_loop_comparisons',
     'throughput_table',
+    'time_comparisons',
 ]

@@ -2,28 +2,22 @@
 """Codecs of this package against stock MMPose's."""
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Callable, Dict, List, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
-from mmpose.codecs import MSRAHeatmap, SimCCLabel, UDPHeatmap
+from mmpose.codecs import MSRAHeatmap, SimCCLabel
 from mmpose.codecs.base import BaseKeypointCodec
 from mmpose.utils.tensor_utils import to_numpy
 
 from mmpose_simcc.codecs import DAECCodec, DARKCodec, HeatmapCodec, SimCCCodec
 
-from . import published
-from .timing import OURS, Comparison
+from .comparison import OURS, Aim, Comparison
 
-BATCHES = dict(cpu=32, cuda=64)
+BATCH = 32
 KEYPOINTS = 17
 STOCK = 'stock'
-UDP = 'stock UDP'
-LOOPS = 'loops'  # over keypoints, as in the papers' code
-FLOOR = 'argmax'  # numpy's, over the same maps: one read of them
-FILL = 'fill'  # one write of the labels
-READ = 'read'  # on a GPU: the sum of the same maps
+FLOOR = 'floor'  # the argmax of each map, which is one read of them; one write of the labels
 
 
 @dataclass
@@ -56,38 +50,18 @@ class Setting:
 
 SETTINGS = (Setting((192, 256), (48, 64), 2, 11), Setting((288, 384), (72, 96), 3, 17))
 
-
-@dataclass
-class Peer:
-    """A stock codec.
-
-    Attributes:
-        codec (BaseKeypointCodec): The codec.
-        tolerance (float): How far in pixels its answers may lie from ours.
-        share (float): The part of the answers that must lie so near: all,
-            but where the peer's formula is another one.
-        factor (float | np.ndarray): Takes its pixels to ours.
-    """
-
-    codec: BaseKeypointCodec
-    tolerance: float = 1e-3
-    share: float = 1.0
-    factor: Union[float, np.ndarray] = 1.0
-
-
-# how many times as fast as stock, at 256x192
+# at 256x192 on a CPU
 AIMS = {
-    ('batch decode', 'DARK'): 25,
-    ('batch decode', 'quarter'): 12,
-    ('decode', 'DARK'): 3,
-    ('decode', 'SimCC'): 0.5,
-    ('decode', 'SimCC, raw score'): 1,
-    ('encode', 'heatmap, unbiased'): 5,
-    ('encode', 'heatmap, biased'): 5,
-    ('encode', 'SimCC, Gaussian'): 5,
+    ('batch decode', 'DARK'): Aim(STOCK, 25),
+    ('batch decode', 'quarter'): Aim(STOCK, 12),
+    ('batch decode', 'DAEC'): Aim(FLOOR, 1 / 4, slack=15e-6),  # stock has none
+    ('decode', 'DARK'): Aim(STOCK, 3),
+    ('decode', 'SimCC'): Aim(STOCK, 0.5),
+    ('decode', 'SimCC, raw score'): Aim(STOCK, 1),
+    ('encode', 'heatmap, unbiased'): Aim(STOCK, 5),
+    ('encode', 'heatmap, biased'): Aim(STOCK, 5),
+    ('encode', 'SimCC, Gaussian'): Aim(STOCK, 5),
 }
-# DAEC has no stock peer: 4 times the floor and 15 microseconds
-DAEC_AIM, DAEC_SLACK = 1 / 4, 15e-6
 
 
 def _keypoints(setting: Setting, batch: int, rng: np.random.Generator) -> np.ndarray:
@@ -97,7 +71,7 @@ def _keypoints(setting: Setting, batch: int, rng: np.random.Generator) -> np.nda
 
 
 def _responses(
-    codec: BaseKeypointCodec, setting: Setting, batch: int, rng: np.random.Generator
+    codec: BaseKeypointCodec, setting: Setting, rng: np.random.Generator
 ) -> Tuple[np.ndarray, ...]:
     """Labels of two keypoints each, one at 0.6 of its height, with noise.
 
@@ -106,7 +80,7 @@ def _responses(
     """
     parts = []
     for height in (1.0, 0.6):
-        keypoints = _keypoints(setting, batch, rng)[:, None]
+        keypoints = _keypoints(setting, BATCH, rng)[:, None]
         encoded = codec.encode_tensors(keypoints, np.ones_like(keypoints[..., 0]))
         if 'heatmaps' in encoded:
             labels = [encoded['heatmaps']]
@@ -139,12 +113,10 @@ def _answers(decoded: Any) -> np.ndarray:
     return np.concatenate(keypoints) if isinstance(keypoints, list) else keypoints
 
 
-def _agree(
-    name: str, ours: np.ndarray, peer: np.ndarray, tolerance: float, share: float = 1.0
-) -> None:
-    """Raises an AssertionError if too many answers are further off."""
-    assert ours.shape == peer.shape, f'{name}: {ours.shape}, {peer.shape}'
-    near = float((np.abs(ours - peer) <= tolerance).mean())
+def _agree(name: str, ours: np.ndarray, stock: np.ndarray, tolerance: float, share: float) -> None:
+    """Raise an AssertionError if less than ``share`` of the answers are within ``tolerance``."""
+    assert ours.shape == stock.shape, f'{name}: {ours.shape}, {stock.shape}'
+    near = float((np.abs(ours - stock) <= tolerance).mean())
     assert near >= share, (
         f'{name}: {100 * near:.2f}% of the answers differ by at most '
         f'{tolerance}, less than {100 * share:g}%'
@@ -155,162 +127,83 @@ def _decode(
     method: str,
     setting: Setting,
     ours: BaseKeypointCodec,
-    peers: Dict[str, Peer],
-    loops: Optional[Callable],
+    stock: Optional[BaseKeypointCodec],
     responses: Tuple[np.ndarray, ...],
     device: str,
+    tolerance: float = 4e-3,
+    share: float = 1.0,
 ) -> List[Comparison]:
-    """Decode one sample and a batch.
+    """Decode one sample, and a batch; on a GPU a batch alone, which is what runs there.
 
     Args:
-        peers (dict): Stock codecs by name.
-        loops (callable, optional): From heatmaps to cells, by loops.
+        tolerance (float): How far in pixels stock's answers may lie from ours.
+        share (float): The part of the answers that must lie so near.
     """
     outputs = tuple(torch.from_numpy(item).to(device) for item in responses)
     sample = tuple(item[0] for item in responses)
-    number = len(responses[0])
-    floor = [item.reshape(-1, item.shape[-1]) for item in responses]
-    if len(responses) == 1:
-        floor = [responses[0].reshape(number * KEYPOINTS, -1)]
-    one = {OURS: lambda: ours.decode(*sample)}
-    batch = {OURS: lambda: ours.batch_decode(*outputs)}
-    if device == 'cpu':
-        one[FLOOR] = lambda: [f[:KEYPOINTS].argmax(1) for f in floor]
-        batch[FLOOR] = lambda: [f.argmax(1) for f in floor]
-    else:
-        batch[READ] = lambda: [item.sum() for item in outputs]
-    for name, peer in peers.items():
-        one[name] = _stock_decode(peer.codec, tuple(o[:1] for o in outputs))
-        batch[name] = _stock_decode(peer.codec, outputs)
-    if loops and device == 'cpu':
-        one[LOOPS] = lambda: loops(responses[0][:1])
-        batch[LOOPS] = lambda: loops(responses[0])
-
-    def check(functions) -> Callable:
-
-        def run() -> None:
-            expected = _answers(functions[OURS]())
-            for name, peer in peers.items():
-                _agree(
-                    f'{method}, {name}',
-                    expected,
-                    peer.factor * _answers(functions[name]()),
-                    peer.tolerance,
-                    peer.share,
-                )
-            if LOOPS in functions:
-                _agree(
-                    f'{method}, {LOOPS}',
-                    expected,
-                    functions[LOOPS]() * ours.scale_factor,
-                    1e-3 * ours.scale_factor[0],
-                    # HRNet's rule at the border is not MMPose's
-                    0.9 if method == 'quarter' else 1.0,
-                )
-
-        return run
-
-    comparisons = []
-    for task, functions, items in (('decode', one, 1), ('batch decode', batch, number)):
-        comparison = Comparison(
-            task,
-            method,
-            str(setting),
-            functions,
-            dict.fromkeys(functions, items),
-            check=check(functions),
-        )
-        _set_aim(comparison, setting)
-        comparisons.append(comparison)
-    return comparisons if device == 'cpu' else comparisons[1:]
-
-
-def _encode_there(
-    method: str,
-    setting: Setting,
-    ours: BaseKeypointCodec,
-    stock: BaseKeypointCodec,
-    rng: np.random.Generator,
-) -> Comparison:
-    """Encode a batch on the GPU, where stock's data worker encodes each sample."""
-    keypoints = _keypoints(setting, BATCHES['cuda'], rng)[:, None]
-    visible = np.ones(keypoints.shape[:-1], dtype=np.float32)
-    there = torch.from_numpy(keypoints).cuda(), torch.from_numpy(visible).cuda()
-    labels = list(ours.encode_tensors(*there).values())
-    functions = {
-        OURS: lambda: ours.encode_tensors(*there),
-        STOCK: lambda: [stock.encode(*sample) for sample in zip(keypoints, visible)],
-        FILL: lambda: [torch.ones_like(label) for label in labels],
+    maps = responses if device == 'cpu' else outputs  # numpy finds maxima faster than torch
+    rows = [item.reshape(BATCH * KEYPOINTS, -1) for item in maps]
+    one = {
+        OURS: lambda: ours.decode(*sample),
+        FLOOR: lambda: [item[:KEYPOINTS].argmax(1) for item in rows],
     }
-    items = dict.fromkeys(functions, len(keypoints))
-    return Comparison('encode there', method, str(setting), functions, items)
+    batch = {
+        OURS: lambda: ours.batch_decode(*outputs),
+        FLOOR: lambda: [item.argmax(1) for item in rows],
+    }
+    if stock:
+        one[STOCK] = _stock_decode(stock, tuple(item[:1] for item in outputs))
+        batch[STOCK] = _stock_decode(stock, outputs)
 
+    def check_of(functions: Dict[str, Callable]) -> Callable[[], None]:
+        def check() -> None:
+            answers = (_answers(functions[name]()) for name in (OURS, STOCK))
+            _agree(method, *answers, tolerance, share)
 
-def _set_aim(comparison: Comparison, setting: Setting) -> None:
-    task = comparison.task, comparison.method
-    if setting is not SETTINGS[0]:
-        return
-    if task in AIMS and STOCK in comparison.functions:
-        comparison.aim, comparison.peer = AIMS[task], STOCK
-    if task == ('batch decode', 'DAEC') and FLOOR in comparison.functions:
-        comparison.aim, comparison.peer = DAEC_AIM, FLOOR
-        comparison.slack = DAEC_SLACK
+        return check if stock else None
+
+    in_turn = [('decode', one, 1), ('batch decode', batch, BATCH)]
+    return [
+        Comparison(task, method, str(setting), functions, images, check=check_of(functions))
+        for task, functions, images in in_turn[0 if device == 'cpu' else 1 :]
+    ]
 
 
 def _encode(
     method: str,
     setting: Setting,
     ours: BaseKeypointCodec,
-    peers: Dict[str, BaseKeypointCodec],
-    loops: Callable,
-    grid: Optional[float],
+    stock: BaseKeypointCodec,
     rng: np.random.Generator,
 ) -> Comparison:
-    """Encode one sample, as the data workers do.
-
-    Args:
-        peers (dict): Stock codecs by name.
-        loops (callable): From keypoints (K, 2) to labels, by loops.
-        grid (float, optional): Pixels to whose multiples keypoints are
-            rounded, where a peer rounds them itself.
-    """
-    keypoints = _keypoints(setting, 1, rng)
-    if grid is not None:
-        keypoints = np.round(keypoints / grid) * grid
+    """Encode one sample, as the data workers do."""
+    # at bins, to which stock's SimCC rounds
+    k = setting.simcc_split_ratio
+    keypoints = np.round(k * _keypoints(setting, 1, rng)) / k
     visible = np.ones((1, KEYPOINTS), dtype=np.float32)
-    arrays = [
-        value for key, value in ours.encode(keypoints, visible).items() if key != 'keypoint_weights'
+    labels = [
+        values for name, values in ours.encode(keypoints, visible).items() if 'weights' not in name
     ]
-    functions = {OURS: lambda: ours.encode(keypoints, visible)}
-    for name, codec in peers.items():
-        functions[name] = lambda codec=codec: codec.encode(keypoints, visible)
+    functions = {
+        OURS: lambda: ours.encode(keypoints, visible),
+        STOCK: lambda: stock.encode(keypoints, visible),
+        FLOOR: lambda: [np.ones_like(label) for label in labels],
+    }
 
     def check() -> None:
-        expected = functions[OURS]()
-        for name in peers:
-            labels = functions[name]()
-            for key, values in expected.items():
-                _agree(f'{method}, {name}, {key}', values, labels[key], 1e-6)
-        for array, label in zip(arrays, functions[LOOPS]()):
-            _agree(f'{method}, {LOOPS}', array.reshape(label.shape), label, 1e-6)
+        expected = functions[STOCK]()
+        for name, values in functions[OURS]().items():
+            _agree(f'{method}, {name}', values, expected[name], 1e-6, 1.0)
 
-    functions[LOOPS] = lambda: loops(keypoints[0])
-    functions[FILL] = lambda: [np.ones_like(array) for array in arrays]
-    comparison = Comparison(
-        'encode', method, str(setting), functions, dict.fromkeys(functions, 1), check=check
-    )
-    _set_aim(comparison, setting)
-    return comparison
+    return Comparison('encode', method, str(setting), functions, check=check)
 
 
 def codec_comparisons(
     device: str = 'cpu', settings: Tuple[Setting, ...] = SETTINGS, seed: int = 0
 ) -> List[Comparison]:
-    """Every codec against its stock peers and the floor.
+    """Every codec against its stock peer and the floor.
 
-    Maps are Gaussians with a second peak and noise, 17 keypoints a sample. On
-    a GPU only batches are compared, which is what runs there: "there" is
-    without a copy from it or to it.
+    Maps are Gaussians with a second peak and noise, 17 keypoints a sample.
 
     Args:
         device (str): Where the maps of a batch lie.
@@ -320,69 +213,43 @@ def codec_comparisons(
     comparisons = []
     for setting in settings:
         rng = np.random.default_rng(seed)
-        heatmap, kernel = setting.heatmap, setting.blur_kernel_size
-        quarter, dark = HeatmapCodec(**heatmap), DARKCodec(**heatmap)
+        quarter, dark = HeatmapCodec(**setting.heatmap), DARKCodec(**setting.heatmap)
         simcc = SimCCCodec(**setting.simcc)
-        simcc_raw = SimCCCodec(**setting.simcc, score='maximum')  # stock's
-        simcc_dark = SimCCCodec(**setting.simcc, refine='dark')
-        stock_quarter = MSRAHeatmap(**heatmap)
-        stock_unbiased = MSRAHeatmap(**heatmap, unbiased=True, blur_kernel_size=kernel)
-        udp = UDPHeatmap(**heatmap, blur_kernel_size=kernel)
-        cells = np.array(setting.heatmap_size)
-        cell = setting.input_size[0] / cells[0]
-        stock_dark = Peer(stock_unbiased, tolerance=1e-3 * cell)
-        # UDP: a cell is w / (W - 1) pixels, and the stencil is another
-        udp = Peer(udp, tolerance=cell, share=0.9, factor=(cells - 1) / cells)
-        # stock refines SimCC logits, not probabilities
-        stock_simcc_dark = Peer(
-            SimCCLabel(**setting.simcc, use_dark=True), tolerance=2.0, share=0.9
+        simcc_raw = SimCCCodec(**setting.simcc, score='maximum')  # stock's score
+        stock_quarter = MSRAHeatmap(**setting.heatmap)
+        stock_dark = MSRAHeatmap(
+            **setting.heatmap, unbiased=True, blur_kernel_size=setting.blur_kernel_size
         )
         stock_simcc = SimCCLabel(**setting.simcc)
-        maps = _responses(dark, setting, BATCHES[device], rng)
-        vectors = _responses(simcc, setting, BATCHES[device], rng)
-        daec = DAECCodec(**heatmap)
-        dark_loops = partial(published.decode_dark, blur_kernel_size=kernel)
-        daec_loops = partial(
-            published.decode_daec, sigma=setting.sigma, delta=int(setting.sigma + 2)
-        )
-        for method, ours, peers, loops, responses in (
-            ('argmax', HeatmapCodec(**heatmap, refine='none'), {}, None, maps),
-            ('quarter', quarter, {STOCK: Peer(stock_quarter)}, published.decode_quarter, maps),
-            ('DARK', dark, {STOCK: stock_dark, UDP: udp}, dark_loops, maps),
-            ('DAEC', daec, {}, daec_loops, maps),
-            ('SimCC', simcc, {STOCK: Peer(stock_simcc)}, None, vectors),
-            ('SimCC, raw score', simcc_raw, {STOCK: Peer(stock_simcc)}, None, vectors),
-            ('SimCC, DARK', simcc_dark, {STOCK: stock_simcc_dark}, None, vectors),
+        maps, vectors = (_responses(codec, setting, rng) for codec in (dark, simcc))
+        for method, ours, stock, responses in (
+            ('argmax', HeatmapCodec(**setting.heatmap, refine='none'), None, maps),
+            ('quarter', quarter, stock_quarter, maps),
+            ('DARK', dark, stock_dark, maps),
+            ('DAEC', DAECCodec(**setting.heatmap), None, maps),
+            ('SimCC', simcc, stock_simcc, vectors),
+            ('SimCC, raw score', simcc_raw, stock_simcc, vectors),
         ):
-            comparisons += _decode(method, setting, ours, peers, loops, responses, device)
+            comparisons += _decode(method, setting, ours, stock, responses, device)
+        # stock refines logits, not probabilities
+        comparisons += _decode(
+            'SimCC, DARK',
+            setting,
+            SimCCCodec(**setting.simcc, refine='dark'),
+            SimCCLabel(**setting.simcc, use_dark=True),
+            vectors,
+            device,
+            tolerance=2.0,
+            share=0.9,
+        )
         if device == 'cpu':
-            k = setting.simcc_split_ratio
-            gaussian = dict(
-                cell=quarter.scale_factor, heatmap_size=setting.heatmap_size, sigma=setting.sigma
-            )
-            biased = partial(published.encode_biased, **gaussian)
-            unbiased = partial(published.encode_unbiased, **gaussian)
-            vector = partial(
-                published.encode_simcc,
-                simcc_split_ratio=k,
-                num_bins=simcc.num_bins,
-                sigma=setting.simcc_sigma,
-            )
             comparisons += [
-                _encode(
-                    'heatmap, biased', setting, quarter, {STOCK: stock_quarter}, biased, None, rng
-                ),
-                _encode(
-                    'heatmap, unbiased', setting, dark, {STOCK: stock_unbiased}, unbiased, None, rng
-                ),
-                _encode(
-                    'SimCC, Gaussian', setting, simcc, {STOCK: stock_simcc}, vector, 1 / k, rng
-                ),
+                _encode('heatmap, biased', setting, quarter, stock_quarter, rng),
+                _encode('heatmap, unbiased', setting, dark, stock_dark, rng),
+                _encode('SimCC, Gaussian', setting, simcc, stock_simcc, rng),
             ]
-        else:
-            comparisons += [
-                _encode_there('heatmap, biased', setting, quarter, stock_quarter, rng),
-                _encode_there('heatmap, unbiased', setting, dark, stock_unbiased, rng),
-                _encode_there('SimCC, Gaussian', setting, simcc, stock_simcc, rng),
-            ]
+    if device == 'cpu':
+        for comparison in comparisons:
+            if comparison.size == str(SETTINGS[0]):
+                comparison.aim = AIMS.get((comparison.task, comparison.method))
     return comparisons
