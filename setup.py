@@ -18,7 +18,6 @@ WORKBENCH = [
     'rich',
     'scipy>=1.12',  # isotonic regression
     'tabulate',
-    'tqdm',
 ]
 ONNX = ['onnx>=1.14', 'rich']
 VERSION = {}

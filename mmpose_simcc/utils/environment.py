@@ -57,7 +57,6 @@ COMPANIONS = {
 }
 # The modules of the extra `workbench` in setup.py.
 WORKBENCH = ('filelock', 'ijson', 'jinja2', 'matplotlib', 'pandas', 'rich', 'scipy', 'tabulate')
-WORKBENCH += ('tqdm',)
 
 
 def installed_version(*distributions: str) -> Optional[str]:
