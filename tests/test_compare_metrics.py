@@ -32,7 +32,11 @@ from test_compare import HEATMAP, load_run
 
 from mmpose_simcc.utils.inference import build_model
 from mmpose_simcc.workbench.compare import CompareError, Run, Study, compare, run_study
-from mmpose_simcc.workbench.compare.bootstrap import find_source, match_predictions, resampled
+from mmpose_simcc.workbench.compare.bootstrap import (
+    match_predictions,
+    resampled,
+    resampled_values,
+)
 from mmpose_simcc.workbench.compare.report import remarks, write_report
 from mmpose_simcc.workbench.compare.rows import Row, Training
 from mmpose_simcc.workbench.compare.study import check_metric_names
@@ -244,7 +248,7 @@ def test_average_precision_over_categories_equals_the_evaluator(toy_root, tmp_pa
     run = load_run(HEATMAP, toy_root)
     run.cfg.test_dataloader.dataset.update(type='AP10KDataset', ann_file=str(ann_file))
     run.cfg.test_evaluator.ann_file = str(ann_file)
-    metric = find_source(run, 'coco/AP')
+    metric = resampled_values(run.build_metrics())['coco/AP']
     metric.outfile_prefix = str(tmp_path / 'row')
     metric.dataset_meta = parse_pose_metainfo(AP10KDataset.METAINFO)
     for annotation in content['annotations']:

@@ -141,6 +141,17 @@ class TestSchedule:
         assert [run.cfg.param_scheduler[1].T_max for run in runs] == [2, 4, 2, 4]
         assert len({training_identity(run.cfg) for run in runs}) == 4
 
+    def test_of_one_model(self, toy_root):
+        """It is as if its config had it; what the study varies comes on top."""
+        models = [dict(config=HEATMAP), dict(config=HEATMAP, name='b', schedule=dict(epochs=8))]
+        study = Study(models, schedule=dict(lr=[1e-3, 2e-3]))
+        runs = study_runs(study, toy_root)
+        assert [run.cfg.param_scheduler[1].T_max for run in runs] == [4, 4, 8, 8]
+        assert [run.cfg.optim_wrapper.optimizer.lr for run in runs] == 2 * [1e-3, 2e-3]
+        assert [run.name for run in runs[2:]] == ['b, lr 0.001', 'b, lr 0.002']
+        study.schedule = dict(epochs=[2])
+        assert [run.cfg.train_cfg.max_epochs for run in study_runs(study, toy_root)] == [2, 2]
+
     def test_configs_without_it(self, toy_root):
         cfg = load_run(HEATMAP, toy_root).cfg
         cfg.train_cfg = dict(by_epoch=False, max_iters=100)

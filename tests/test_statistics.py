@@ -22,7 +22,7 @@ from mmpose_simcc.workbench.statistics import (
     noise_of,
     noise_of_difference,
     resample,
-    weighted_pck,
+    weighted_mean,
 )
 
 SIGMAS = np.full(17, 0.08)
@@ -175,9 +175,9 @@ def test_pck_equals_mmpose_on_resampled_images(seed):
     )
     hits = (np.linalg.norm(found - truth, axis=-1) < 5) & labelled
     weights = np.bincount(draw, minlength=30)[None]
-    pck = weighted_pck(hits, labelled, weights, pooled=False)
+    pck = weighted_mean(hits, labelled, weights, by_kind=True)
     assert pck[0] == pytest.approx(expected, abs=1e-9)
-    pooled = weighted_pck(hits, labelled, weights, pooled=True)
+    pooled = weighted_mean(hits, labelled, weights, by_kind=False)
     assert pooled[0] == pytest.approx(hits[draw].sum() / labelled[draw].sum())
 
 

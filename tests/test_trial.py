@@ -5,13 +5,15 @@ import copy
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from test_compare import HEATMAP, load_run
+from mmpose.datasets.datasets.base import base_coco_style_dataset
+from test_compare import HEATMAP, SIMCC, load_run
 
 from mmpose_simcc.utils.console import Progress
 from mmpose_simcc.utils.inference import build_model
@@ -23,10 +25,11 @@ from mmpose_simcc.workbench.compare import (
     run_study,
     study_runs,
 )
-from mmpose_simcc.workbench.compare.bootstrap import find_source, match_predictions
-from mmpose_simcc.workbench.compare.data import use_data, use_hold_out
+from mmpose_simcc.workbench.compare.bootstrap import match_predictions, resampled_values
+from mmpose_simcc.workbench.compare.data import load_test_data, use_data, use_hold_out
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.launch import Launcher, Program
+from mmpose_simcc.workbench.compare.report.pictures import load_people
 from mmpose_simcc.workbench.compare.rows import Row, Training, unit_factor
 from mmpose_simcc.workbench.compare.study import check_study
 from mmpose_simcc.workbench.compare.trial import check_trainable, try_out, try_training
@@ -202,6 +205,16 @@ class TestNames:
         with pytest.raises(CompareError, match=message):
             run_study(study, study_runs(study, toy_root), tmp_path)
 
+    @pytest.mark.parametrize(
+        'names',
+        [dict(codec=dict(sigmaa=[1])), dict(codec=[dict(lr=1)]), dict(schedule=dict(lrr=[1]))],
+    )
+    def test_nothing_of_the_name_to_vary(self, names, toy_root):
+        (name,) = {'sigmaa', 'lr', 'lrr'} & set(re.findall(r'\w+', str(names)))
+        message = f"no '{name}' to vary: the codecs have .*sigma, .*schedule there are lr, epochs"
+        with pytest.raises(CompareError, match=message):
+            study_runs(Study(named_models([HEATMAP]), **names), toy_root)
+
     def test_two_models_of_one_name(self, toy_root):
         model = dict(config=HEATMAP, name='a')
         with pytest.raises(CompareError, match='two models are named a'):
@@ -264,14 +277,42 @@ def test_intervals_of_converted_keypoints_and_of_a_second_metric(run, tmp_path):
     scorer = Scorer(run.cfg.test_evaluator, trial.people)
     found = scorer(keypoints, scores, tmp_path / 'row')
     training = Training('', str(tmp_path / 'row'), found.metrics)
+    sources = resampled_values(run.build_metrics())
     for key in ('coco/AP', 'nine/AP'):
-        categories = match_predictions(training, find_source(run, key))
+        categories = match_predictions(training, sources[key])
         once = np.ones((1, len(categories[0].annotated)))
         assert average_precision(categories, once)[0] == pytest.approx(found.metrics[key])
     assert found.metrics['coco/AP'] != found.metrics['nine/AP']
 
 
 class TestData:
+    def test_models_of_one_data_set_read_it_once(self, toy_root, tmp_path, monkeypatch):
+        read, coco = [], base_coco_style_dataset.COCO
+        monkeypatch.setattr(
+            base_coco_style_dataset, 'COCO', lambda path: read.append(path) or coco(path)
+        )
+        shutil.copytree(toy_root, tmp_path / 'data')
+        runs = [load_run(config, str(tmp_path / 'data')) for config in (HEATMAP, SIMCC)]
+        shared = [load_test_data(run.cfg).dataset for run in runs]
+        people = load_people(runs[0])
+        assert len(read) == 1 and len(people.people) == len(shared[0]) == len(shared[1])
+        assert [len(d.pipeline.transforms) for d in shared] == [
+            len(run.cfg.test_dataloader.dataset.pipeline) for run in runs
+        ]
+        path = runs[0].annotation_files[0]
+        content = json.loads(path.read_text())
+        content['annotations'].pop()
+        path.write_text(json.dumps(content))
+        assert len(load_test_data(runs[1].cfg).dataset) == len(shared[1]) - 1
+
+    def test_people_have_the_keypoints_of_the_model(self, run):
+        first = load_people(run).people[0]
+        two = dict(type='KeypointConverter', num_keypoints=2, mapping=[(5, 1), (6, 0)])
+        run.cfg.test_dataloader.dataset.pipeline.insert(1, two)
+        converted = load_people(run).people[0]
+        np.testing.assert_array_equal(converted.keypoints, first.keypoints[[6, 5]])
+        np.testing.assert_array_equal(converted.labelled, first.labelled[[6, 5]])
+
     def with_root(self, toy_root, **dataset):
         run = load_run(HEATMAP, toy_root)
         run.cfg.test_dataloader.dataset.update(dataset)

@@ -6,7 +6,7 @@ is measured by the bootstrap: a resample draws as many images as there are, with
 gives each image a weight, the number of times it was drawn. All rows of a table meet the same
 resamples, so that their differences are paired. What the trainings contribute is their spread.
 
-:func:`average_precision` and :func:`weighted_pck` are metrics of weighted images,
+:func:`average_precision` and :func:`weighted_mean` are metrics of weighted images,
 :class:`Measured` is a metric of a row, and :func:`noise_of` and :func:`noise_of_difference` say
 how far it, or a difference of two, may be from that of other images and trainings.
 :func:`paired_gain` compares losses of the same keypoints by one model.
@@ -133,25 +133,25 @@ def _category_precision(matches: CocoMatches, weights: np.ndarray) -> np.ndarray
     return precisions
 
 
-def weighted_pck(
-    hits: np.ndarray, labelled: np.ndarray, weights: np.ndarray, pooled: bool
+def weighted_mean(
+    sums: np.ndarray, labelled: np.ndarray, weights: np.ndarray, by_kind: bool
 ) -> np.ndarray:
-    """PCK of weighted images.
+    """The mean over the keypoints of weighted images, of what is right (PCK) or of distances.
 
     Args:
-        hits (np.ndarray): Correct keypoints by image and kind, shape (I, K).
-        labelled (np.ndarray): Labelled ones, shape (I, K).
+        sums (np.ndarray): Over the keypoints of each image and kind, shape (I, K).
+        labelled (np.ndarray): How many there are, shape (I, K).
         weights (np.ndarray): How often each image counts, shape (R, I).
-        pooled (bool): Whether all keypoints count alike (MPII) or first each kind has its mean.
+        by_kind (bool): Whether each kind of keypoint has its mean first; else all count alike.
 
     Returns:
-        np.ndarray: In [0, 1], shape (R,).
+        np.ndarray: Shape (R,).
     """
-    hits, labelled = weights @ hits, weights @ labelled
-    if pooled:
-        return hits.sum(1) / labelled.sum(1)
+    sums, labelled = weights @ sums, weights @ labelled
+    if not by_kind:
+        return sums.sum(1) / labelled.sum(1)
     with np.errstate(invalid='ignore'):
-        return np.nanmean(hits / labelled, axis=1)
+        return np.nanmean(sums / labelled, axis=1)
 
 
 class Measured(NamedTuple):
@@ -228,14 +228,13 @@ def noise_of(row: Measured) -> Noise:
 def noise_of_difference(row: Measured, other: Measured) -> Noise:
     """The noise of the difference of two means over trainings, on the same images. Rows of the
     same trainings are paired there as well."""
-    if row.trainings == other.trainings and not row.is_bound:
-        return noise_of(
-            row._replace(values=row.values - other.values, samples=row.samples - other.samples)
-        )
-    if row.trainings == other.trainings:
-        trainings = _trainings([row._replace(values=row.values - other.values)])
-    else:
+    if row.trainings != other.trainings:
         trainings = _trainings([row, other])
+    else:
+        paired = row._replace(values=row.values - other.values)
+        if not row.is_bound:
+            return noise_of(paired._replace(samples=row.samples - other.samples))
+        trainings = _trainings([paired])
     return Noise(_images(row, other), max(row.images - 1, 1), *trainings)
 
 
@@ -338,8 +337,8 @@ def adjust(p_values: Sequence[float], comparisons: int) -> List[float]:
         >>> adjust([0.04, 0.01], 2)
         [0.04, 0.02]
     """
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for i, place in enumerate(np.argsort(p_values, kind='stable')):
-        highest = max(highest, min(1.0, (comparisons - i) * p_values[place]))
-        adjusted[place] = highest
-    return adjusted
+    order = np.argsort(p_values, kind='stable')
+    larger = (comparisons - np.arange(len(order))) * np.take(p_values, order)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(larger), 1)
+    return adjusted.tolist()

@@ -2,7 +2,7 @@
 """Metrics of stored predictions on resampled images."""
 
 from pathlib import Path
-from typing import List, Optional
+from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 from mmengine.evaluator import BaseMetric
@@ -20,9 +20,8 @@ from ..statistics import (
     average_precision,
     match_coco,
     resample,
-    weighted_pck,
+    weighted_mean,
 )
-from .evaluation import build_metrics
 from .rows import Row, Training
 from .runs import Run
 
@@ -31,26 +30,18 @@ MPII_LEFT_OUT = (6, 7)
 FINE = 0.1  # threshold of MPII's PCK@0.1
 
 
-def resampled_names(metric: BaseMetric) -> List[str]:
-    """The values of a metric that can be computed on resampled images."""
-    if type(metric) is CocoMetric:  # not whole bodies', with an AP of each part
-        return [] if metric.coco is None else ['AP']
-    names = [*distance_names(metric)]
-    return [*names, 'PCK@0.1'] if names and isinstance(metric, MpiiPCKAccuracy) else names
-
-
-def find_source(run: Run, key: str) -> Optional[BaseMetric]:
-    """The metric of a run's config that has this value and can be computed on resampled images;
-    None if there is none.
-
-    Args:
-        run (Run): The run.
-        key (str): MMPose's name of the value.
-    """
-    for metric in build_metrics(run):
-        if key in [result_key(metric, name) for name in resampled_names(metric)]:
-            return metric
-    return None
+def resampled_values(metrics: Sequence[BaseMetric]) -> Dict[str, BaseMetric]:
+    """The values that can be computed on resampled images, by MMPose's names, and the metric that
+    has each."""
+    found = {}
+    for metric in metrics:
+        names = [*distance_names(metric)]
+        if type(metric) is CocoMetric:  # not whole bodies', with an AP of each part
+            names = [] if metric.coco is None else ['AP']
+        elif names and isinstance(metric, MpiiPCKAccuracy):
+            names.append('PCK@0.1')
+        found.update({result_key(metric, name): metric for name in names})
+    return found
 
 
 def measure(row: Row, run: Run, key: str) -> Optional[Measured]:
@@ -82,24 +73,23 @@ def resampled(training: Training, run: Run, key: str) -> Optional[np.ndarray]:
     """What :func:`measure` needs of a training: a metric on resampled images, (REPEATS,), or the
     noise of ECE. It is kept beside the training's predictions. None where there is no way."""
     path = Path(f'{training.predictions}.{key.replace("/", "-")}.npy')
-    if not path.is_file():
-        if key in RELIABILITY:
-            values = _reliability(training, key)
+    if path.is_file():
+        return np.load(path)
+    if key in RELIABILITY:
+        values = _reliability(training, key)
+    else:
+        metric = resampled_values(run.build_metrics()).get(key)
+        if metric is None:
+            return None
+        if isinstance(metric, CocoMetric):
+            with silenced():
+                matches = match_predictions(training, metric)
+            values = average_precision(matches, resample(len(matches[0].annotated)))
         else:
-            metric = find_source(run, key)
-            if metric is None:
-                return None
-            of_metric = _precision if isinstance(metric, CocoMetric) else _distances
-            values = of_metric(training, run, metric, key)
-        with whole_file(path) as unfinished:
-            np.save(unfinished, values)
-    return np.load(path)
-
-
-def _precision(training: Training, run: Run, metric: CocoMetric, key: str) -> np.ndarray:
-    with silenced():
-        categories = match_predictions(training, metric)
-    return average_precision(categories, resample(len(categories[0].annotated)))
+            values = _distances(training, metric, key)
+    with whole_file(path) as unfinished:
+        np.save(unfinished, values)
+    return values
 
 
 def match_predictions(training: Training, metric: CocoMetric) -> List[CocoMatches]:
@@ -120,23 +110,23 @@ def match_predictions(training: Training, metric: CocoMetric) -> List[CocoMatche
     return match_coco(evaluation)
 
 
-def _distances(training: Training, run: Run, metric: BaseMetric, key: str) -> np.ndarray:
+def _distances(training: Training, metric: BaseMetric, key: str) -> np.ndarray:
     """PCK, NME or EPE."""
     is_fine = short_name(key) == 'PCK@0.1'
     value = result_key(metric, 'PCK') if is_fine else key
     distances, img_ids = training.load(f'distances/{value}', 'img_ids')
-    if isinstance(metric, MpiiPCKAccuracy):
+    of_mpii = isinstance(metric, MpiiPCKAccuracy)
+    if of_mpii:
         distances = np.delete(distances, MPII_LEFT_OUT, axis=1)
+    values = np.nan_to_num(distances)
+    if isinstance(metric, PCKAccuracy):
+        values = distances < (FINE if is_fine else metric.thr)  # NaN is not
     images, index = np.unique(img_ids, return_inverse=True)
-    weights = resample(len(images))
-    labelled = _sum_by_image(index, ~np.isnan(distances))
-    if not isinstance(metric, PCKAccuracy):  # a mean distance
-        sums = _sum_by_image(index, np.nan_to_num(distances)).sum(1)
-        return (weights @ sums) / (weights @ labelled.sum(1))
-    hits = _sum_by_image(index, distances < (FINE if is_fine else metric.thr))  # NaN is not
-    if isinstance(metric, MpiiPCKAccuracy):
-        return 100 * weighted_pck(hits, labelled, weights, pooled=True)
-    return weighted_pck(hits, labelled, weights, pooled=False)
+    sums = [np.zeros((len(images), values.shape[1])) for _ in range(2)]
+    for of_image, of_person in zip(sums, (values, ~np.isnan(distances))):
+        np.add.at(of_image, index, of_person)
+    by_kind = isinstance(metric, PCKAccuracy) and not of_mpii
+    return (100 if of_mpii else 1) * weighted_mean(*sums, resample(len(images)), by_kind)
 
 
 def _reliability(training: Training, key: str) -> np.ndarray:
@@ -150,10 +140,3 @@ def _reliability(training: Training, key: str) -> np.ndarray:
         return calibration_noise(scores, similarity, index, weights)
     ranking = Ranking.of(scores, similarity)
     return np.array([ranking.auroc(w[index]) for w in weights])
-
-
-def _sum_by_image(index: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values of people (N, K) summed over those of an image, (I, K)."""
-    sums = np.zeros((index.max() + 1, values.shape[1]))
-    np.add.at(sums, index, values)
-    return sums

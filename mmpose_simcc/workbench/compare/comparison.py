@@ -2,7 +2,6 @@
 """The comparison engine: trains what has no checkpoint, evaluates every
 decoder of a model from one forward pass, and keeps what is done."""
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ from ...utils.processes import locked
 from ..complexity import count_complexity
 from ..identity import Content, digest, forward_identity, network_identity, training_identity
 from .decoders import Decoder, decoders_of
-from .evaluation import RESULTS, evaluate, load_model, result_file
+from .evaluation import RESULTS, evaluate, is_evaluated, load_model, read_training
 from .launch import Launcher, call
-from .rows import Row, Training
+from .rows import Row
 from .runs import Run
-from .study import Study, check_metric_names, check_study, expand_decoders
+from .study import Study, check_metric_names, check_study, expand_decoders, planned_rows
 from .timing import read_times
 from .trainings import find_training, train
 from .trial import check_annotations, try_out, try_training
@@ -49,7 +48,7 @@ class ForwardPass:
         return {
             name: codec
             for name, codec in self.decoders.items()
-            if not result_file(self.prefixes[name]).is_file()
+            if not is_evaluated(self.prefixes[name])
         }
 
 
@@ -179,34 +178,12 @@ def _rows(
         if network not in costs:
             model = build_model(run.cfg)
             size = model_input_size(model)
-            costs[network] = count_complexity(model, size), size
-        cost, size = costs[network]
+            costs[network] = size, count_complexity(model, size)
         for name in passes[0].decoders:
-            rows.append(
-                Row(
-                    config=run.name,
-                    scheme=run.scheme,
-                    decoder=name,
-                    input_size=size,
-                    params=cost.params / 1e6,
-                    paper_gflops=cost.paper_gflops,
-                    gflops=cost.gflops,
-                    forward_ms=1e3 * seconds['forward'],
-                    decode_ms=1e3 * seconds[name],
-                    trainings=[_read_training(each.prefixes[name]) for each in passes],
-                    boxes=run.boxes,
-                    test_data=run.test_data,
-                    # the default of data sets without them is one for all keypoints
-                    known_sigmas=len(set(run.sigmas)) > 1,
-                    factors=run.factors,
-                )
-            )
+            trainings = [read_training(each.prefixes[name]) for each in passes]
+            cost = costs[network]
+            rows.append(Row.of(run, name, trainings, *cost, seconds['forward'], seconds[name]))
     return rows
-
-
-def _read_training(prefix: Path) -> Training:
-    result = json.loads(result_file(prefix).read_text())
-    return Training(result['checkpoint'], str(prefix), result['metrics'], result['calibrated_on'])
 
 
 def run_study(
@@ -235,8 +212,8 @@ def run_study(
     """
     check_study(study, runs)
     check_metric_names(study, runs)
-    decoders, factors = expand_decoders(study.decoders)
+    decoders, _ = expand_decoders(study.decoders)
     rows = compare(runs, work_dir, decoders, launcher, hash_pictures)
-    for row in rows:
-        row.factors = {**row.factors, 'decoder': row.decoder, **factors.get(row.decoder, {})}
+    for row, factors in zip(rows, planned_rows(study, runs)):
+        row.factors = factors
     return rows

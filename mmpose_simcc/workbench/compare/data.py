@@ -4,14 +4,56 @@
 import copy
 import os
 from pathlib import Path
-from typing import Any, Iterable, Optional
+from typing import Any, Dict, Iterable, Optional
 
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset, Compose
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmpose.registry import DATASETS
+from torch.utils.data import DataLoader
 
 from ...utils.configs import dicts, type_name
+from ...utils.console import silenced
+from ...utils.files import file_sha256
 from ..data.coco import annotations_of, as_tested, datasets_of, pictures_of
 from ..hold_out import hold_out
+from ..identity import digest
 from .errors import CompareError
+
+_last_read: Dict[str, BaseDataset] = {}  # one at most, without its pipeline
+
+
+def read_data(cfg: Config, dataset: dict) -> BaseDataset:
+    """Build a data set. The models of a comparison have the same data but for the pipeline: what
+    was read of the files for the last one is used again.
+
+    Args:
+        cfg (Config): The config, of which the default scope counts.
+        dataset (dict): Config of the data set.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpose'))
+    dataset = {**dataset}
+    pipeline = dataset.pop('pipeline', ())
+    files = [annotations_of(node) for node in dicts(dataset) if node.get('ann_file')]
+    files += [Path(node['bbox_file']) for node in dicts(dataset) if node.get('bbox_file')]
+    key = digest([dataset, [file_sha256(path) for path in files]])
+    if key not in _last_read:
+        _last_read.clear()  # before the next is read, for its memory
+        with silenced():
+            _last_read[key] = DATASETS.build(dataset)
+    found = copy.copy(_last_read[key])
+    found.pipeline = Compose(pipeline)
+    return found
+
+
+def load_test_data(cfg: Config) -> DataLoader:
+    """The data loader of a config's test data."""
+    dataset = read_data(cfg, cfg.test_dataloader.dataset)
+    # by a function, since MMEngine copies whatever else is in the config of a loader
+    loader = dict(cfg.test_dataloader, dataset=dict(type=lambda: dataset))
+    with silenced():
+        return Runner.build_dataloader(loader, seed=0)
 
 
 def _inside(path: Any, folders: Iterable[str]) -> Optional[str]:
@@ -61,11 +103,6 @@ def use_annotated_boxes(cfg: Config) -> None:
     for node in dicts(cfg._cfg_dict):
         if node.get('bbox_file'):
             node['bbox_file'] = ''
-
-
-def use_split(cfg: Config) -> None:
-    """Test on the training data and their annotated boxes, in place."""
-    test_on(cfg, annotations_of(datasets_of(cfg, 'train')[0]))
 
 
 def use_hold_out(cfg: Config, folder: Path) -> None:

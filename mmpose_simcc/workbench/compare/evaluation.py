@@ -7,21 +7,19 @@ from typing import Callable, Dict, List, Tuple
 
 import torch
 from mmengine.device import get_device
-from mmengine.evaluator import BaseMetric
-from mmengine.registry import init_default_scope
-from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import KEYPOINT_CODECS
 from torch import Tensor, nn
 
-from ...utils.console import silenced, track
+from ...utils.console import track
 from ...utils.files import save_arrays, whole_file
-from ...utils.inference import build_model, load_weights, network_outputs, one_line, pose_head
-from .. import scoring
+from ...utils.inference import build_model, load_weights, network_outputs, pose_head
 from ..scoring import Scorer, predict
+from .data import load_test_data
 from .decoders import calibrated_on
 from .errors import CompareError
+from .rows import Training
 from .runs import Run
 
 RESULTS = 4  # raise when what the files of a row hold changes
@@ -41,10 +39,15 @@ def load_model(run: Run, checkpoint: str) -> TopdownPoseEstimator:
     return model.to(get_device())
 
 
-def result_file(prefix: Path) -> Path:
-    """Where :func:`evaluate` writes a decoder's metrics. It is written last: where it exists, the
-    other files of its prefix are complete."""
-    return Path(f'{prefix}.json')
+def is_evaluated(prefix: Path) -> bool:
+    """Whether :func:`evaluate` has written all files of a decoder."""
+    return Path(f'{prefix}.json').is_file()  # written last
+
+
+def read_training(prefix: Path) -> Training:
+    """What :func:`evaluate` has found with a decoder."""
+    found = json.loads(Path(f'{prefix}.json').read_text(encoding='utf-8'))
+    return Training(found['checkpoint'], str(prefix), found['metrics'], found['calibrated_on'])
 
 
 def decode_by(head: nn.Module, decoder: dict) -> Callable[[Tuple[Tensor, ...]], List[InstanceData]]:
@@ -86,8 +89,7 @@ def evaluate(
         CompareError: The checkpoint does not fit.
     """
     model = load_model(run, checkpoint)
-    with silenced():
-        loader = Runner.build_dataloader(run.cfg.test_dataloader, seed=0)
+    loader = load_test_data(run.cfg)
     people, predictions = predict(
         model,
         network_outputs(model, track(loader, f'evaluate {run.name}')),
@@ -108,24 +110,5 @@ def evaluate(
             checkpoint=checkpoint,
             calibrated_on=calibrated_on(decoder),
         )
-        with whole_file(result_file(prefixes[name])) as unfinished:
+        with whole_file(f'{prefixes[name]}.json') as unfinished:
             unfinished.write_text(json.dumps(result, default=list))
-
-
-def build_metrics(run: Run) -> List[BaseMetric]:
-    """A run's metrics, for the keypoints of its test data.
-
-    Raises:
-        CompareError: They cannot be built, or belong to several data sets.
-    """
-    evaluator = run.cfg.test_evaluator
-    if isinstance(evaluator, dict) and evaluator.get('type') == 'MultiDatasetEvaluator':
-        raise CompareError(
-            f'{run.name}: `test_evaluator` is a MultiDatasetEvaluator: compare on one data set '
-            'at a time, with `test_evaluator` a metric or a list of metrics'
-        )
-    init_default_scope(run.cfg.get('default_scope', 'mmpose'))
-    try:
-        return scoring.build_metrics(evaluator, run.metainfo)
-    except Exception as error:  # metrics are built by anybody's code
-        raise CompareError(f'{run.name}: `test_evaluator`: {one_line(error)}') from error

@@ -7,8 +7,10 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from ..complexity import Complexity
 from ..metrics import RELIABILITY, goodness, short_name
 from .errors import CompareError
+from .runs import Run
 
 # those of COCO's metrics that are shown: MMPose's names, and the papers'
 COCO_METRICS = {
@@ -91,6 +93,35 @@ class Row:
     factors: Dict[str, Any] = field(default_factory=dict)
     metrics: Dict[str, float] = field(init=False)
 
+    @classmethod
+    def of(
+        cls,
+        run: Run,
+        decoder: str,
+        trainings: List[Training],
+        input_size: Tuple[int, int],
+        cost: Complexity,
+        forward: float = 0.0,
+        decode: float = 0.0,
+    ) -> 'Row':
+        """A decoder of a run, with the seconds of the forward pass and of decoding."""
+        return cls(
+            config=run.name,
+            scheme=run.scheme,
+            decoder=decoder,
+            input_size=input_size,
+            params=cost.params / 1e6,
+            paper_gflops=cost.paper_gflops,
+            gflops=cost.gflops,
+            forward_ms=1e3 * forward,
+            decode_ms=1e3 * decode,
+            trainings=trainings,
+            boxes=run.boxes,
+            test_data=run.test_data,
+            known_sigmas=run.knows_sigmas,
+            factors=run.factors,
+        )
+
     def __post_init__(self) -> None:
         self.metrics = {
             key: float(np.mean([training.metrics[key] for training in self.trainings]))
@@ -103,6 +134,11 @@ class Row:
         if len(self.trainings) == 1:
             return None
         return float(np.std([training.metrics[key] for training in self.trainings], ddof=1))
+
+    @property
+    def has_detected_boxes(self) -> bool:
+        """Whether people are cut out by boxes that a detector found: these have no truth."""
+        return self.boxes != 'annotated'
 
     @property
     def size_text(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Dict, List, Optional, Set
 
 import numpy as np
 from mmengine.config import Config
+from mmengine.evaluator import BaseMetric
 from mmengine.registry import init_default_scope
 from mmpose.codecs import SimCCLabel
 from mmpose.models import TopdownPoseEstimator
@@ -25,6 +26,7 @@ from ...utils.files import file_sha256
 from ...utils.inference import load_config, one_line, pose_head_cfg
 from ..data.coco import annotations_of, datasets_of, path_of
 from ..identity import digest
+from ..scoring import build_metrics
 from .data import use_data
 from .errors import CompareError
 
@@ -99,6 +101,24 @@ class Run:
         except ValueError:
             return None
 
+    def build_metrics(self) -> List[BaseMetric]:
+        """The metrics of the test data.
+
+        Raises:
+            CompareError: They cannot be built, or belong to several data sets.
+        """
+        evaluator = self.cfg.test_evaluator
+        if isinstance(evaluator, dict) and evaluator.get('type') == 'MultiDatasetEvaluator':
+            raise CompareError(
+                f'{self.name}: `test_evaluator` is a MultiDatasetEvaluator: compare on one data '
+                'set at a time, with `test_evaluator` a metric or a list of metrics'
+            )
+        init_default_scope(self.cfg.get('default_scope', 'mmpose'))
+        try:
+            return build_metrics(evaluator, self.metainfo)
+        except Exception as error:  # of anybody's code
+            raise CompareError(f'{self.name}: `test_evaluator`: {one_line(error)}') from error
+
     @property
     def scheme(self) -> str:
         """The representation in words: that of the labels."""
@@ -153,9 +173,10 @@ class Run:
         return DATASETS.build(cfg).metainfo
 
     @property
-    def sigmas(self) -> List[float]:
-        """Those of the test data's keypoints, on which OKS depends."""
-        return [float(sigma) for sigma in self.metainfo['sigmas']]
+    def knows_sigmas(self) -> bool:
+        """Whether the sigmas of the test data, on which OKS depends, are measured: the default of
+        data sets without them is one for all keypoints."""
+        return len(set(self.metainfo['sigmas'])) > 1
 
     @property
     def test_data(self) -> str:

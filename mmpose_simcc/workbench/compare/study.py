@@ -12,12 +12,12 @@ from mmengine.registry import init_default_scope
 from mmpose.registry import KEYPOINT_CODECS
 
 from ...utils.inference import pose_head_cfg
+from ..data.coco import annotations_of, datasets_of
 from ..metrics import RELIABILITY, value_names
 from ..scoring import result_key
-from .data import use_annotated_boxes, use_hold_out, use_split
+from .data import test_on, use_annotated_boxes, use_hold_out
 from .decoders import Decoder, decoders_of
 from .errors import CompareError
-from .evaluation import build_metrics
 from .rows import COSTS, find_key
 from .runs import Run, read_config, vary
 
@@ -31,13 +31,14 @@ class Study:
 
     Attributes:
         models (list): Configs, or dicts with ``config`` and optionally
-            ``name``, ``checkpoint``, ``options`` (as ``--cfg-options``) and
+            ``name``, ``checkpoint``, ``options`` (as ``--cfg-options``),
+            ``schedule`` (its own ``lr``, ``epochs`` and ``flip_test``) and
             ``factors``.
         codec (dict | list[dict]): Codec arguments to vary (``unbiased``,
             ``label_smoothing``, ``simcc_split_ratio``, ``input_size``,
             ``sigma`` and so on): values of each, of which all combinations
-            are taken, or a list of combinations. An argument that a model's
-            codec does not have leaves the model as it is.
+            are taken, or a list of combinations. An argument that only other
+            models' codecs have leaves a model as it is.
         decoders (list, optional): Names, or codecs with a ``name``; ``each``
             in such a codec names arguments to vary. See
             :func:`~mmpose_simcc.workbench.compare.decoders.decoders_of`.
@@ -87,6 +88,12 @@ class Study:
 
     def __post_init__(self) -> None:
         self.models = [dict(config=m) if isinstance(m, str) else m for m in self.models]
+
+    @property
+    def codec_changes(self) -> List[dict]:
+        """What is changed in codecs; an empty dict where they stay as they are."""
+        codec = self.codec or {}
+        return codec if isinstance(codec, list) else _combinations(codec)
 
     def title_of(self, factor: str) -> str:
         return self.labels.get(factor, {}).get('title', factor.replace('_', ' ').capitalize())
@@ -211,7 +218,7 @@ def study_runs(
         gt_boxes (bool): Whether annotated boxes replace detected ones.
         work_dir (Path): The comparison's folder, to which the annotations of a
             hold-out are written.
-        cfg_options (dict, optional): Changes of all configs, by names such as
+        cfg_options (dict, optional): Changes of all configs as they are read, by names such as
             ``'train_cfg.max_epochs'``.
         before_data (callable, optional): Gets all configs before a hold-out reads their data,
             which may be drawn only then.
@@ -225,24 +232,25 @@ def study_runs(
         configs.append(read_config(str(study.folder / model['config']), options, data_root))
     if before_data:
         before_data(configs)
+    _check_varied(study, configs)
     runs = {}
     for model, cfg in zip(study.models, configs):
         if gt_boxes:
             use_annotated_boxes(cfg)
         if study.split == 'train':
-            use_split(cfg)
+            test_on(cfg, annotations_of(datasets_of(cfg, 'train')[0]))
         elif study.split == 'hold_out':
             use_hold_out(cfg, work_dir / 'hold_out')
         if study.evaluator:
             cfg.test_evaluator = study.evaluator
         name = model.get('name', Path(model['config']).stem)
-        schedules = [dict(zip(study.schedule, v)) for v in product(*study.schedule.values())]
-        for change, schedule in product(_combinations(cfg, study.codec), schedules):
+        for change, schedule in product(_changes(cfg, study), _combinations(study.schedule)):
             varied = {**change, **schedule}
+            schedule = {**model.get('schedule', {}), **schedule}
             try:
                 own = vary(cfg, change, schedule)
             except CompareError as error:
-                raise CompareError(f'{name} with {varied}: {error}') from error
+                raise CompareError(f'{name} with { ({**change, **schedule}) }: {error}') from error
             words = [f'{study.title_of(k).lower()} {study.label(k, v)}' for k, v in varied.items()]
             checkpoint = model.get('checkpoint')
             if checkpoint and not Path(checkpoint).is_file():
@@ -263,17 +271,36 @@ def study_runs(
     return list(runs.values())
 
 
-def _combinations(cfg: Config, codec) -> List[dict]:
+def _combinations(values: Dict[str, list]) -> List[dict]:
+    return [dict(zip(values, chosen)) for chosen in product(*values.values())]
+
+
+def _arguments(cfg: Config) -> List[str]:
+    """Those of a config's codec."""
     init_default_scope(cfg.get('default_scope', 'mmpose'))
-    known = inspect.signature(KEYPOINT_CODECS.get(pose_head_cfg(cfg).decoder.type)).parameters
-    if isinstance(codec, dict):
-        codec = [dict(zip(codec, values)) for values in product(*codec.values())]
-    combinations = []
-    for change in codec or [{}]:
-        change = {k: v for k, v in change.items() if k in known}
-        if change not in combinations:
-            combinations.append(change)
-    return combinations
+    return [*inspect.signature(KEYPOINT_CODECS.get(pose_head_cfg(cfg).decoder.type)).parameters]
+
+
+def _changes(cfg: Config, study: Study) -> List[dict]:
+    """Of a config's codec, each once."""
+    known, changes = _arguments(cfg), []
+    for change in study.codec_changes:
+        change = {name: value for name, value in change.items() if name in known}
+        if change not in changes:
+            changes.append(change)
+    return changes
+
+
+def _check_varied(study: Study, configs: Sequence[Config]) -> None:
+    arguments = sorted({name for cfg in configs for name in _arguments(cfg)})
+    schedules = [study.schedule, *(model.get('schedule', {}) for model in study.models)]
+    for known, changes in ((arguments, study.codec_changes), (SCHEDULE, schedules)):
+        for name in (name for change in changes for name in change):
+            if name not in known:
+                raise CompareError(
+                    f'there is no {name!r} to vary: the codecs have {", ".join(arguments)}; of '
+                    f'the schedule there are {", ".join(SCHEDULE)}'
+                )
 
 
 def expand_decoders(decoders: Optional[List[Decoder]]):
@@ -288,8 +315,7 @@ def expand_decoders(decoders: Optional[List[Decoder]]):
         decoder = dict(decoder)
         each = decoder.pop('each', {})
         own_factors = decoder.pop('factors', {})
-        for values in product(*each.values()):
-            change = dict(zip(each, values))
+        for change in _combinations(each):
             name = ' '.join([decoder['name'], *(f'{k}={v}' for k, v in change.items())])
             expanded.append({**decoder, **change, 'name': name})
             factors[name] = {**own_factors, **change}
@@ -363,7 +389,7 @@ def check_metric_names(study: Study, runs: Sequence[Run]) -> None:
             )
     wanted = [name for name in named if name not in (*COSTS, *RELIABILITY)]
     keys = []
-    for metric in [metric for run in runs if wanted for metric in build_metrics(run)]:
+    for metric in [metric for run in runs if wanted for metric in run.build_metrics()]:
         names = value_names(metric)
         if names is None:
             return

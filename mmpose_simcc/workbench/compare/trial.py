@@ -33,8 +33,9 @@ from ...utils.inference import (
 from ..complexity import count_complexity
 from ..data import check_data
 from ..scoring import People, Scorer, Scores, predict
+from .data import load_test_data
 from .errors import CompareError
-from .evaluation import build_metrics, decode_by
+from .evaluation import decode_by
 from .report.pictures import load_people, plot_samples
 from .rows import Row, Training
 from .runs import Run
@@ -128,15 +129,9 @@ def check_annotations(run: Run, say: Callable[[str], None]) -> None:
             say(f'{run.name}, {finding.split} data: {finding.what} ({finding.number}); see {shown}')
 
 
-def _build_loader(loader: dict) -> DataLoader:
-    return Runner.build_dataloader(
-        dict(loader, batch_size=min(loader.get('batch_size', BATCH), BATCH)), seed=0
-    )
-
-
 def _first_batch(loader: DataLoader) -> dict:
-    """Read in this process, since to start data workers takes seconds."""
-    first = itertools.islice(loader.sampler, loader.batch_size)
+    """Few people, read in this process, since to start data workers takes seconds."""
+    first = itertools.islice(loader.sampler, min(loader.batch_size, BATCH))
     return loader.collate_fn([loader.dataset[index] for index in first])
 
 
@@ -158,7 +153,7 @@ def try_training(run: Run, model: TopdownPoseEstimator) -> None:
         if '://' not in path and not Path(path).expanduser().is_file():
             raise CompareError(f'{run.name}: there is no {path}, the weights to start from')
     with step(run, 'training data'):
-        batch = _first_batch(_build_loader(cfg.train_dataloader))
+        batch = _first_batch(Runner.build_dataloader(cfg.train_dataloader, seed=0))
     with step(run, 'loss of a training batch'):
         data = model.train().data_preprocessor(batch, True)
         loss, _ = model.parse_losses(model(**data, mode='loss'))
@@ -199,7 +194,7 @@ def try_decoders(run: Run, decoders: Dict[str, dict]) -> Trial:
     Raises:
         CompareError: A step fails; the message says which, and why.
     """
-    build_metrics(run)
+    run.build_metrics()
     if reads_grey(run.cfg):
         raise CompareError(
             f"{run.name}: a pipeline has LoadImage(color_type='grayscale'), but networks are "
@@ -215,7 +210,7 @@ def try_decoders(run: Run, decoders: Dict[str, dict]) -> Trial:
         model = build_model(run.cfg)
     own_decoder = pose_head(model).decoder
     with step(run, 'test data'):
-        loader = _build_loader(run.cfg.test_dataloader)
+        loader = load_test_data(run.cfg)
         batch = _first_batch(loader)
     with step(run, 'network'):
         outputs, samples = next(network_outputs(model, [batch]))
@@ -263,19 +258,7 @@ def try_out(run: Run, decoders: Dict[str, dict]) -> Trial:
             name, scores = next(iter(found.items()))
             prefix = str(Path(folder, 'trial'))
             save_arrays(f'{prefix}.npz', **scores.arrays)
-            row = Row(
-                config=run.name,
-                scheme=run.scheme,
-                decoder=name,
-                input_size=size,
-                params=cost.params,
-                paper_gflops=cost.paper_gflops,
-                gflops=cost.gflops,
-                forward_ms=0,
-                decode_ms=0,
-                trainings=[Training('', prefix, scores.metrics)],
-            )
-            people_of = {row.test_data: load_people(run)}
-            figure = plot_samples([row], [run], next(iter(row.metrics)), people_of)
+            row = Row.of(run, name, [Training('', prefix, scores.metrics)], size, cost)
+            figure = plot_samples([row], next(iter(row.metrics)), {row.test_data: load_people(run)})
             figure.savefig(Path(folder, 'trial.png'))
     return trial

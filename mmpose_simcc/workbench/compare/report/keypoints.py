@@ -9,7 +9,6 @@ import pandas as pd
 
 from ....utils.files import whole_file
 from ..rows import Row
-from ..runs import Run
 from .pictures import AnnotatedPeople, StoredPredictions
 from .tables import Table, mark_best
 
@@ -18,12 +17,12 @@ NINETY = '90% of errors below (px)'
 SIMILARITY = 'Mean similarity (%)'
 
 
-def keypoint_errors(row: Row, run: Run, people: AnnotatedPeople) -> np.ndarray:
+def keypoint_errors(row: Row, people: AnnotatedPeople) -> np.ndarray:
     """Distances from the truth in image pixels, of all trainings, shape (trainings * N, K); NaN
     where a keypoint is not labelled."""
     found = []
-    for training in row.trainings:
-        predictions = StoredPredictions(training, run)
+    for training in range(len(row.trainings)):
+        predictions = StoredPredictions(row, training)
         for person in people.people:
             keypoints = predictions.of(person)
             if keypoints is not None:  # one that the evaluation left out
@@ -33,14 +32,13 @@ def keypoint_errors(row: Row, run: Run, people: AnnotatedPeople) -> np.ndarray:
 
 
 def keypoint_tables(
-    rows: Sequence[Row], runs: Dict[str, Run], names: Sequence[str], people: AnnotatedPeople
+    rows: Sequence[Row], names: Sequence[str], people: AnnotatedPeople
 ) -> Dict[str, Table]:
     """A line for each keypoint and one for all, a column for each row, the best of a line bold.
     Rows of the same keypoints, which differ in their scores alone, share the first one's.
 
     Args:
         rows (list[Row]): Rows of the same test data with annotated boxes.
-        runs (dict): Their runs by name.
         names (list[str]): What to call the rows.
         people (AnnotatedPeople): The test data.
 
@@ -50,7 +48,7 @@ def keypoint_tables(
     """
     errors, shown = [], []
     for row, name in zip(rows, names):
-        own = keypoint_errors(row, runs[row.config], people)
+        own = keypoint_errors(row, people)
         if not any(np.array_equal(own, other, equal_nan=True) for other in errors):
             errors.append(own)
             shown.append((row, name))

@@ -20,16 +20,15 @@ from ....version import __version__
 from ...metrics import RELIABILITY, goodness, short_name, with_unit
 from ...scoring import find_similarity
 from ...statistics import REPEATS
-from ..bootstrap import resampled_names
-from ..evaluation import build_metrics
+from ..bootstrap import resampled_values
 from ..rows import Row, main_metric, metric_key
 from ..runs import Run
 from ..study import Study, check_metric_names
 from .differences import differences, measure_rows, name_of
 from .keypoints import keypoint_tables, write_keypoints
-from .pictures import AnnotatedPeople, load_people, plot_disagreement, plot_samples
+from .pictures import load_people, plot_disagreement, plot_samples
 from .plots import plot_scores, plot_study, save
-from .tables import Table, difference_table, flat_table, study_table, write_tables
+from .tables import difference_table, flat_table, study_table, write_tables
 
 
 def remarks(study: Study, runs: Sequence[Run]) -> List[str]:
@@ -65,8 +64,8 @@ def remarks(study: Study, runs: Sequence[Run]) -> List[str]:
             + '; '.join(f'{run.name} by {run.boxes}' for run in runs)
         )
     for run in runs:
-        metrics = build_metrics(run)
-        names = [name for metric in metrics for name in resampled_names(metric)]
+        metrics = run.build_metrics()
+        names = [short_name(key) for key in resampled_values(metrics)]
         if find_similarity(metrics):
             names += RELIABILITY
         if not names or short_name(study.value or names[0]) not in names:
@@ -106,19 +105,21 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
         tables['differences'] = difference_table(study, found)
     first_runs = {row.test_data: by_name[row.config] for row in rows[::-1]}
     people = {data: load_people(run) for data, run in first_runs.items()}  # COCO's take seconds
-    keypoints = _keypoint_tables(study, rows, by_name, people[rows[0].test_data])
+    data = rows[0].test_data  # that of the tables of keypoints and of the disagreements
+    of_data = [row for row in rows if row.test_data == data]
+    keypoints = {}
+    if not any(row.has_detected_boxes for row in of_data):
+        names = [name_of(study, row, of_data) for row in of_data]
+        keypoints = keypoint_tables(of_data, names, people[data])
 
     plot = plot_study(study, rows, ranges)
-    with_rows = [run for run in runs if any(row.config == run.name for row in rows)]
-    figures = dict(samples=plot_samples(rows, with_rows, key, people))
+    figures = dict(samples=plot_samples(rows, key, people))
     if any('ECE' in row.metrics for row in rows):
         figures['scores'] = plot_scores(rows, by_name)
-    pair = choose_pair(study, rows, key)
+    pair = choose_pair(study, of_data, key)
     compared = [name_of(study, row, rows) for row in pair]
     if pair:
-        of_pair = [by_name[row.config] for row in pair]
-        of_test = people[pair[0].test_data]
-        figures['disagreement'] = plot_disagreement(pair, of_pair, compared, of_test)
+        figures['disagreement'] = plot_disagreement(pair, compared, people[data])
 
     paths += [
         *(tables[name].write(folder / f'{name}.md') for name in tables if name != 'all'),
@@ -157,9 +158,8 @@ def write_report(study: Study, runs: Sequence[Run], rows: List[Row], folder: Pat
 
 
 def choose_pair(study: Study, rows: Sequence[Row], key: str) -> List[Row]:
-    """The two rows whose disagreements are shown: those that the study names, or the best and the
-    worst on the test data of the first row. Empty where they are one."""
-    rows = [row for row in rows if row.test_data == rows[0].test_data]
+    """The two of the rows of some test data whose disagreements are shown: those that the study
+    names, or the best and the worst. Empty where they are one."""
     order = sorted(rows, key=lambda row: goodness(row.metrics[key], key))
     pair = [order[0], order[-1]]
     if study.disagree:
@@ -169,17 +169,6 @@ def choose_pair(study: Study, rows: Sequence[Row], key: str) -> List[Row]:
             fits = [r for r in rows if all(r.factors.get(k) == v for k, v in wanted.items())]
             pair += fits[:1]
     return pair if len(pair) == 2 and pair[0] is not pair[1] else []
-
-
-def _keypoint_tables(
-    study: Study, rows: Sequence[Row], runs: Dict[str, Run], people: AnnotatedPeople
-) -> Dict[str, Table]:
-    """Of the rows on the test data of the first; detected boxes have no truth."""
-    rows = [row for row in rows if row.test_data == rows[0].test_data]
-    if any(runs[row.config].box_files for row in rows):
-        return {}
-    names = [name_of(study, row, rows) for row in rows]
-    return keypoint_tables(rows, runs, names, people)
 
 
 def _embed(path: Path) -> str:

@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Pictures of predicted and true skeletons."""
 
+from itertools import groupby
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -9,11 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from mmcv import imread
-from mmengine.registry import init_default_scope
-from mmpose.registry import DATASETS
 
-from ....utils.console import silenced
-from ..rows import Row, Training, best_row
+from ....utils.configs import dicts
+from ...data.coco import as_tested
+from ..data import read_data
+from ..rows import Row, best_row
 from ..runs import Run
 
 TRUTH = '#39FF14'
@@ -68,17 +69,14 @@ class AnnotatedPeople(NamedTuple):
 
 
 def load_people(run: Run) -> AnnotatedPeople:
-    """The annotated people of a run's test data."""
-    cfg = run.cfg.test_dataloader.dataset.copy()
-    cfg.pipeline = [step for step in cfg.pipeline if step.get('type') == 'KeypointConverter']
-    if 'bbox_file' in cfg:
-        cfg.bbox_file = ''
-    init_default_scope(run.cfg.get('default_scope', 'mmpose'))
-    with silenced():
-        dataset = DATASETS.build(cfg)
+    """The annotated people of a run's test data, with the keypoints that its model predicts."""
+    cfg = as_tested(run.cfg.test_dataloader.dataset, [])  # keypoint converters alone
+    for node in dicts(cfg):
+        if node.get('bbox_file'):
+            node['bbox_file'] = ''
+    dataset = read_data(run.cfg, cfg)
     people = []
-    for i in range(len(dataset)):
-        info = dataset.get_data_info(i)
+    for info in map(dataset.__getitem__, range(len(dataset))):
         keypoints = info['keypoints'][0]
         visible = info['keypoints_visible'][0].reshape(len(keypoints), -1)[:, 0]
         whose = info['id'], info['img_id'], info['img_path'], info['bbox'][0]
@@ -90,16 +88,17 @@ def load_people(run: Run) -> AnnotatedPeople:
 
 
 class StoredPredictions:
-    """Stored predictions of a training.
+    """Stored predictions of a row.
 
     Args:
-        training (Training): The training.
-        run (Run): Its run.
+        row (Row): The row.
+        training (int): Of which of its trainings.
     """
 
-    def __init__(self, training: Training, run: Run) -> None:
-        self.keypoints, ids, img_ids = training.load('keypoints', 'ids', 'img_ids')
-        self._detected = bool(run.box_files)
+    def __init__(self, row: Row, training: int = 0) -> None:
+        stored = row.trainings[training]
+        self.keypoints, ids, img_ids = stored.load('keypoints', 'ids', 'img_ids')
+        self._detected = row.has_detected_boxes
         self._by_id = {id_: i for i, id_ in enumerate(ids.tolist())}
         self._by_image: Dict[int, List[int]] = {}
         for i, img_id in enumerate(img_ids.tolist()):
@@ -164,32 +163,29 @@ def _choose(people: List[Person]) -> List[Person]:
     return [full[round(place)] for place in places]
 
 
-def plot_samples(
-    rows: Sequence[Row], runs: Sequence[Run], key: str, data: Dict[str, AnnotatedPeople]
-) -> Figure:
+def plot_samples(rows: Sequence[Row], key: str, data: Dict[str, AnnotatedPeople]) -> Figure:
     """Sample people: a line for each model with its best decoder, predicted over true skeletons.
 
     Args:
         rows (list[Row]): The rows.
-        runs (list[Run]): Their runs.
         key (str): The metric that tells the best.
         data (dict): The people of each row's ``test_data``.
     """
-    best = [best_row([row for row in rows if row.config == run.name], key) for run in runs]
+    best = [best_row([*group], key) for _, group in groupby(rows, key=lambda row: row.config)]
+    stored = [StoredPredictions(row) for row in best]
     chosen = {}
-    for run, row in zip(runs, best):
-        predictions = StoredPredictions(row.trainings[0], run)
+    for row, predictions in zip(best, stored):
         known = [
             person
             for person in data[row.test_data].people
-            if run.box_files or predictions.of(person) is not None
+            if row.has_detected_boxes or predictions.of(person) is not None
         ]
         chosen.setdefault(row.test_data, _choose(known))
     columns = max(map(len, chosen.values()))
-    figure = Figure(figsize=(2 * columns, 2 * len(runs)))
-    grid = figure.subplots(len(runs), columns, squeeze=False, gridspec_kw=TIGHT)
-    for line, run, row in zip(grid, runs, best):
-        predictions, links = StoredPredictions(row.trainings[0], run), data[row.test_data].links
+    figure = Figure(figsize=(2 * columns, 2 * len(best)))
+    grid = figure.subplots(len(best), columns, squeeze=False, gridspec_kw=TIGHT)
+    for line, row, predictions in zip(grid, best, stored):
+        links = data[row.test_data].links
         for axes in line[len(chosen[row.test_data]) :]:
             axes.axis('off')
         for axes, person in zip(line, chosen[row.test_data]):
@@ -219,11 +215,9 @@ class Disagreement(NamedTuple):
     pair: List[np.ndarray]
 
 
-def disagreements(
-    people: Sequence[Person], rows: Sequence[Row], runs: Sequence[Run]
-) -> List[Disagreement]:
+def disagreements(people: Sequence[Person], rows: Sequence[Row]) -> List[Disagreement]:
     """The people on whom two rows disagree, by falling distance."""
-    stored = [StoredPredictions(row.trainings[0], run) for row, run in zip(rows, runs)]
+    stored = [StoredPredictions(row) for row in rows]
     found = []
     for person in people:
         pair = [predictions.of(person) for predictions in stored]
@@ -234,18 +228,15 @@ def disagreements(
     return sorted(found, key=lambda case: -case.distance)
 
 
-def plot_disagreement(
-    rows: Sequence[Row], runs: Sequence[Run], names: Sequence[str], data: AnnotatedPeople
-) -> Figure:
+def plot_disagreement(rows: Sequence[Row], names: Sequence[str], data: AnnotatedPeople) -> Figure:
     """The people on whom two rows disagree most, and the keypoint in question enlarged.
 
     Args:
         rows (sequence[Row]): Two rows.
-        runs (sequence[Run]): Their runs.
         names (sequence[str]): What to call them.
         data (AnnotatedPeople): The test data of both.
     """
-    cases = disagreements(data.people, rows, runs)[:NUMBER]
+    cases = disagreements(data.people, rows)[:NUMBER]
     figure = Figure(figsize=(2 * max(len(cases), 1), 4.2))
     grid = figure.subplots(2, max(len(cases), 1), squeeze=False, gridspec_kw=TIGHT)
     for (whole, part), (_, keypoint, person, pair) in zip(grid.T, cases):

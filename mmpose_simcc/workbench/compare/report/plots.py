@@ -15,7 +15,6 @@ from ....utils.files import whole_file
 from ...metrics import lower_is_better, with_unit
 from ...reliability import BINS, bin_sums, equal_mass_bins, kept, with_truth
 from ...scoring import find_similarity
-from ..evaluation import build_metrics
 from ..rows import Row, metric_key, unit_factor
 from ..runs import Run
 from ..study import Study
@@ -203,7 +202,7 @@ def plot_scores(rows: Sequence[Row], runs: Dict[str, Run]) -> Figure:
             threshold.plot(thresholds, right, ':', **style)
         worth.plot([0, 1], [0, 1], '--', color='#888888', linewidth=1, zorder=0)
         counts.set_xlim(worth.get_xlim())
-        worth.set_ylabel(f'mean similarity ({find_similarity(build_metrics(run))})')
+        worth.set_ylabel(f'mean similarity ({find_similarity(run.build_metrics())})')
         worth.set_xlabel(f'score ({BINS} bins of about {len(scores) // BINS} keypoints)')
         threshold.set_xlabel('threshold')
         threshold.set_ylabel('keypoints kept (solid), right of these (dotted)')
