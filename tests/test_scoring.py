@@ -3,6 +3,7 @@
 
 import copy
 import functools
+import json
 import sys
 
 import numpy as np
@@ -30,6 +31,11 @@ PERMUTED = [(i, 8 - i) for i in range(9)]
 def cfg(tmp_path_factory):
     root = tmp_path_factory.mktemp('toy') / 'data'
     make_toy_coco(root, train=1, val=8, seed=1, workers=1)
+    path = root / 'annotations/person_keypoints_val2017.json'
+    content = json.loads(path.read_text())
+    for image in content['images']:
+        image['crowdIndex'] = image['id'] / 16
+    path.write_text(json.dumps(content))
     cfg = load_config(HEATMAP)
     use_data(cfg, str(root))
     use_annotated_boxes(cfg)
@@ -99,6 +105,7 @@ def coco(cfg, **arguments):
 
 EVALUATORS = dict(
     coco=lambda cfg: coco(cfg),
+    crowdpose=lambda cfg: coco(cfg, iou_type='keypoints_crowd', use_area=False),
     without_file=lambda cfg: dict(type='CocoMetric'),
     converted=lambda cfg: coco(
         cfg,

@@ -256,26 +256,16 @@ def _read_coco(path: str, mtime: int) -> COCO:
     content = read_annotations(Path(path))
     if not isinstance(content, dict) or 'annotations' not in content:
         raise ValueError(f'ann_file: {path} has no `annotations`')
-    coco = COCO()
-    coco.dataset = content
     try:
-        coco.createIndex()
+        return COCO(path, ann_data=content)
     except Exception as error:  # whatever the lack of an entry leads to
         errors = [found.what for found in check_annotations(content) if found.level == 'error']
         raise ValueError(f'{path}: {errors[0] if errors else one_line(error)}') from error
-    return coco
 
 
-def _converted(coco: COCO, converter: dict) -> COCO:
-    """A copy with the keypoints of a CocoMetric's ``gt_converter``."""
-    found = COCO()
-    annotations = [
-        transform_ann(dict(annotation), converter['num_keypoints'], converter['mapping'])
-        for annotation in coco.dataset['annotations']
-    ]
-    found.dataset = dict(coco.dataset, annotations=annotations)
-    found.createIndex()
-    return found
+def _changed(coco: COCO, **changes: list) -> COCO:
+    """A copy with other lists of annotations or pictures."""
+    return COCO(coco.anno_file[0], ann_data=dict(coco.dataset, **changes))
 
 
 def build_metrics(
@@ -305,9 +295,14 @@ def build_metrics(
         if metainfo is not None:
             with silenced():
                 metric.dataset_meta = copy.deepcopy(metainfo)
-            if getattr(metric, 'gt_converter', None) and metric.coco is not None:
-                metric.coco = _converted(metric.coco, metric.gt_converter)
-                metric.truth_converter, metric.gt_converter = metric.gt_converter, None
+            converter = getattr(metric, 'gt_converter', None)
+            if converter and metric.coco is not None:
+                converted = [
+                    transform_ann(dict(each), converter['num_keypoints'], converter['mapping'])
+                    for each in metric.coco.dataset['annotations']
+                ]
+                metric.coco = _changed(metric.coco, annotations=converted)
+                metric.truth_converter, metric.gt_converter = converter, None
         if hasattr(metric, 'outfile_prefix'):
             metric.file_number, files = files, files + 1
         metrics.append(metric)
@@ -506,13 +501,12 @@ class Scorer:
         images = set(self.people.arrays['img_id'].tolist())
         for metric in self.metrics:
             if getattr(metric, 'coco', None) is not None:
-                content, metric.coco = metric.coco.dataset, COCO()
-                metric.coco.dataset = dict(
-                    content,
+                content = metric.coco.dataset
+                metric.coco = _changed(
+                    metric.coco,
                     images=[each for each in content['images'] if each['id'] in images],
                     annotations=[a for a in content['annotations'] if a['image_id'] in images],
                 )
-                metric.coco.createIndex()
 
     def __call__(
         self, keypoints: np.ndarray, scores: np.ndarray, prefix: Optional[Path] = None

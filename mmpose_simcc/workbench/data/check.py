@@ -1,33 +1,39 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What is wrong with annotations, found in seconds and not after a training."""
+"""Finds what is wrong with annotations before a training, in seconds."""
 
-import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from mmengine.config import Config
+from mmpose.datasets.datasets import (
+    CocoWholeBodyDataset,
+    CocoWholeBodyFaceDataset,
+    CocoWholeBodyHandDataset,
+)
 from mmpose.registry import DATASETS
 
 from ...config.checks import read_metainfo
 from ...utils.configs import class_of, dicts, type_name
+from ...utils.files import file_sha256
 from ...utils.inference import pose_head_cfg
 from .coco import annotations_of, datasets_of, picture_size, pictures_of, read_annotations
 
-ERROR, WARNING, NOTE = 'error', 'warning', 'note'
-SIZES_READ = 100  # pictures whose size is compared with the file's
+LEVELS = ERROR, WARNING, NOTE = 'error', 'warning', 'note'
 SPLITS = ('train', 'val', 'test')
+SIZES_READ = 100  # pictures whose size is compared with the file's
+WHOLE_BODY = ('keypoints', 'foot_kpts', 'face_kpts', 'lefthand_kpts', 'righthand_kpts')
 
 
 class Finding(NamedTuple):
-    """One thing that annotations show.
+    """One thing that a check found.
 
     Attributes:
-        level (str): 'error': figures would mean nothing, or the training fails; 'warning': look
-            at it; 'note': good to know.
+        level (str): 'error': the training fails, or its figures mean nothing; 'warning': worth a
+            look; 'note': good to know.
         split (str): 'train', 'val' or 'test'.
-        what (str): In words, with an example.
+        what (str): What was found, with an example.
         number (int): How many annotations or pictures it concerns.
     """
 
@@ -37,22 +43,33 @@ class Finding(NamedTuple):
     number: int
 
 
-class _Findings:
-    """Collects findings of one split."""
+class _Findings(List[Finding]):
+    """The findings in one split."""
 
     def __init__(self, split: str) -> None:
-        self.split, self.found = split, []
+        super().__init__()
+        self.split = split
 
-    def add(self, level: str, what: str, where: Sequence = (), names: Sequence = ()) -> None:
-        """Add a finding about those annotations or pictures that the mask ``where`` marks, the
-        first of which is named as an example by ``names``."""
-        where = np.asarray(where)
-        number = int(where.sum()) if where.dtype == bool else len(where)
-        if not number:
-            return
-        if len(names):
-            what += f', e.g. {names[int(np.flatnonzero(where)[0])]}'
-        self.found.append(Finding(level, self.split, what, number))
+    def add(self, level: str, what: str, number: int = 1) -> None:
+        self.append(Finding(level, self.split, what, number))
+
+    def mark(self, level: str, what: str, marked: Iterable[bool], names: Sequence) -> None:
+        """Add a finding about the entries that are marked, if any are, with the name of the first
+        one as an example. An entry whose name is None has none."""
+        places = np.flatnonzero(marked)
+        if len(places):
+            name = names[places[0]]
+            self.add(level, what if name is None else f'{what}, e.g. {name}', len(places))
+
+    def sieve(self, entries: list, faults: Dict[str, Callable[[Any], bool]]) -> list:
+        """Add an error for each fault that entries have. An entry with a fault is not looked at
+        for the faults that follow. Returns the entries without any."""
+        for what, has_fault in faults.items():
+            marked = [bool(has_fault(entry)) for entry in entries]
+            names = [entry.get('id') if isinstance(entry, dict) else entry for entry in entries]
+            self.mark(ERROR, what, marked, names)
+            entries = [entry for entry, is_marked in zip(entries, marked) if not is_marked]
+        return entries
 
 
 def check_annotations(
@@ -61,23 +78,22 @@ def check_annotations(
     metainfo: Optional[dict] = None,
     images: Optional[Path] = None,
     pixels_per_cell: Optional[Tuple[float, Sequence[int]]] = None,
-    coco_metric: bool = True,
+    read_by_metrics: Sequence[str] = ('area',),
 ) -> List[Finding]:
     """Check annotations in COCO's keypoint format.
 
     Args:
         content (dict): What the JSON file holds.
         split (str): Named in the findings.
-        metainfo (dict, optional): Parsed metainfo of the data set: ``keypoint_id2name``,
-            ``flip_pairs``.
-        images (Path, optional): Folder of the pictures, to see whether they are there.
+        metainfo (dict, optional): Parsed metainfo of the data set.
+        images (Path, optional): Folder of the pictures, which are then looked for.
         pixels_per_cell (tuple, optional): Pixels of the network's input from one cell of its
             output to the next, and the input size (w, h), to say how large people are in cells.
-        coco_metric (bool): Whether COCO's metric scores people by these annotations: it needs
-            ``area`` and ``iscrowd``. Defaults to True.
+        read_by_metrics (sequence[str]): What COCO's metric reads of an annotation, and
+            ``'crowdIndex'`` of a picture; empty without such a metric.
 
     Returns:
-        list[Finding]: Errors first.
+        list[Finding]: What was found.
 
     Example:
         >>> annotation = dict(id=0, image_id=1, category_id=1, bbox=[0, 0, 9, 9],
@@ -86,238 +102,228 @@ def check_annotations(
         >>> content = dict(images=[image], annotations=[annotation] * 2,
         ...                categories=[dict(id=1, name='dot', keypoints=['dot'])])
         >>> check_annotations(content)[0].what
-        '`id` of several annotations, which the metric takes for one, e.g. 0'
+        'several annotations with the same `id`, which the metric takes for one, e.g. 0'
     """
     found = _Findings(split)
     for key in ('images', 'annotations', 'categories'):
         if not isinstance(content.get(key), list):
-            found.add(ERROR, f'the file has no list of `{key}`', [key])
-    if found.found:
-        return found.found
-    sizes = _check_images(content['images'], images, found)
-    annotations = [
-        entry
-        for entry in content['annotations']
-        if not (isinstance(entry, dict) and (entry.get('iscrowd') or not entry.get('keypoints', 1)))
-    ]
-    if not annotations:
-        found.add(ERROR, 'the file has no annotations of keypoints', [1])
-    categories = [c.get('id') for c in content['categories'] if isinstance(c, dict)]
-    annotations = _check_structure(annotations, sizes, categories, found)
+            found.add(ERROR, f'the file has no list of `{key}`')
+    if found:
+        return found
+    pictures = _check_pictures(content['images'], images, found)
+    categories = [c for c in content['categories'] if isinstance(c, dict)]
+    annotations = _check_structure(
+        content['annotations'], pictures, {category.get('id') for category in categories}, found
+    )
     if annotations:
-        _check_values(annotations, sizes, metainfo, coco_metric, found)
+        _check_values(annotations, pictures, metainfo, found)
+        _check_what_metrics_read(annotations, pictures, read_by_metrics, found)
         _note_sizes(annotations, pixels_per_cell, found)
     if metainfo:
-        _check_names(content['categories'], metainfo, found)
-        if coco_metric and len(metainfo['sigmas']) == 0:
-            found.add(ERROR, 'metainfo without `sigmas`, by which CocoMetric divides errors', [1])
-    order = (ERROR, WARNING, NOTE)
-    return sorted(found.found, key=lambda finding: order.index(finding.level))
+        _check_names(categories, metainfo, found)
+        if read_by_metrics and len(metainfo['sigmas']) == 0:
+            found.add(ERROR, 'metainfo without `sigmas`, by which CocoMetric divides errors')
+    return found
 
 
-def _check_images(entries: list, folder: Optional[Path], found: _Findings) -> Dict:
-    """Size (w, h) of each picture by its id."""
-    broken = [
-        not isinstance(e, dict) or not {'id', 'file_name', 'width', 'height'} <= e.keys()
-        for e in entries
-    ]
-    found.add(
-        ERROR, 'pictures without `id`, `file_name`, `width` or `height`', np.array(broken, bool)
+def _check_pictures(entries: list, folder: Optional[Path], found: _Findings) -> Dict[int, dict]:
+    """The pictures by their ids, without those that have a fault."""
+    needed = {'id', 'file_name', 'width', 'height'}
+    entries = found.sieve(
+        entries,
+        {
+            'pictures without `id`, `file_name`, `width` or `height`': lambda e: (
+                not isinstance(e, dict) or not needed <= e.keys()
+            ),
+            '`id` of a picture that is not a whole number': lambda e: not _is_whole(e['id']),
+            '`width` or `height` of a picture that is not a number': lambda e: (
+                not _are_numbers([e['width'], e['height']], 2)
+            ),
+        },
     )
-    entries = [entry for entry, is_broken in zip(entries, broken) if not is_broken]
-    odd = [not _is_whole(entry['id']) for entry in entries]
-    found.add(ERROR, '`id` of a picture that is not a whole number', np.array(odd, bool))
-    odd = [not _is_numbers((entry['width'], entry['height']), 2) for entry in entries]
-    found.add(ERROR, '`width` or `height` of a picture that is not a number', np.array(odd, bool))
-    entries = [entry for entry, is_odd in zip(entries, odd) if not is_odd]
     ids = Counter(entry['id'] for entry in entries)
     repeated = [entry['id'] for entry in entries if ids[entry['id']] > 1]
-    found.add(ERROR, '`id` of several pictures', np.ones(len(repeated), bool), repeated)
+    found.mark(ERROR, 'several pictures with the same `id`', [True] * len(repeated), repeated)
     if folder is not None:
-        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
         names = [entry['file_name'] for entry in entries]
-        missing = [
-            not (name in there if '/' not in name else (folder / name).is_file()) for name in names
-        ]
-        found.add(ERROR, f'pictures that are not in {folder}', np.array(missing, bool), names)
-        there = [entry for entry, is_missing in zip(entries, missing) if not is_missing]
-        _check_picture_sizes(there, folder, found)
-    return {entry['id']: (entry['width'], entry['height']) for entry in entries}
+        missing = np.array([not (folder / name).is_file() for name in names], bool)
+        found.mark(ERROR, f'pictures that are not in {folder}', missing, names)
+        _check_picture_sizes([entries[i] for i in np.flatnonzero(~missing)], folder, found)
+    return {entry['id']: entry for entry in entries}
 
 
 def _check_picture_sizes(entries: list, folder: Path, found: _Findings) -> None:
-    """Compare the size of some pictures, drawn at random since each has to be opened, with what
-    the file says."""
+    """Compare the size of some pictures with what the file says. They are drawn at random, since
+    each has to be opened."""
     drawn = np.random.default_rng(0).permutation(len(entries))[:SIZES_READ]
-    other = []
+    others = []
     for entry in (entries[index] for index in drawn):
         try:
             size = picture_size(folder / entry['file_name'])
         except OSError:
-            found.add(ERROR, f'pictures that cannot be read, e.g. {entry["file_name"]}', [1])
+            found.add(ERROR, f'pictures that cannot be read, e.g. {entry["file_name"]}')
             return
         if size != (entry['width'], entry['height']):
-            other.append(f'{entry["file_name"]}, which is {size[0]}x{size[1]}')
-    found.add(
-        WARNING,
-        f'pictures of another size than the file says, of {len(drawn)} opened',
-        np.ones(len(other), bool),
-        other,
+            others.append(f'{entry["file_name"]}, which is {size[0]}x{size[1]}')
+    what = f'pictures of another size than the file says, of {len(drawn)} opened'
+    found.mark(WARNING, what, [True] * len(others), others)
+
+
+def _check_structure(entries: list, pictures: Dict, categories: Set, found: _Findings) -> list:
+    """The annotations of keypoints that MMPose can read."""
+    entries = found.sieve(
+        entries, {'annotations that are not objects': lambda e: not isinstance(e, dict)}
     )
-
-
-def _check_structure(entries: list, sizes: Dict, categories: list, found: _Findings) -> list:
-    """Find what MMPose's reader would fail at. Returns the annotations without such a fault."""
-    names = [entry.get('id', index) for index, entry in enumerate(entries)]
-    remaining = np.ones(len(entries), bool)
-
-    def error(what, faulty):
-        mask = np.array([ok and bool(faulty(e)) for e, ok in zip(entries, remaining)], bool)
-        remaining[mask] = False
-        found.add(ERROR, what, mask, names)
-
-    needed = ('id', 'image_id', 'category_id', 'bbox', 'keypoints')
-    for key in needed:
-        error(f'annotations without `{key}`', lambda entry, key=key: key not in entry)
-    error(
-        '`id` that is not a whole number',
-        lambda e: not _is_whole(e['id']),
+    # MMPose leaves out crowds and annotations of another kind
+    entries = [e for e in entries if not e.get('iscrowd') and e.get('keypoints', 1)]
+    if not entries:
+        found.add(ERROR, 'the file has no annotations of keypoints')
+    ids = Counter(e['id'] for e in entries if _is_whole(e.get('id')))
+    repeated = [e['id'] for e in entries if _is_whole(e.get('id')) and ids[e['id']] > 1]
+    what = 'several annotations with the same `id`, which the metric takes for one'
+    found.mark(ERROR, what, [True] * len(repeated), repeated)
+    entries = found.sieve(
+        entries,
+        {
+            **{
+                f'annotations without `{key}`': lambda e, key=key: key not in e
+                for key in ('id', 'image_id', 'category_id', 'bbox', 'keypoints')
+            },
+            '`id` that is not a whole number': lambda e: not _is_whole(e['id']),
+            '`image_id` of no picture in the file': lambda e: e['image_id'] not in pictures,
+            '`category_id` of no category in the file': lambda e: (
+                e['category_id'] not in categories
+            ),
+            '`keypoints` that are not one list x1, y1, v1, x2, ... of numbers': lambda e: (
+                not _are_numbers(e['keypoints']) or len(e['keypoints']) % 3
+            ),
+            '`bbox` that is not [x, y, width, height]': lambda e: not _are_numbers(e['bbox'], 4),
+        },
     )
-    error('`image_id` of no picture in the file', lambda e: e['image_id'] not in sizes)
-    error('`category_id` of no category in the file', lambda e: e['category_id'] not in categories)
-    error(
-        '`keypoints` that are not one list x1, y1, v1, x2, ... of numbers',
-        lambda e: (
-            not isinstance(e['keypoints'], list)
-            or len(e['keypoints']) % 3
-            or not all(isinstance(value, (int, float)) for value in e['keypoints'])
-        ),
-    )
-    error('`bbox` that is not [x, y, width, height]', lambda e: not _is_numbers(e['bbox'], 4))
-    lengths = Counter(len(entry['keypoints']) for entry, ok in zip(entries, remaining) if ok)
-    if lengths:
-        usual = lengths.most_common(1)[0][0]
-        error(
-            f'annotations of another number of keypoints than {usual // 3}',
-            lambda e: len(e['keypoints']) != usual,
-        )
-    # whatever else they lack, equal ids make the metric take several for one
-    counts = Counter(entry['id'] for entry in entries if isinstance(entry.get('id'), int))
-    repeated = np.array([counts[entry.get('id', object())] > 1 for entry in entries], bool)
-    found.add(ERROR, '`id` of several annotations, which the metric takes for one', repeated, names)
-    return [entry for entry, ok in zip(entries, remaining) if ok]
+    lengths = Counter(len(entry['keypoints']) for entry in entries)
+    usual = max(lengths, key=lengths.get, default=0)
+    what = f'annotations of another number of keypoints than {usual // 3}'
+    return found.sieve(entries, {what: lambda e: len(e['keypoints']) != usual})
 
 
-def _is_whole(value) -> bool:
+def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_numbers(value, length: int) -> bool:
+def _are_numbers(values: Any, length: Optional[int] = None) -> bool:
     return (
-        isinstance(value, (list, tuple))
-        and len(value) == length
-        and all(isinstance(item, (int, float)) for item in value)
+        isinstance(values, list)
+        and length in (None, len(values))
+        and all(isinstance(value, (int, float)) for value in values)
     )
 
 
-def _check_values(entries, sizes, metainfo, coco_metric: bool, found: _Findings) -> None:
+def _check_values(
+    entries: List[dict], pictures: Dict, metainfo: Optional[dict], found: _Findings
+) -> None:
     names = [f'id {entry["id"]}' for entry in entries]
     points = np.array([entry['keypoints'] for entry in entries], float).reshape(len(entries), -1, 3)
     boxes = np.array([entry['bbox'] for entry in entries], float)
-    size = np.array([sizes[entry['image_id']] for entry in entries], float)
-    xy, seen = points[..., :2], points[..., 2] > 0
+    sizes = [pictures[entry['image_id']] for entry in entries]
+    size = np.array([(picture['width'], picture['height']) for picture in sizes], float)
+    xy, labelled = points[..., :2], points[..., 2] > 0
     if metainfo and xy.shape[1] != metainfo['num_keypoints']:
-        found.add(
-            ERROR,
-            f'the annotations have {xy.shape[1]} keypoints, the metainfo '
-            f'{metainfo["num_keypoints"]}',
-            [1],
-        )
+        number = metainfo['num_keypoints']
+        found.add(ERROR, f'the annotations have {xy.shape[1]} keypoints, the metainfo {number}')
     finite = np.isfinite(points).all((1, 2)) & np.isfinite(boxes).all(1)
-    found.add(ERROR, 'coordinates that are NaN or infinite', ~finite, names)
-    labelled = seen.any(1) & finite
+    found.mark(ERROR, 'coordinates that are NaN or infinite', ~finite, names)
     with np.errstate(invalid='ignore'):
-        largest = np.where(seen[..., None], np.abs(xy), 0).max((1, 2))
-    fractions = labelled & (largest <= 1.5) & (size.min(1) > 32)
+        largest = np.where(labelled[..., None], np.abs(xy), 0).max((1, 2))
+    fractions = labelled.any(1) & finite & (largest <= 1.5) & (size.min(1) > 32)
     if fractions.mean() > 0.5:
-        found.add(ERROR, 'keypoints between 0 and 1 where pixels are meant', fractions, names)
+        found.mark(ERROR, 'keypoints between 0 and 1 where pixels are meant', fractions, names)
     other = ~np.isin(points[..., 2], (0, 1, 2)).all(1)
-    found.add(WARNING, 'visibility other than 0, 1 and 2: it weighs the loss', other, names)
+    what = 'visibility other than 0, 1 and 2, which weighs the loss'
+    found.mark(WARNING, what, other, names)
 
     x, y, w, h = boxes.T
-    corners = (w > x) & (h > y) & ((x + w > size[:, 0] + 1) | (y + h > size[:, 1] + 1))
-    corners &= (w <= size[:, 0] + 1) & (h <= size[:, 1] + 1)
+    leaves = (x < -1) | (y < -1) | (x + w > size[:, 0] + 1) | (y + h > size[:, 1] + 1)
+    corners = (w > x) & (h > y) & leaves & (w <= size[:, 0] + 1) & (h <= size[:, 1] + 1)
     if corners.mean() > 0.3:
-        found.add(
-            ERROR,
-            '`bbox` that look like x1, y1, x2, y2: COCO has x, y, width, height',
-            corners,
-            names,
-        )
-    found.add(ERROR, '`bbox` without width or height', finite & ((w <= 0) | (h <= 0)), names)
-    outside = (x < -1) | (y < -1) | (x + w > size[:, 0] + 1) | (y + h > size[:, 1] + 1)
-    found.add(WARNING, '`bbox` that leave their picture', outside & ~corners, names)
-    gone = (x >= size[:, 0]) | (y >= size[:, 1]) | (x + w <= 0) | (y + h <= 0)
-    level = ERROR if gone.mean() > 0.5 else WARNING
-    found.add(level, '`bbox` beside their picture, which MMPose leaves out', gone, names)
+        what = '`bbox` that look like x1, y1, x2, y2: COCO has x, y, width, height'
+        found.mark(ERROR, what, corners, names)
+    found.mark(ERROR, '`bbox` without width or height', finite & ((w <= 0) | (h <= 0)), names)
+    found.mark(WARNING, '`bbox` that leave their picture', leaves & ~corners, names)
+    beside = (x >= size[:, 0]) | (y >= size[:, 1]) | (x + w <= 0) | (y + h <= 0)
+    level = ERROR if beside.mean() > 0.5 else WARNING
+    found.mark(level, '`bbox` beside their picture, which MMPose leaves out', beside, names)
 
-    if coco_metric:
+    low, side = boxes[:, None, :2], boxes[:, None, 2:]
+    outside = labelled & ((xy < low - 0.1 * side) | (xy > low + 1.1 * side)).any(-1)
+    found.mark(WARNING, 'people with points outside of their box', outside.any(1), names)
+    beyond = labelled & ((xy < -1) | (xy > size[:, None] + 1)).any(-1)
+    what = 'people with labelled points outside of the picture'
+    found.mark(WARNING, what, beyond.any(1), names)
+    level = NOTE if labelled.any() else ERROR
+    what = 'annotations without a labelled keypoint (v > 0)'
+    found.mark(level, what, ~labelled.any(1), names)
+
+
+def _check_what_metrics_read(
+    entries: List[dict], pictures: Dict, keys: Sequence[str], found: _Findings
+) -> None:
+    """Check that there is what COCO's metric reads of all annotations at once, after it has seen
+    the whole test set."""
+    names = [f'id {entry["id"]}' for entry in entries]
+    for key in keys:
+        if key == 'crowdIndex':  # of a picture; CrowdPose's AP of easy, medium and hard ones
+            lacking = [key not in picture for picture in pictures.values()]
+            what = f'pictures without `{key}`, which CocoMetric needs for CrowdPose'
+            found.mark(ERROR, what, lacking, [*pictures])
+        else:
+            what = f'annotations without `{key}`, which CocoMetric needs'
+            found.mark(ERROR, what, [key not in entry for entry in entries], names)
+    if 'area' in keys:
+        extent = np.array([entry['bbox'][2] * entry['bbox'][3] for entry in entries], float)
         area = np.array([entry.get('area', np.nan) for entry in entries], float)
-        tiny = area < 0.02 * w * h
-        found.add(ERROR, '`area` far below that of the box: AP would count any error', tiny, names)
-        for key, lacking in (
-            ('area', np.isnan(area)),
-            ('iscrowd', np.array(['iscrowd' not in entry for entry in entries])),
-        ):
-            found.add(ERROR, f'annotations without `{key}`, which CocoMetric needs', lacking, names)
-    low, high = boxes[:, None, :2], boxes[:, None, :2] + boxes[:, None, 2:]
-    margin = 0.1 * boxes[:, None, 2:]
-    far = seen & ((xy < low - margin) | (xy > high + margin)).any(-1)
-    found.add(WARNING, 'people with points outside of their box', far.any(1), names)
-    beyond = seen & ((xy < -1) | (xy > size[:, None] + 1)).any(-1)
-    found.add(WARNING, 'people with labelled points outside of the picture', beyond.any(1), names)
-    level = NOTE if seen.any() else ERROR
-    found.add(level, 'annotations without a labelled keypoint (v > 0)', ~seen.any(1), names)
+        what = '`area` far below that of the box: AP would count any error'
+        found.mark(ERROR, what, area < 0.02 * extent, names)
 
 
-def _note_sizes(entries, pixels_per_cell, found: _Findings) -> None:
-    """How large people are, and how near keypoints are to each other."""
+def _note_sizes(
+    entries: List[dict], pixels_per_cell: Optional[Tuple[float, Sequence[int]]], found: _Findings
+) -> None:
+    """Say how large people are, and how near their keypoints are to each other."""
     boxes = np.array([entry['bbox'] for entry in entries], float)
     long_side = boxes[:, 2:].max(1)
-    parts = np.percentile(long_side, [10, 50, 90])
-    what = 'people, the longer side of the box {:.0f} pixels (a tenth below {:.0f}, above {:.0f})'
-    what = what.format(parts[1], parts[0], parts[2])
+    low, median, high = np.percentile(long_side, [10, 50, 90])
+    what = (
+        f'people, the longer side of the box {median:.0f} pixels (a tenth below {low:.0f}, '
+        f'above {high:.0f})'
+    )
     if pixels_per_cell:
-        pitch, (width, height) = pixels_per_cell
+        pitch, input_size = pixels_per_cell
         # MMPose enlarges a box by a quarter and brings it to the shape of the input
-        scale = np.maximum(boxes[:, 2] / width, boxes[:, 3] / height) * 1.25
-        cells = 1 / (scale * pitch)  # of a pixel of the picture
-        what += f', {np.median(long_side * cells):.0f} cells of the network'
+        cells_per_pixel = 1 / ((boxes[:, 2:] / input_size).max(1) * 1.25 * pitch)
+        what += f', {np.median(long_side * cells_per_pixel):.0f} cells of the network'
         near = []
         for index in np.random.default_rng(0).permutation(len(entries))[:2000]:
             points = np.array(entries[index]['keypoints'], float).reshape(-1, 3)
-            points = points[points[:, 2] > 0, :2] * cells[index]
-            if len(points) > 1:
-                distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
-                np.fill_diagonal(distance, np.inf)
-                near.append(distance.min(1) < 1)
-        if near:
-            share = np.concatenate(near).mean()
-            if share > 0.05:
-                found.add(
-                    NOTE,
-                    f'{share:.0%} of the keypoints lie less than a cell from another: a larger '
-                    'input, or SimCC, tells them apart',
-                    [1],
-                )
-    found.add(NOTE, what, np.ones(len(boxes), bool))
+            points = points[points[:, 2] > 0, :2] * cells_per_pixel[index]
+            distance = np.linalg.norm(points[:, None] - points, axis=-1)
+            np.fill_diagonal(distance, np.inf)
+            near += distance.min(1).tolist() if len(points) > 1 else []
+        share = np.mean(np.array(near) < 1) if near else 0
+        if share > 0.05:
+            found.add(
+                NOTE,
+                f'{share:.0%} of the keypoints lie less than a cell from another: a larger input, '
+                'or SimCC, tells them apart',
+            )
+    found.add(NOTE, what, len(entries))
 
 
-def _check_names(categories: list, metainfo: dict, found: _Findings) -> None:
-    """Compare the names in the file with the metainfo's, and these with its mirrored pairs."""
+def _check_names(categories: List[dict], metainfo: dict, found: _Findings) -> None:
+    """Compare the names in the file with the metainfo's, and look for left and right ones that
+    the metainfo does not pair."""
     wanted = [metainfo['keypoint_id2name'][i] for i in range(metainfo['num_keypoints'])]
     for category in categories:
-        names = category.get('keypoints') if isinstance(category, dict) else None
+        names = category.get('keypoints')
         if not names or len(names) != len(wanted) or names == wanted:
             continue
         if sorted(names) == sorted(wanted):
@@ -326,30 +332,28 @@ def _check_names(categories: list, metainfo: dict, found: _Findings) -> None:
                 ERROR,
                 f'the file has the keypoints in another order than the metainfo: keypoint {index} '
                 f'is {names[index]!r}, the metainfo says {wanted[index]!r}',
-                [1],
             )
         else:
             found.add(
-                WARNING, f'the file names keypoints otherwise: {names[:3]}..., {wanted[:3]}...', [1]
+                WARNING,
+                f'the keypoints have other names in the file, {names[:3]}..., than in the '
+                f'metainfo, {wanted[:3]}...',
             )
     paired = {index for pair in metainfo['flip_pairs'] for index in pair}
     alone = [
-        name
+        index not in paired and name.lower().startswith(('left', 'right', 'l_', 'r_'))
         for index, name in enumerate(wanted)
-        if index not in paired and name.lower().startswith(('left', 'right', 'l_', 'r_'))
     ]
-    found.add(
-        ERROR,
-        'keypoints of one side without `swap` in the metainfo: mirrored pictures teach it to '
-        'confuse both sides',
-        np.ones(len(alone), bool),
-        alone,
+    what = (
+        'left or right keypoints without `swap` in the metainfo: mirrored pictures teach the '
+        'network to confuse both sides'
     )
+    found.mark(ERROR, what, alone, wanted)
     for a, b in metainfo['flip_pairs']:
         first, second = wanted[a].lower(), wanted[b].lower()
-        sides = first.replace('left', 'right') == second or second.replace('left', 'right') == first
-        if ('left' in first or 'right' in first) and not sides:
-            found.add(WARNING, f'the metainfo swaps {wanted[a]!r} and {wanted[b]!r}', [1])
+        mirrored = second in (first.replace('left', 'right'), first.replace('right', 'left'))
+        if ('left' in first or 'right' in first) and not mirrored:
+            found.add(WARNING, f'the metainfo swaps {wanted[a]!r} and {wanted[b]!r}')
 
 
 def _pixels_per_cell(cfg: Config) -> Optional[Tuple[float, Sequence[int]]]:
@@ -361,6 +365,40 @@ def _pixels_per_cell(cfg: Config) -> Optional[Tuple[float, Sequence[int]]]:
     return 1 / codec.get('simcc_split_ratio', 2.0), codec['input_size']
 
 
+def _read_by_metrics(evaluator: Any) -> List[str]:
+    """``read_by_metrics`` of :func:`check_annotations` for a config's evaluator."""
+    keys: Set[str] = set()
+    for metric in dicts(evaluator):
+        if 'Coco' in type_name(metric):
+            if metric.get('use_area', True):
+                keys.add('area')
+            if metric.get('iou_type') == 'keypoints_crowd':
+                keys |= {'num_keypoints', 'crowdIndex'}
+    return sorted(keys)
+
+
+def _read(dataset: dict, kind: type) -> Optional[dict]:
+    """The annotations of a data set; None if it does not read a person's ``keypoints`` in COCO's
+    format. Those of whole bodies lie in five lists, which become one.
+
+    Raises:
+        ValueError: The file is missing or is not JSON.
+    """
+    path = annotations_of(dataset)
+    try:
+        content = read_annotations(path)
+    except OSError as error:
+        raise ValueError(f'{path} cannot be read: {error.strerror}') from None
+    if not isinstance(content, dict) or 'annotations' not in content:
+        return None
+    if issubclass(kind, (CocoWholeBodyFaceDataset, CocoWholeBodyHandDataset)):
+        return None
+    if issubclass(kind, CocoWholeBodyDataset) and isinstance(content['annotations'], list):
+        for entry in content['annotations']:
+            entry['keypoints'] = [number for part in WHOLE_BODY for number in entry.get(part, ())]
+    return content
+
+
 def check_data(cfg: Config) -> List[Finding]:
     """Check the annotations that a config trains, validates and tests on.
 
@@ -370,77 +408,61 @@ def check_data(cfg: Config) -> List[Finding]:
         cfg (Config): A top-down config, see :func:`~mmpose_simcc.utils.inference.load_config`.
 
     Returns:
-        list[Finding]: Errors first. No error: figures will mean what they say, as far as
+        list[Finding]: Errors first. Without an error figures will mean what they say, as far as
         annotations decide.
 
     Raises:
         ValueError: An annotation file is missing or is not JSON, or metainfo cannot be read.
     """
     findings: List[Finding] = []
-    files: Dict[str, Dict[Path, None]] = {}
-    read: List[dict] = []
-    for split, entry in [(name, each) for name in SPLITS for each in datasets_of(cfg, name)]:
-        if entry in read:  # often the test's are those of the validation
+    pictures: Dict[str, Set[Path]] = {split: set() for split in SPLITS}
+    checked = []
+    parts = [(split, dataset) for split in SPLITS for dataset in datasets_of(cfg, split)]
+    for split, dataset in parts:
+        read_by_metrics = _read_by_metrics(cfg.get(f'{split}_evaluator'))
+        if (dataset, read_by_metrics) in checked:  # the test's are often those of the validation
             continue
-        read.append(entry)
-        path, images = annotations_of(entry), pictures_of(entry)
+        checked.append((dataset, read_by_metrics))
+        kind = class_of(dataset, DATASETS)
+        if kind is None:
+            raise ValueError(f'{split}: there is no data set {dataset["type"]}')
         try:
-            content = read_annotations(path)
-        except OSError as error:
-            raise ValueError(f'{split}: {path} cannot be read: {error.strerror}') from None
+            content = _read(dataset, kind)
         except ValueError as error:
             raise ValueError(f'{split}: {error}') from None
-        if not isinstance(content, dict) or 'annotations' not in content:
-            findings.append(Finding(NOTE, split, f"{path} is not in COCO's format: not checked", 1))
+        if content is None:
+            what = f"{annotations_of(dataset)} is not in COCO's format: not checked"
+            findings.append(Finding(NOTE, split, what, 1))
             continue
-        kind = class_of(entry, DATASETS)
-        if kind is None:
-            raise ValueError(f'{split}: there is no data set {entry["type"]}')
-        metainfo = entry.get('metainfo') or kind.METAINFO
+        place = f'{type_name(dataset)} in `{split}_dataloader`'
+        metainfo = read_metainfo(dict(dataset.get('metainfo') or kind.METAINFO), place)
+        folder = pictures_of(dataset)
         findings += check_annotations(
-            content,
-            split,
-            read_metainfo(dict(metainfo), f'{type_name(entry)} in `{split}_dataloader`'),
-            images,
-            _pixels_per_cell(cfg),
-            any('Coco' in type_name(metric) for metric in dicts(cfg.get(f'{split}_evaluator'))),
+            content, split, metainfo, folder, _pixels_per_cell(cfg), read_by_metrics
         )
-        pictures = files.setdefault('train' if split == 'train' else 'test', {})
-        pictures.update(
-            (images / image['file_name'], None)
-            for image in content['images']
-            if isinstance(image, dict) and 'file_name' in image
-        )
-    findings += _check_leaks(files.get('train', {}), files.get('test', {}))
-    order = (ERROR, WARNING, NOTE)
-    return sorted(findings, key=lambda finding: order.index(finding.level))
+        images = content['images'] if isinstance(content.get('images'), list) else ()
+        names = [i['file_name'] for i in images if isinstance(i, dict) and 'file_name' in i]
+        pictures[split] |= {folder / name for name in names}
+    findings += _find_leaks(pictures['train'], pictures['val'] | pictures['test'])
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
-def _check_leaks(train, test) -> List[Finding]:
+def _find_leaks(train: Set[Path], test: Set[Path]) -> List[Finding]:
     """Pictures that are trained and tested on: the same file, or the same content."""
 
-    def by_size(paths):
-        sizes = {}
-        for path in paths:
+    def by_size(paths: Set[Path]) -> Dict[int, List[Path]]:
+        sizes = defaultdict(list)
+        for path in sorted(paths):
             if path.is_file():
-                sizes.setdefault(path.stat().st_size, []).append(path)
+                sizes[path.stat().st_size].append(path)
         return sizes
 
-    known, leaks = by_size(train), []
+    trained, leaks = by_size(train), []
     for size, paths in by_size(test).items():
-        if size not in known:
-            continue
-        contents = {_digest(path) for path in known[size]}
-        leaks += [path for path in paths if _digest(path) in contents]
+        if size in trained:
+            contents = {file_sha256(path) for path in trained[size]}
+            leaks += [path.name for path in paths if file_sha256(path) in contents]
     found = _Findings('test')
-    found.add(
-        ERROR,
-        'pictures of the test set that are trained on as well',
-        np.ones(len(leaks), bool),
-        [path.name for path in leaks],
-    )
-    return found.found
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha1(path.read_bytes()).hexdigest()
+    what = 'pictures of the test set that are trained on as well'
+    found.mark(ERROR, what, [True] * len(leaks), leaks)
+    return found

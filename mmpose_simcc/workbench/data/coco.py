@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Where the annotations of a config lie, and how files of COCO's size are read."""
+"""Finds the annotations that a config names, and reads files of COCO's size."""
 
 import copy
 import json
@@ -14,20 +14,20 @@ from ...utils.configs import dicts, type_name
 
 
 def datasets_of(cfg: Config, split: str) -> List[dict]:
-    """The configs of the data sets that read annotations, inside of wrappers as well.
+    """The configs of the data sets that read annotations, also of those inside a wrapper.
 
     Args:
         cfg (Config): A config.
         split (str): ``'train'``, ``'val'`` or ``'test'``.
 
     Returns:
-        list[dict]: Parts of the config; none where it has no such data loader.
+        list[dict]: Parts of the config; empty if it has no such data loader.
     """
     return [d for d in dicts(cfg.get(f'{split}_dataloader')) if d.get('ann_file')]
 
 
 def path_of(dataset: dict, name: str) -> Path:
-    """Where a file or folder that the config of a data set names lies."""
+    """The path of a file or folder that the config of a data set names."""
     return Path(dataset.get('data_root') or '', name)
 
 
@@ -42,8 +42,8 @@ def pictures_of(dataset: dict) -> Path:
 
 
 def picture_size(path: Path) -> Tuple[int, int]:
-    """Width and height of a picture as OpenCV, and so MMPose, reads it: turned as its EXIF entry
-    says, which cameras and phones write.
+    """Width and height of a picture as OpenCV, and so MMPose, reads it: turned as its EXIF
+    orientation says.
 
     Args:
         path (Path): The file.
@@ -53,7 +53,7 @@ def picture_size(path: Path) -> Tuple[int, int]:
     """
     with Image.open(path) as picture:
         width, height = picture.size
-        turned = picture.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 lie on a side
+        turned = picture.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 swap both
     return (height, width) if turned else (width, height)
 
 
@@ -63,19 +63,19 @@ def _converters(dataset: dict) -> List[dict]:
 
 
 def as_tested(dataset: dict, pipeline: Sequence[dict]) -> dict:
-    """A data set that is read as in a test. Its keypoint converters stay, since they decide what
-    a keypoint is.
+    """A training set that is read as the test data are. It keeps its keypoint converters, since
+    they decide what a keypoint is.
 
     Args:
         dataset (dict): Config of a training set, or of a wrapper around some.
-        pipeline (list[dict]): The test's.
+        pipeline (list[dict]): The pipeline of the test data.
 
     Returns:
         dict: Config of the same data with this pipeline.
     """
     dataset = copy.deepcopy(dataset)
     inner = dataset.get('datasets') or []
-    if type_name(dataset) == 'CombinedDataset':  # has a pipeline of its own, after the others
+    if type_name(dataset) == 'CombinedDataset':  # its pipeline follows those of its parts
         for each in inner:
             each['pipeline'] = _converters(each)
     elif inner:
@@ -91,14 +91,14 @@ def as_tested(dataset: dict, pipeline: Sequence[dict]) -> dict:
 
 
 def read_annotations(path: Path) -> Any:
-    """Read an annotation file without the outlines of people (``segmentation``), which
-    are more than half of the numbers in COCO's own files.
+    """Read an annotation file without ``segmentation``, the outlines of people, which are more
+    than half of COCO's own files.
 
     Args:
         path (Path): The file.
 
     Returns:
-        Its content: a dict in COCO's format, a list in MPII's.
+        dict | list: Its content, which is a list in MPII's format.
 
     Raises:
         OSError: It cannot be read.
@@ -117,8 +117,8 @@ def read_annotations(path: Path) -> Any:
 
 
 def read_entries(path: Path, where: str) -> Iterator[Any]:
-    """Read a list of a JSON file entry by entry, in hardly any memory. It does not take NaN for a
-    number, as :func:`read_annotations` does.
+    """Read a list of a JSON file entry by entry, in hardly any memory. Unlike in
+    :func:`read_annotations`, NaN is an error.
 
     Args:
         path (Path): The file.

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Annotations of other tools as a folder that MMPose trains on."""
+"""Turns annotations of other tools into a folder that MMPose trains on."""
 
 import json
 import re
@@ -14,18 +14,18 @@ from ...utils.checks import check_number
 from .coco import picture_size
 from .sources import read_labels
 
-# COCO's `area` is that of a person's outline, about this part of its box. Ultralytics scores
-# YOLO-pose by the same number.
-AREA_OF_EXTENT = 0.53
-# added to the extent of the points on each side, over its width and height
+# COCO's `area` is that of a person's outline, on average this fraction of the box. Ultralytics
+# scores YOLO-pose by the same number.
+AREA_OF_BOX = 0.53
+# By this fraction of its width and height the extent of the points is enlarged on each side.
 BOX_MARGIN = 0.1
-# COCO's of wrists, knees and ankles are 0.062 to 0.089
+# COCO's sigmas are 0.062 to 0.089 for wrists, knees and ankles.
 DEFAULT_SIGMA = 0.05
 
 METAINFO = """\
 # What the keypoints are: {source}
-# `sigmas`: how far annotators are apart on a keypoint, over the root of a person's area. They
-# decide on AP. {sigma} for all is a guess: see docs/own_data.md for how to measure them.
+# `sigmas`: how far annotators are apart on a keypoint, divided by the root of a person's area. AP
+# depends on them. {sigma} for all is a guess: docs/own_data.md says how to measure them.
 names = {names}
 links = {links}
 swaps = {swaps}
@@ -82,9 +82,7 @@ set_representation(
 """
 
 
-def import_data(
-    source, out, images=None, val: float = 0.2, seed: int = 0, data_root: Optional[str] = None
-) -> dict:
+def import_data(source, out, images=None, val: float = 0.2, seed: int = 0) -> dict:
     """Write annotations of another tool in COCO's layout, with configs that train on them.
 
     `sleap-io`_ reads SLEAP, DeepLabCut (a project's folder or a CSV file), Label Studio (JSON),
@@ -93,24 +91,24 @@ def import_data(
     ``images/``, ``metainfo.py`` (names, mirrored pairs, skeleton, sigmas) and the configs
     ``heatmap.py`` and ``simcc.py``.
 
-    Boxes are those of the source (YOLO-pose, COCO), otherwise the extent of the points and a tenth
-    of it on each side; ``area`` is 0.53 of the box or extent, as COCO's outlines have on average.
-    A source with training and validation parts keeps them. Otherwise whole videos go to either
-    part, since frames of one resemble each other, and single pictures at random.
+    Boxes are those of the source (YOLO-pose, COCO). Otherwise a box is the extent of the points,
+    enlarged by a tenth on each side. ``area`` is 0.53 of the box or extent, as it is on average
+    for COCO's outlines of people. A training and a validation split of the source stay. Otherwise
+    pictures are drawn at random for validation; of several videos whole ones, since the frames of
+    one resemble each other.
 
     Args:
         source (str | Path): File or folder of the annotations.
         out (str | Path): Folder to write, new or empty.
         images (str | Path, optional): Folder of the pictures of a COCO or Label Studio file.
             That of the file by default.
-        val (float): The part of the pictures to validate on where the source does not say, in
+        val (float): The fraction of the pictures to validate on, if the source has no split, in
             (0, 1). Defaults to 0.2.
         seed (int): Of the random split. Defaults to 0.
-        data_root (str, optional): ``data_root`` of the configs. ``out`` by default.
 
     Returns:
-        dict: ``pictures`` and ``people``, numbers of both by split; ``keypoints``; ``pairs``,
-        those that a mirrored picture swaps; ``input_size`` (w, h) of the configs.
+        dict: ``pictures`` and ``people``, the numbers of both by split; ``keypoints``, their names;
+        ``pairs`` of names that a mirrored picture swaps; ``input_size`` (w, h) of the configs.
 
     Raises:
         ImportError: sleap-io is not installed.
@@ -147,7 +145,7 @@ def import_data(
         report['people'][split] = len(content['annotations'])
         sizes += [annotation['bbox'][2:] for annotation in content['annotations']]
     report['input_size'] = _input_size(np.array(sizes))
-    root = f'{data_root or out.as_posix()}'.rstrip('/') + '/'
+    root = f'{out.as_posix()}/'
     swaps = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
     links = [tuple(edge) for edge in skeleton.edge_names]
     metainfo = METAINFO.format(
@@ -164,7 +162,7 @@ def import_data(
 
 
 def _split(splits: Dict[str, object], val: float, seed: int) -> Dict[str, object]:
-    """Training and validation part."""
+    """The labels to train and to validate on."""
     if 'train' in splits:
         held_out = splits.get('val') or splits.get('test')
         if held_out:
@@ -173,7 +171,7 @@ def _split(splits: Dict[str, object], val: float, seed: int) -> Dict[str, object
     if len(labels) < 2:
         raise ValueError('one annotated picture cannot be split into training and validation')
     rng = np.random.default_rng(seed)
-    # pictures of one folder of several, as DeepLabCut has them, are of one video
+    # DeepLabCut has a folder of pictures for each video
     videos = [str((_picture_file(f) or Path(f.video.filename, 'x')).parent) for f in labels]
     groups = np.array(videos if len(set(videos)) > 1 else [str(i) for i in range(len(labels))])
     order = rng.permutation(list(dict.fromkeys(groups.tolist())))
@@ -190,7 +188,7 @@ def _split(splits: Dict[str, object], val: float, seed: int) -> Dict[str, object
 
 
 def _mirrored_pairs(skeleton, names: Sequence[str]) -> List[Tuple[str, str]]:
-    """Keypoints that a mirrored picture swaps: as the source says, or by their names."""
+    """Pairs of keypoints that a mirrored picture swaps: those of the source, or by their names."""
     import sleap_io
 
     if skeleton.symmetries:
@@ -199,7 +197,7 @@ def _mirrored_pairs(skeleton, names: Sequence[str]) -> List[Tuple[str, str]]:
 
 
 def _write_split(out: Path, split: str, labels, taken: set) -> dict:
-    """Pictures and annotations of one part, in COCO's format."""
+    """Write the pictures and annotations of a split. Returns what the annotation file holds."""
     import sleap_io
 
     files = []
@@ -223,10 +221,10 @@ def _write_split(out: Path, split: str, labels, taken: set) -> dict:
     sleap_io.save_coco(labels, str(path), image_filenames=files)
     content = json.loads(path.read_text(encoding='utf-8'))
     sizes = {}
-    for image in content['images']:  # sleap-io writes the size of a video's first picture for all
+    for image in content['images']:  # sleap-io writes that of a video's first picture for all
         size = picture_size(out / 'images' / image['file_name'])
         sizes[image['id']] = image['width'], image['height'] = size
-    # sleap-io writes the people of all frames, then masks and boxes without keypoints
+    # first come the people of all frames, then masks and boxes without keypoints
     boxes = [box for frame in labels for box in _boxes(frame)]
     people = list(zip(content['annotations'], boxes))
     content['annotations'] = [person for person, _ in people if person['num_keypoints']]
@@ -237,19 +235,19 @@ def _write_split(out: Path, split: str, labels, taken: set) -> dict:
         left, top = max(x - margin * w, 0), max(y - margin * h, 0)
         right, bottom = min(x + (1 + margin) * w, width), min(y + (1 + margin) * h, height)
         annotation['bbox'] = [left, top, right - left, bottom - top]
-        annotation['area'] = AREA_OF_EXTENT * w * h
+        annotation['area'] = AREA_OF_BOX * w * h
     path.write_text(json.dumps(content), encoding='utf-8')
     return content
 
 
 def _boxes(frame) -> list:
-    """The annotated box (x, y, w, h) of each person of a frame; None where there is none."""
+    """The annotated box (x, y, w, h) of each person in a frame, or None."""
     boxes = {id(box.instance): box.xywh for box in frame.bboxes if box.instance is not None}
     return [boxes.get(id(person)) for person in frame.instances]
 
 
 def _picture_file(frame) -> Optional[Path]:
-    """The file of a frame's picture; None for one of a video."""
+    """The file of a frame's picture; None if the frame is one of a video."""
     files = frame.video.filename
     file = files[frame.frame_idx] if isinstance(files, (list, tuple)) else files
     path = Path(file)
@@ -257,8 +255,7 @@ def _picture_file(frame) -> Optional[Path]:
 
 
 def _input_size(sizes: np.ndarray) -> Tuple[int, int]:
-    """An input size (w, h) for boxes (N, 2): of about their shape, and smaller where they have few
-    pixels."""
+    """An input size (w, h) of about the shape of the boxes (N, 2), halved if they are small."""
     ratio = float(np.median(sizes[:, 0] / np.maximum(sizes[:, 1], 1e-6)))
     width, height = (192, 256) if ratio < 0.8 else (256, 192) if ratio > 1.25 else (256, 256)
     # MMPose enlarges a box by a quarter

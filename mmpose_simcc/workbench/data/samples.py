@@ -18,7 +18,7 @@ from ...utils.files import whole_file
 from .coco import as_tested
 
 HEIGHT = 320  # of a picture on the page, in pixels
-NAMED = 24  # with more keypoints their numbers are shown, to leave something of the picture
+NAMED = 24  # if there are more keypoints, numbers are shown, since names would hide the picture
 LEFT, RIGHT, OTHER = (255, 144, 30), (60, 60, 255), (80, 220, 80)  # BGR
 PAGE = """\
 <!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
@@ -30,7 +30,7 @@ td, th {{ padding: 4px; text-align: left; vertical-align: bottom; font-weight: n
 </style>
 <h1>{title}</h1>
 <p>Each row is one annotation: the picture with its box, the crop that the network sees in a test,
-and two crops of training with augmentation. Names should stand on their places, also in the
+and two crops of training with augmentation. Each name should stand at its keypoint, also in the
 mirrored crops.</p>
 <p class="key"><b style="background:#1e90ff">left</b> <b style="background:#ff3c3c">right</b>
 <b style="background:#50b450">neither</b>{legend}</p>
@@ -41,18 +41,17 @@ mirrored crops.</p>
 """
 
 
-def write_samples(cfg: Config, path, number: int = 12, seed: int = 0) -> int:
-    """Write a page of training samples: pictures with points, names and boxes, and the crops
-    before and after augmentation.
+def write_samples(cfg: Config, path, number: int = 12) -> int:
+    """Write a page of training samples: the picture with points, names and box, the crop of a
+    test, and two crops with augmentation.
 
     Args:
         cfg (Config): A top-down config.
-        path (str | Path): The HTML file; it holds its pictures.
-        number (int): Samples, drawn at random. Defaults to 12.
-        seed (int): Of the drawing and of the augmentation. Defaults to 0.
+        path (str | Path): The HTML file, which includes the pictures.
+        number (int): How many samples are drawn at random. Defaults to 12.
 
     Returns:
-        int: The samples on the page, fewer than ``number`` where there are no more.
+        int: How many samples are on the page: fewer than ``number`` if there are no more.
     """
     init_default_scope(cfg.get('default_scope', 'mmpose'))
     with silenced():
@@ -61,8 +60,8 @@ def write_samples(cfg: Config, path, number: int = 12, seed: int = 0) -> int:
         pipeline = next(each['pipeline'] for each in dicts(test['dataset']) if each.get('pipeline'))
         test_crops = _data_set(as_tested(cfg.train_dataloader.dataset, pipeline))
     names = training.metainfo['keypoint_id2name']
-    np.random.seed(seed)
-    chosen = np.random.default_rng(seed).permutation(len(training))[:number]
+    np.random.seed(0)  # of the augmentation
+    chosen = np.random.default_rng(0).permutation(len(training))[:number]
     rows = []
     for index in sorted(chosen.tolist()):
         whole = _draw_whole(training.get_data_info(index), names)
@@ -94,7 +93,7 @@ def _colour(name: str):
 
 
 def _draw_points(picture: np.ndarray, points, visible, names) -> np.ndarray:
-    """Points on a picture enlarged to :data:`HEIGHT`, with their names on the outer side."""
+    """Draw points, with their names on the outer side, on a picture scaled to :data:`HEIGHT`."""
     scale = HEIGHT / picture.shape[0]
     picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     middle = np.median(np.asarray(points)[np.asarray(visible) > 0, 0]) if np.any(visible) else 0
@@ -102,7 +101,7 @@ def _draw_points(picture: np.ndarray, points, visible, names) -> np.ndarray:
     for index, ((x, y), value) in enumerate(zip(points, visible)):
         if value <= 0:
             continue
-        # the centre of pixel i lies at i, and at scale (i + 1 / 2) - 1 / 2 in the enlarged picture
+        # the centre of pixel i is at i, in the scaled picture at scale (i + 1 / 2) - 1 / 2
         place = tuple(int(round(scale * (c + 0.5) - 0.5)) for c in (x, y))
         cv2.circle(picture, place, 3, _colour(names[index]), -1, cv2.LINE_AA)
         text = names[index] if len(names) <= NAMED else str(index)
@@ -127,7 +126,7 @@ def _draw_whole(info: dict, names) -> np.ndarray:
 
 
 def _labelled(visible: np.ndarray) -> np.ndarray:
-    """COCO's visibility; converted data have a second channel of weights."""
+    """Visibility (N, K). ``KeypointConverter`` adds a second channel, the weights of a loss."""
     return visible[..., 0] if visible.ndim == 3 else visible
 
 

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Sigmas of keypoints, measured where several people annotated the same pictures."""
+"""Measures the sigmas of keypoints on pictures that several people annotated."""
 
 from collections import defaultdict
 from pathlib import Path
@@ -15,13 +15,12 @@ def measure_sigmas(files: Sequence[Path]) -> np.ndarray:
     """How far annotators are apart on each keypoint, relative to the size of a person.
 
     COCO's definition: with d the distance of a point to the mean of its n annotations and s² the
-    person's ``area``, sigma² is the mean of n / (n - 1) d² / s². The factor is there because the
-    mean moves with the points; two annotations at a distance D give D² / (2 s²).
+    person's ``area``, sigma² is the mean of n / (n - 1) d² / s². The factor corrects for the mean,
+    which is computed from the same points; two annotations at a distance D give D² / (2 s²).
 
     Args:
-        files (list[Path]): Annotations in COCO's format, a file for each annotator. Pictures are
-            the same where their ``file_name`` is; the people of a picture are matched by their
-            points.
+        files (list[Path]): Annotations in COCO's format, a file for each annotator. A picture is
+            known by its ``file_name``, and its people are matched by their points.
 
     Returns:
         np.ndarray: Shape (K,); NaN for a keypoint that no two annotators labelled.
@@ -68,6 +67,6 @@ def measure_sigmas(files: Sequence[Path]) -> np.ndarray:
 
 
 def _distance(points: np.ndarray, others: np.ndarray) -> float:
-    """Mean of the points that both have; large where they have none in common."""
+    """Mean distance over the points that both have; large if they have none in common."""
     both = (points[:, 2] > 0) & (others[:, 2] > 0)
     return float(np.linalg.norm((points - others)[both, :2], axis=1).mean()) if both.any() else 1e9

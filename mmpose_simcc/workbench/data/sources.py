@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Annotations of other tools, as the labels of sleap-io."""
+"""Reads annotations of other tools, as ``Labels`` of sleap-io."""
 
 import json
 import re
@@ -16,15 +16,15 @@ PICTURES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
 
 
 def read_labels(source: Path, images: Optional[Path] = None) -> Dict[str, object]:
-    """Read what people annotated.
+    """Read what people annotated, without a model's predictions.
 
     Args:
         source (Path): File or folder, see :func:`~mmpose_simcc.workbench.data.import_data`.
         images (Path, optional): Folder of the pictures of a COCO or Label Studio file.
 
     Returns:
-        dict: ``sleap_io.Labels`` by part (``'train'``, ``'val'``, ``'test'``), under ``'all'``
-        where the source has no parts. No part is empty.
+        dict: ``sleap_io.Labels`` by split (``'train'``, ``'val'``, ``'test'``), under ``'all'``
+        if the source has no splits. None is empty.
 
     Raises:
         ImportError: sleap-io is not installed.
@@ -33,31 +33,32 @@ def read_labels(source: Path, images: Optional[Path] = None) -> Dict[str, object
     import sleap_io
 
     try:
-        if _is_yolo(source):
+        tasks = _label_studio_tasks(source)
+        if tasks is not None:
+            splits = {'all': _read_label_studio(tasks, images or source.parent)}
+        elif _is_yolo(source):
             splits = _read_yolo(source / 'data.yaml' if source.is_dir() else source)
         elif (source / 'config.yaml').is_file():
             splits = {'all': sleap_io.load_dlc_project(source)}
-        elif _is_label_studio(source):
-            splits = {'all': _read_label_studio(source, images)}
         elif images is not None:
             splits = {'all': sleap_io.load_coco(source, dataset_root=images)}
         else:
             loaded = sleap_io.load_file(source)
             splits = dict(loaded) if hasattr(loaded, 'keys') else {'all': loaded}
-    except Exception as error:  # of many readers
+    except Exception as error:  # sleap-io's readers raise many kinds
         raise ValueError(
             f'{source} cannot be read: {" ".join(str(error).split()) or type(error).__name__}'
         ) from error
     cleaned = {}
     for split, labels in splits.items():
         labels = labels.copy()
-        labels.remove_predictions()  # what people annotated, not what a model said
+        labels.remove_predictions()
         if len(labels):
             cleaned[split] = labels
     if not cleaned:
         raise ValueError(
             f'{source} has no annotated pictures'
-            + ('' if images else '; pictures of a COCO file elsewhere: name their folder')
+            + ('' if images else '; if the pictures of a COCO file lie elsewhere, name --images')
         )
     return cleaned
 
@@ -69,8 +70,8 @@ def _is_yolo(source: Path) -> bool:
 
 
 def _read_yolo(path: Path) -> Dict[str, object]:
-    """YOLO-pose as Ultralytics reads it. sleap-io's reader takes one of its layouts, leaves out
-    people whose visibility is written as 2.0, and reads neither ``flip_idx`` nor ``kpt_names``."""
+    """Read YOLO-pose as Ultralytics does. sleap-io's reader knows one of its layouts only, leaves
+    out people whose visibility is written as 2.0, and ignores ``flip_idx`` and ``kpt_names``."""
     import sleap_io
 
     info = yaml.safe_load(path.read_text(encoding='utf-8'))
@@ -78,14 +79,14 @@ def _read_yolo(path: Path) -> Dict[str, object]:
         raise ValueError(f'{path.name} has no `kpt_shape`: boxes without keypoints?')
     number, columns = info['kpt_shape']
     names = info.get('kpt_names') or info.get('node_names')  # the second is sleap-io's
-    if isinstance(names, dict):  # of each class, all of one length
+    if isinstance(names, dict):  # a list for each class, all of one length
         names = next(iter(names.values()))
     names = names or [f'point_{index}' for index in range(number)]
     mirrored = info.get('flip_idx') or range(number)
     if not len(names) == len(mirrored) == number:
         raise ValueError(
-            f'{path.name}: `kpt_shape` means {number} keypoints, `flip_idx` has {len(mirrored)}, '
-            f'their names are {len(names)}'
+            f'{path.name}: `kpt_shape` has {number} keypoints, `flip_idx` {len(mirrored)}, and '
+            f'there are {len(names)} names'
         )
     skeleton = sleap_io.Skeleton(
         names,
@@ -118,11 +119,11 @@ def _read_yolo(path: Path) -> Dict[str, object]:
 
 
 def _pictures_of_yolo(path: Path, info: dict, split: str) -> Iterator[Path]:
-    """The pictures of a part: of folders, or of text files that list them."""
+    """The pictures of a split, which names folders, or text files that list pictures."""
     entries = info[split] if isinstance(info[split], list) else [info[split]]
     for entry in entries:
-        # `path` is often relative to a folder of Ultralytics's own, and Roboflow writes
-        # ../train/images for train/images, as Ultralytics knows
+        # `path` is often relative to Ultralytics's own folder of data sets, and Roboflow writes
+        # ../train/images for train/images; Ultralytics reads both
         places = [path.parent / (info.get('path') or '') / entry, path.parent / entry]
         places.append(path.parent / re.sub(r'^(\.\./)+', '', entry))
         place = next((place for place in places if place.exists()), None)
@@ -136,18 +137,13 @@ def _pictures_of_yolo(path: Path, info: dict, split: str) -> Iterator[Path]:
 
 
 def _label_file(picture: Path) -> Path:
-    """The last folder that is named images is named labels."""
-    parts = list(picture.with_suffix('.txt').parts)
-    for index in reversed(range(len(parts) - 1)):
-        if parts[index] == 'images':
-            parts[index] = 'labels'
-            break
-    return Path(*parts)
+    """Where the labels of a picture are: the last folder named images becomes labels."""
+    return Path(re.sub('^(.*/)?images/', r'\1labels/', picture.with_suffix('.txt').as_posix()))
 
 
 def _people_of_yolo(path: Path, number: int, columns: int):
-    """Box x, y, w, h (left, top) and points (K, 2) of each line, as parts of the picture; NaN for
-    a point that is not labelled."""
+    """The box (left, top, width, height) and the points (K, 2) of each line, in fractions of the
+    picture; NaN for points that are not labelled."""
     for index, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
         values = np.array(line.split(), float)
         if len(values) in (0, 5):  # a box alone
@@ -164,40 +160,46 @@ def _people_of_yolo(path: Path, number: int, columns: int):
         yield box, np.where(labelled[:, None], points[:, :2], np.nan)
 
 
-def _is_label_studio(source: Path) -> bool:
-    if source.suffix != '.json':
-        return False
-    content = json.loads(source.read_text(encoding='utf-8'))
-    return isinstance(content, list) and any('data' in t for t in content if isinstance(t, dict))
+def _label_studio_tasks(source: Path) -> Optional[List[dict]]:
+    """The tasks in Label Studio's own JSON; None if it is another file."""
+    text = source.read_text(encoding='utf-8') if source.suffix == '.json' else ''
+    if not text.lstrip().startswith('['):  # COCO's is an object
+        return None
+    tasks = [task for task in json.loads(text) if isinstance(task, dict)]
+    return tasks if any('data' in task for task in tasks) else None
 
 
-def _read_label_studio(source: Path, images: Optional[Path]):
-    """An export of Label Studio in its own JSON. sleap-io finds pictures in files that it wrote
-    alone, and gives the keypoints in another order at each call."""
+def _read_label_studio(tasks: List[dict], images: Path):
+    """Read tasks of Label Studio. By itself sleap-io finds only pictures in files that it wrote,
+    and gives the keypoints in another order each time."""
     import sleap_io
 
-    tasks, names = [], set()
-    for task in json.loads(source.read_text(encoding='utf-8')):
+    annotated, names = [], set()
+    for task in tasks:
         made = [a for a in task.get('annotations') or () if not a.get('was_cancelled')]
         if not made:
             continue
         made[0]['result'], found = _related(task, made[0]['result'])
         names |= found
         if 'video' not in (task.get('meta') or {}):
-            picture = _picture_of_task(task, images or source.parent)
+            picture = _picture_of_task(task, images)
             width, height = picture_size(picture)
             video = dict(filename=[str(picture)], frame_idx=0, shape=[1, height, width, 3])
             task = dict(task, meta=dict(video=video))
-        tasks.append(dict(task, annotations=made))
+        annotated.append(dict(task, annotations=made))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, 'tasks.json')
-        path.write_text(json.dumps(tasks), encoding='utf-8')
+        path.write_text(json.dumps(annotated), encoding='utf-8')
         return sleap_io.load_labelstudio(path, skeleton=sorted(names))
 
 
 def _related(task: dict, result: List[dict]) -> Tuple[List[dict], Set[str]]:
-    """What was drawn in a picture, without boxes that no point is related to, and the names of its
-    keypoints. Whose they are has to be clear where a name stands twice."""
+    """What was drawn in a picture, without the boxes that no point is related to (sleap-io expects
+    points in each), and the names of its keypoints.
+
+    Raises:
+        ValueError: A name occurs twice without a relation that says whose point it is.
+    """
     related = {r[end] for r in result if r['type'] == 'relation' for end in ('from_id', 'to_id')}
     points = [r for r in result if r['type'] == 'keypointlabels']
     alone = [r['value']['keypointlabels'][0] for r in points if r['id'] not in related]
@@ -207,13 +209,13 @@ def _related(task: dict, result: List[dict]) -> Tuple[List[dict], Set[str]]:
                 f'task {task.get("id")} has several {name!r}: relate the points of each person to '
                 'a rectangle in Label Studio'
             )
-    # sleap-io wants points for each box
     kept = [r for r in result if r['type'] != 'rectanglelabels' or r['id'] in related]
     return kept, {r['value']['keypointlabels'][0] for r in points}
 
 
 def _picture_of_task(task: dict, folder: Path) -> Path:
-    """Label Studio names a picture by its address, and puts eight digits before an uploaded one."""
+    """The picture of a task. Label Studio gives its address, and puts eight digits before the name
+    of an uploaded file."""
     for value in task['data'].values():
         if isinstance(value, str) and Path(value).suffix.lower() in PICTURES:
             name = re.split(r'[/\\=]', value)[-1]
