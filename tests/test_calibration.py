@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import run_tool
 from mmengine.runner import Runner
 from test_calibration_ladder import samples_of, start
@@ -18,7 +19,13 @@ from test_compare import HEATMAP, SIMCC, load_run, with_random_weights
 from mmpose_simcc.codecs.calibration import Radii, save_calibration
 from mmpose_simcc.config import check_config
 from mmpose_simcc.models.pose_estimators import calibrated as calibrated_model
-from mmpose_simcc.utils.inference import build_model, load_weights, weights_digest
+from mmpose_simcc.utils.configs import dicts_of_type
+from mmpose_simcc.utils.inference import (
+    build_model,
+    load_weights,
+    network_outputs,
+    weights_digest,
+)
 from mmpose_simcc.workbench.calibration import calibrate, summary, tables
 from mmpose_simcc.workbench.calibration import people as people_module
 from mmpose_simcc.workbench.calibration.calibrate import (
@@ -72,9 +79,8 @@ class TestCalibrate:
     def test_what_it_says(self, calibrated):
         run, found, path = calibrated
         content = json.loads(path.read_text())
-        assert content['calibrated_on'] == found.calibrated_on
-        assert found.calibrated_on.startswith('person_keypoints_val2017.json (12 images')
-        assert not found.seen and found.worth == 'OKS'
+        assert content['calibrated_on'].startswith('person_keypoints_val2017.json (12 images')
+        assert not found.seen and content['worth'] == 'OKS'
         assert content['made_for']['num_keypoints'] == 17
         model = build_model(run.cfg)
         load_weights(model, run.checkpoint)
@@ -153,8 +159,29 @@ class TestCalibrate:
         rows = {row.decoder: row for row in compare([using], tmp_path, ['argmax'])}
         assert set(rows) == {'argmax', 'calibrated'}
         training = rows['calibrated'].trainings[0]
-        assert training.calibrated_on == found.calibrated_on
+        assert training.calibrated_on == found.content['calibrated_on']
         assert rows['argmax'].trainings[0].calibrated_on is None
+
+
+def with_stock_udp(cfg):
+    """The config with MMPose's own codec for crops by UDP."""
+    codec = dict(type='UDPHeatmap', input_size=(64, 64), heatmap_size=(16, 16), sigma=2)
+    cfg.model.head.decoder = codec
+    cfg.model.test_cfg.flip_test = True
+    for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
+        for affine in dicts_of_type(loader, 'TopdownAffine'):
+            affine['use_udp'] = True
+
+
+def test_exact_flip_of_stock_udp(toy_root, tmp_path):
+    """The outputs are those that the model itself decodes."""
+    run = with_random_weights(HEATMAP, toy_root, tmp_path, gt_boxes=True, change=with_stock_udp)
+    assert run.cfg.model.type == 'ExactFlipPoseEstimator'
+    model, outputs, _ = capture(run, run.checkpoint)
+    maps = [found for (found,), _ in network_outputs(model, load_loader(run.cfg))]
+    maxima = torch.cat(maps).amax((2, 3)).clamp(min=0)  # no peak, no score
+    assert (maxima > 0).float().mean() > 0.5
+    np.testing.assert_allclose(outputs['exact'].scores, maxima, rtol=1e-5)
 
 
 class TestNotes:

@@ -2,7 +2,6 @@
 """Configs whose parts do not belong together are refused before a training."""
 
 import copy
-import doctest
 import functools
 import re
 
@@ -13,7 +12,7 @@ from mmengine.hub import get_config
 from mmengine.runner import Runner
 
 from mmpose_simcc import ConfigCheckHook
-from mmpose_simcc.config import check_config, checks, set_representation
+from mmpose_simcc.config import check_config, set_representation
 from mmpose_simcc.utils.configs import dicts_of_type
 from mmpose_simcc.workbench.toy import make_toy_coco
 
@@ -62,11 +61,6 @@ def test_random_numbers_stay():
     before = torch.get_rng_state()
     check_config(stock(RES50))
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_example():
-    failed, tried = doctest.testmod(checks)
-    assert tried and not failed
 
 
 class TestKeypoints:

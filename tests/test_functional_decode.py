@@ -224,11 +224,11 @@ class TestDark:
     def test_kernel_is_opencvs(self, size):
         import cv2
 
-        from mmpose_simcc.functional.decode import _gaussian_kernel
+        from mmpose_simcc.functional.windows import gaussian_kernel
 
         error = 2.1e-3 if size == 9 else 1e-12  # older versions have no table for 9
         np.testing.assert_allclose(
-            _gaussian_kernel(size), cv2.getGaussianKernel(size, -1)[:, 0], atol=error
+            gaussian_kernel(size), cv2.getGaussianKernel(size, -1)[:, 0], atol=error
         )
 
     def test_symmetric_border_of_heatmaps(self):

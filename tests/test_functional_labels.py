@@ -10,10 +10,7 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmpose.codecs.utils.gaussian_heatmap import (
-    generate_gaussian_heatmaps,
-    generate_unbiased_gaussian_heatmaps,
-)
+from mmpose.codecs.utils.gaussian_heatmap import generate_gaussian_heatmaps
 from mmpose.models.utils import tta
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -21,20 +18,6 @@ from mmpose_simcc import functional as F
 
 
 class TestGaussianHeatmaps:
-    @pytest.mark.parametrize('sigma', [1, 2, 3])
-    @pytest.mark.parametrize('unbiased', [False, True])
-    def test_equals_stock(self, sigma, unbiased):
-        """Values and reach, with centres far outside the map too."""
-        stock = generate_unbiased_gaussian_heatmaps if unbiased else generate_gaussian_heatmaps
-        rng = np.random.default_rng(0)
-        keypoints = rng.uniform(-15, 63, (1, 2000, 2)).astype(np.float32)
-        expected, weights = stock((48, 64), keypoints, np.ones((1, 2000)), sigma)
-        points = torch.from_numpy(keypoints[0])
-        maps, reach = F.gaussian_heatmaps(points, (48, 64), sigma, unbiased)
-        assert np.array_equal(reach.numpy(), weights[0] > 0)
-        np.testing.assert_allclose(maps[reach], expected[reach.numpy()], atol=1e-6, rtol=0)
-        assert not maps[~reach].any()
-
     def test_centred_where_3_sigma_is_not_whole(self):
         """Stock is not, near the left and the upper border."""
         keypoints = np.array([[[2.0, 2.0], [20.0, 30.0]]], np.float32)
@@ -52,29 +35,15 @@ class TestGaussianHeatmaps:
         assert reach.shape == (2, 3, 5)
         torch.testing.assert_close(maps[1, 2], F.gaussian_heatmaps(points[1, 2], (20, 30), 2.0)[0])
 
-    def test_biased_centre_is_the_nearest_cell(self):
-        maps, _ = F.gaussian_heatmaps(torch.tensor([[3.4, 6.6]]), (20, 20), 2.0, unbiased=False)
-        assert F.heatmap_argmax(maps)[0].tolist() == [[3, 7]]
-        assert maps.max() == 1
-        assert maps[0, 7, 3 + 6] > 0 and maps[0, 7, 3 + 7] == 0  # 3 sigma
-
 
 coordinates = st.floats(0, 191.5).map(lambda x: round(x, 4))
 
 
 class TestSimCCLabels:
-    @given(x=coordinates, sigma=st.floats(0.5, 20))
-    @settings(deadline=None, max_examples=50)
-    def test_gaussian_is_the_normal_density(self, x, sigma):
-        center = torch.tensor([x], dtype=torch.double)
-        (label,) = F.simcc_gaussian(center, (384,), (sigma,))
-        expected = scipy.stats.norm.pdf(np.arange(384), x, sigma)
-        np.testing.assert_allclose(label, expected, rtol=1e-6, atol=1e-9 / sigma)
-
     @pytest.mark.parametrize('num_bins', [(384, 512), (30, 400)])
-    @pytest.mark.parametrize('sigma', [(6.0, 6.0), (2.0, 9.0)])
+    @pytest.mark.parametrize('sigma', [(0.5, 20.0), (6.0, 6.0), (2.0, 9.0)])
     @pytest.mark.parametrize('kind', ['torch', 'numpy'])
-    def test_gaussian_on_two_axes(self, num_bins, sigma, kind):
+    def test_gaussian_is_the_normal_density(self, num_bins, sigma, kind):
         """Also where an axis is shorter than a window of 6.5 sigma."""
         rng = np.random.default_rng(0)
         centers = rng.uniform(-1, 1, (3, 7, 2)) * 20 + [15, 390]
@@ -147,12 +116,6 @@ class TestKLDivergence:
         actual = F.kl_divergence(logits, labels)
         assert actual.dtype == torch.float32
         np.testing.assert_allclose(actual, expected, rtol=2e-5, atol=1e-5)
-
-    def test_zero_for_a_perfect_prediction(self):
-        (labels,) = F.simcc_gaussian(torch.tensor([[20.3], [31.0]]), (60,), (2.0,))
-        labels = labels / labels.sum(-1, keepdim=True)
-        actual = F.kl_divergence((labels + 1e-30).log() + 3, labels)
-        np.testing.assert_allclose(actual, 0, atol=1e-6)
 
     def test_edges(self):
         """No samples, one vector, and logits of -inf, which only matter where a label is."""

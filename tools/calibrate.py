@@ -84,7 +84,8 @@ def main():
             found.save(unfinished)
     for table in tables(found):
         print(f'{table}\n')
-    print(f'calibrated on {found.calibrated_on}; a score is the expectation of: {found.worth}')
+    pictures, worth = found.content['calibrated_on'], found.content['worth']
+    print(f'calibrated on {pictures}; a score is the expectation of: {worth}')
     for title, kept in summary(found):
         print(f'{title}: {kept}')
     for note in found.notes:

@@ -8,7 +8,7 @@ a third of torch's time.
 """
 
 from types import ModuleType
-from typing import Any, Sequence, Union
+from typing import Any, Union
 
 import numpy as np
 import torch
@@ -76,37 +76,3 @@ def softmax(logits: Array) -> Array:
         return logits.softmax(-1)
     # torch reads the logits once, numpy would read them five times
     return torch.from_numpy(np.ascontiguousarray(logits)).softmax(-1).numpy()
-
-
-def symmetric_sums(values: Array, weights: Sequence[Union[float, Array]]) -> Array:
-    r"""Sums of neighbours along the last axis but one, weighted by their distance:
-    :math:`w_0 v_i + \sum_{d \ge 1} w_d (v_{i - d} + v_{i + d})`.
-
-    Args:
-        values (Array): v, shape (..., n, M).
-        weights (sequence): w, from the middle outwards: numbers, or arrays of shape (M,).
-
-    Returns:
-        Array: Those sums that have all of their neighbours, shape (..., n - 2 (len(w) - 1), M).
-
-    Example:
-        >>> symmetric_sums(np.array([[1.0], [2.0], [4.0], [8.0]]), [0.5, 0.25])
-        array([[2.25],
-               [4.5 ]])
-    """
-    half = len(weights) - 1
-    length = values.shape[-2] - 2 * half
-    if isinstance(values, np.ndarray) and all(isinstance(weight, float) for weight in weights):
-        # one product by a matrix takes a quarter of the loop's time
-        kernel = np.array(weights[:0:-1] + weights, values.dtype)
-        matrix = np.zeros((length, values.shape[-2]), values.dtype)
-        for i in range(length):
-            matrix[i, i : i + len(kernel)] = kernel
-        return matrix @ values
-    sums = weights[0] * values[..., half : half + length, :]
-    for d, weight in enumerate(weights[1:], 1):
-        before, after = values[..., half - d :, :], values[..., half + d :, :]
-        pair = before[..., :length, :] + after[..., :length, :]
-        pair *= weight  # in place: a batch is bound by memory
-        sums += pair
-    return sums

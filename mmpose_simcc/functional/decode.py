@@ -4,26 +4,14 @@
 Pure functions, batched over every leading dimension. They take torch tensors or numpy arrays and
 return the same kind, on the same device. Coordinates are in heatmap cells, or in bins for vectors;
 :mod:`.frames` converts them to pixels. All decoders start from the integer argmax and read only a
-window around it, which holds a tenth of a heatmap's cells.
-
-Of M maps, windows have the shape (n, M) for vectors and (n, n, M) for heatmaps, rows along y and
-columns along x. The maps come last because an operation on one position of all windows then reads
-memory in one piece.
+window around it (:mod:`.windows`), which holds a tenth of a heatmap's cells.
 """
 
 import math
-from typing import List, Sequence, Tuple, Union
+from typing import Sequence, Tuple, Union
 
-from .arrays import (
-    Array,
-    arange,
-    as_array,
-    as_float,
-    is_finite,
-    namespace,
-    symmetric_sums,
-    take,
-)
+from .arrays import Array, arange, as_array, is_finite, namespace, take
+from .windows import Axis, read_window
 
 LOWEST = 1e-10  # smaller responses are raised to this, as in the published code
 
@@ -72,127 +60,6 @@ def heatmap_argmax(heatmaps: Array) -> Tuple[Array, Array]:
     index, vals = vector_argmax(heatmaps.reshape(*shape, H * W))
     y = index // W
     return namespace(index).stack([index - y * W, y], -1), vals
-
-
-def _gaussian_kernel(size: int) -> List[float]:
-    """OpenCV's Gaussian of an odd size, ``cv2.getGaussianKernel(size, -1)``. In Python alone, so
-    that torch.compile can read it."""
-    small = {  # OpenCV has these in tables
-        1: [1],
-        3: [1, 2, 1],
-        5: [1, 4, 6, 4, 1],
-        7: [4, 14, 28, 36, 28, 14, 4],
-        9: [4, 13, 30, 51, 60, 51, 30, 13, 4],
-    }
-    half = size // 2
-    sigma = 0.3 * (half - 1) + 0.8
-    gaussian = [math.exp(-((i - half) ** 2) / (2 * sigma**2)) for i in range(size)]
-    weights = small.get(size, gaussian)
-    total = sum(weights)
-    return [weight / total for weight in weights]
-
-
-class _Axis:
-    """The positions around each maximum along one axis.
-
-    Args:
-        locs (Array): Positions of the maxima, int64, shape (M,).
-        size (int): Positions of the axis L.
-        radius (int): Positions on each side of the maximum; n = 2 radius + 1.
-
-    Attributes:
-        offsets (Array): Offsets from the maximum, int64, shape (n, 1).
-        positions (Array): The positions at these offsets, int64, shape (n, M); beyond the ends of
-            the axis that of the maximum.
-        exists (Array): Which offsets lead to a position on the axis, bool, shape (n, M).
-        to_border (Array): Distance from each maximum to the nearer end, int64, shape (M,).
-    """
-
-    def __init__(self, locs: Array, size: int, radius: int) -> None:
-        self.offsets = (arange(2 * radius + 1, locs) - radius)[:, None]
-        positions = locs + self.offsets
-        self.exists = (positions >= 0) & (positions < size)
-        self.positions = locs + self.offsets * self.exists
-        self.to_border = namespace(locs).minimum(locs, size - 1 - locs)
-
-
-def _window(
-    maps: Array,
-    locs: Sequence[Array],
-    radius: int,
-    blur_kernel_size: int = 1,
-    border: str = 'clip',
-) -> Array:
-    """The responses around each maximum, of the smoothed maps (DARK, Eq. 10) if there is a kernel.
-    Only the window is smoothed, not the whole map.
-
-    Args:
-        maps (Array): Vectors (M, L) or heatmaps (M, H, W).
-        locs (sequence[Array]): Positions of the maxima along each axis, in the order of the
-            maps' axes, int64, each of shape (M,).
-        radius (int): Positions on each side of the maximum; n = 2 radius + 1.
-        blur_kernel_size (int): Odd size of the Gaussian kernel; 1 does not smooth.
-        border (str): See :func:`refine_dark`.
-
-    Returns:
-        Array: float32 or float64, shape (n, M) or (n, n, M). Do not use what lies beyond the ends
-        of an axis.
-    """
-    reach = radius + blur_kernel_size // 2
-    axes = [_Axis(loc, size, reach) for loc, size in zip(locs, maps.shape[1:])]
-    cells = math.prod(maps.shape[1:])
-    index = axes[0].positions * (cells // maps.shape[1]) + cells * arange(maps.shape[0], locs[0])
-    if len(axes) == 2:  # so far the first cells of rows
-        index = index[:, None] + axes[1].positions
-    window = as_float(take(maps.reshape(-1), index))
-    if blur_kernel_size == 1:
-        return window
-    for axis in reversed(axes):  # x, then y; a swap each keeps the order of both
-        window = _blur(window, axis, radius, blur_kernel_size, border).swapaxes(0, -2)
-    return window
-
-
-def _blur(window: Array, axis: _Axis, radius: int, kernel_size: int, border: str) -> Array:
-    """Smooth a window along its last axis but one, with zeros beyond the ends of the axis.
-
-    Args:
-        window (Array): Shape (..., n, M).
-        axis (_Axis): Its n positions.
-        radius (int): Positions on each side of the maximum that the result has.
-        kernel_size (int): Odd size of the Gaussian kernel.
-        border (str): See :func:`refine_dark`.
-
-    Returns:
-        Array: Shape (..., 2 radius + 1, M).
-    """
-    window = window * as_array(axis.exists, like=window)
-    weights = _gaussian_kernel(kernel_size)[kernel_size // 2 :]
-    if border == 'symmetric':
-        reach = [as_array(radius + d <= axis.to_border, window) for d in range(1, len(weights))]
-        weights[1:] = [weight * inside for weight, inside in zip(weights[1:], reach)]
-    return symmetric_sums(window, weights)
-
-
-def _steps(
-    numerators: Array, denominator: Array, usable: Array, max_step: float = math.inf
-) -> Array:
-    """Steps from the maxima, ``numerators / denominator``. A map has a step of 0 along all axes if
-    it is not usable, or if one of its steps is not finite or longer than ``max_step``. Such maps
-    are not divided at all, which keeps gradients finite.
-
-    Args:
-        numerators (Array): One for each axis, shape (A, M).
-        denominator (Array): Positive for usable maps, shape (M,).
-        usable (Array): Which maps are usable, bool, shape (M,).
-        max_step (float): In positions.
-
-    Returns:
-        Array: Shape (A, M).
-    """
-    xp = namespace(numerators)
-    short = is_finite(numerators) & (abs(numerators) <= max_step * denominator)
-    usable = usable & short.all(0)
-    return xp.where(usable, numerators, 0.0) / xp.where(usable, denominator, 1.0)
 
 
 def blur_kernel_size_of(sigma: float) -> int:
@@ -280,6 +147,28 @@ def shift_second_max(heatmaps: Array, locs: Array) -> Array:
     return as_array(locs, heatmaps) + as_array(part[..., None], heatmaps) * towards
 
 
+def _steps(
+    numerators: Array, denominator: Array, usable: Array, max_step: float = math.inf
+) -> Array:
+    """Steps from the maxima, ``numerators / denominator``. A map has a step of 0 along all axes if
+    it is not usable, or if one of its steps is not finite or longer than ``max_step``. Such maps
+    are not divided at all, which keeps gradients finite.
+
+    Args:
+        numerators (Array): One for each axis, shape (A, M).
+        denominator (Array): Positive for usable maps, shape (M,).
+        usable (Array): Which maps are usable, bool, shape (M,).
+        max_step (float): In positions.
+
+    Returns:
+        Array: Shape (A, M).
+    """
+    xp = namespace(numerators)
+    short = is_finite(numerators) & (abs(numerators) <= max_step * denominator)
+    usable = usable & short.all(0)
+    return xp.where(usable, numerators, 0.0) / xp.where(usable, denominator, 1.0)
+
+
 def refine_dark(
     heatmaps: Array,
     locs: Array,
@@ -323,7 +212,7 @@ def refine_dark(
     xp = namespace(heatmaps)
     H, W = heatmaps.shape[-2:]
     x, y = locs.reshape(-1, 2).T
-    window = _window(heatmaps.reshape(-1, H, W), (y, x), 2, blur_kernel_size, border)
+    window = read_window(heatmaps.reshape(-1, H, W), (y, x), 2, blur_kernel_size, border)
     log = xp.log(window.clip(LOWEST))
     dx = (log[2, 3] - log[2, 1]) / 2
     dy = (log[3, 2] - log[1, 2]) / 2
@@ -381,14 +270,14 @@ def _daec_reach(sigma: float, delta: Delta) -> int:
 
 
 def _daec_weights(
-    axis: _Axis, offsets: Array, sigma: float, delta: Array, cut_upper: bool, border: str
+    axis: Axis, offsets: Array, sigma: float, delta: Array, cut_upper: bool, border: str
 ) -> Array:
     """How much each position along an axis counts in DAEC's sums: 1 from -e to e - delta, or from
     delta - e to e where the lower bound is cut. With a fractional delta the position next to the
     cut counts by a fraction.
 
     Args:
-        axis (_Axis): n positions around each maximum.
+        axis (Axis): n positions around each maximum.
         offsets (Array): Its offsets as floating-point numbers, shape (n, 1).
         sigma (float): Standard deviation of the label; gives e.
         delta (Array): Error-compensation factors, shape (M,).
@@ -476,10 +365,10 @@ def decode_daec(
     H, W = heatmaps.shape[-2:]
     x, y = locs.reshape(-1, 2).T
     radius = _daec_reach(sigma, delta)
-    f = _window(heatmaps.reshape(-1, H, W), (y, x), radius, blur_kernel_size).clip(LOWEST)
+    f = read_window(heatmaps.reshape(-1, H, W), (y, x), radius, blur_kernel_size).clip(LOWEST)
     delta_x, delta_y = xp.broadcast_to(as_array(delta, like=f), locs.shape).reshape(-1, 2).T
     upper_x, upper_y = _CUTS_UPPER[corner]
-    axis_x, axis_y = _Axis(x, W, radius), _Axis(y, H, radius)
+    axis_x, axis_y = Axis(x, W, radius), Axis(y, H, radius)
     offsets = as_array(axis_x.offsets, like=f)  # those of y as well
     f = f * _daec_weights(axis_x, offsets, sigma, delta_x, upper_x, border)
     f = f * _daec_weights(axis_y, offsets, sigma, delta_y, upper_y, border)[:, None]
@@ -516,7 +405,7 @@ def refine_dark_1d(
     """
     L = vectors.shape[-1]
     x = locs.reshape(-1)
-    window = _window(vectors.reshape(-1, L), [x], 2, blur_kernel_size, border)
+    window = read_window(vectors.reshape(-1, L), [x], 2, blur_kernel_size, border)
     log = namespace(window).log(window.clip(LOWEST))
     first = (log[3] - log[1]) / 2
     second = (log[4] - 2 * log[2] + log[0]) / 4
@@ -555,9 +444,9 @@ def decode_daec_1d(
     L = vectors.shape[-1]
     x = locs.reshape(-1)
     radius = _daec_reach(sigma, delta)
-    p = _window(vectors.reshape(-1, L), [x], radius).clip(LOWEST)
+    p = read_window(vectors.reshape(-1, L), [x], radius).clip(LOWEST)
     delta = namespace(p).broadcast_to(as_array(delta, like=p), locs.shape).reshape(-1)
-    axis = _Axis(x, L, radius)
+    axis = Axis(x, L, radius)
     offsets = as_array(axis.offsets, like=p)
     p = p * _daec_weights(axis, offsets, sigma, delta, cut_upper, border)
     total = p.sum(0)

@@ -1,16 +1,15 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Scores of SimCC vectors, and functions of scores."""
 
-from .arrays import Array, arange, as_array, namespace, take
-from .decode import _Axis
+from .arrays import Array, as_array, namespace
+from .windows import Axis, read_window
 
 
 def _around(vectors: Array, locs: Array, radius: int) -> Array:
     """The entries around the peaks of M vectors, shape (2 radius + 1, M); 0 beyond their ends."""
     L, peaks = vectors.shape[-1], locs.reshape(-1)
-    axis = _Axis(peaks, L, radius)
-    entries = axis.positions + L * arange(peaks.shape[0], peaks)
-    return take(vectors.reshape(-1), entries) * axis.exists
+    entries = read_window(vectors.reshape(-1, L), [peaks], radius)
+    return entries * Axis(peaks, L, radius).exists
 
 
 def peak_mass(vectors: Array, locs: Array, radius: int) -> Array:

@@ -31,6 +31,7 @@ def whole_file(path: Union[str, Path]) -> Iterator[Path]:
     Example:
         >>> with whole_file('table.md') as unfinished:
         ...     unfinished.write_text('...')
+        3
     """
     target = Path(path).resolve()
     unfinished = target.with_name(f'.unfinished-{secrets.token_hex(4)}-{target.name}')

@@ -3,15 +3,14 @@
 
 Two counts of multiply-adds are in use, and they are far apart:
 
-* The **paper count** is what SimCC, HRNet and SimpleBaseline print as GFLOPs:
-  multiply-adds of convolution and linear layers, / 2**30, where a transposed
-  convolution costs its weights times its *output* positions. Products between
-  activations (attention) are not in it.
-* The **true count** is every multiply-add that is done, / 1e9: a transposed
-  convolution costs its weights times its *input* positions, a quarter of the
-  above at stride 2, and products between activations are in it.
+* The **paper count** is what SimCC, HRNet and SimpleBaseline print as GFLOPs: multiply-adds of
+  convolution and linear layers, / 2**30, where a transposed convolution costs its weights times its
+  *output* positions. Products between activations (attention) are not in it.
+* The **true count** is every multiply-add that is done, / 1e9: a transposed convolution costs its
+  weights times its *input* positions, a quarter of the above at stride 2, and products between
+  activations are in it.
 
-Normalisation, activation functions and other element-wise work is in neither.
+Normalisation, activation functions and other element-wise work are in neither.
 """
 
 import json
@@ -48,19 +47,16 @@ act.: activations, output elements of convolution and linear layers."""
 
 @dataclass(frozen=True)
 class Complexity:
-    """Cost of one forward pass of one image.
+    """What one forward pass of one image costs.
 
     Attributes:
         params (int): Parameters; shared ones once.
-        layer_macs_by_output (int): Multiply-adds of convolution and linear
-            layers, transposed convolutions by their output positions.
-        macs (int): All multiply-adds, transposed convolutions by their input
-            positions.
-        product_macs (int): Those of ``macs`` that multiply activations with
-            each other: attention.
-        activations (int): Output elements of convolution and linear layers
-            (as in "Designing Network Design Spaces", Radosavovic et al.,
-            CVPR 2020).
+        layer_macs_by_output (int): Multiply-adds of convolution and linear layers, transposed
+            convolutions by their output positions.
+        macs (int): All multiply-adds, transposed convolutions by their input positions.
+        product_macs (int): Those of ``macs`` that multiply activations with each other: attention.
+        activations (int): Output elements of convolution and linear layers (as in "Designing
+            Network Design Spaces", Radosavovic et al., CVPR 2020).
     """
 
     params: int
@@ -71,40 +67,33 @@ class Complexity:
 
     @property
     def paper_gflops(self) -> float:
-        """The paper count, see the module's documentation."""
+        """The paper count, see the top of this module."""
         return self.layer_macs_by_output / 2**30
 
     @property
     def gflops(self) -> float:
-        """The true count, see the module's documentation."""
+        """The true count, see the top of this module."""
         return self.macs / 1e9
 
     @property
     def product_gflops(self) -> float:
-        """The part of :attr:`gflops` between activations (attention)."""
+        """The part of :attr:`gflops` that attention products have."""
         return self.product_macs / 1e9
-
-
-def _positions(features: Tensor) -> int:
-    """Elements of a channel over the batch; shape (B, C, ...)."""
-    return features.numel() // features.shape[1]
 
 
 class LayerCounter(TorchDispatchMode):
     """Counts what convolution and linear layers do while it is active.
 
-    It watches operators, not modules, so layers that are called several
-    times or by their functional form are counted as often as they run. A
-    linear layer is a matrix product one of whose factors is a parameter, or a
-    part of one.
+    It watches operators and not modules, so a layer counts as often as it runs, also as a function.
+    A linear layer is a matrix product one of whose factors is a parameter, or a part of one.
 
     Args:
         model (nn.Module): Its parameters are the weights.
 
     Attributes:
-        macs (int): Multiply-adds done.
-        macs_by_output (int): The same, but a transposed convolution is
-            taken as its weights times its output positions.
+        macs (int): Multiply-adds.
+        macs_by_output (int): The same, but a transposed convolution counts as its weights times
+            its output positions.
         activations (int): Output elements.
     """
 
@@ -117,21 +106,18 @@ class LayerCounter(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         operator = func._overloadpacket
         if operator is aten.convolution:
-            image, weight = args[:2]
-            transposed = args[6]
-            macs_by_output = weight.numel() * _positions(out)
-            macs = weight.numel() * _positions(image)
-            self._add(out, macs if transposed else macs_by_output, macs_by_output)
+            image, weight, transposed = args[0], args[1], args[6]
+            by_input, by_output = (
+                weight.numel() * features.numel() // features.shape[1] for features in (image, out)
+            )
+            self._add(out, by_input if transposed else by_output, by_output)
         elif operator in (aten.mm, aten.bmm, aten.addmm, aten.baddbmm):
             left, right = args[-2:]
-            if self._is_weight(left) or self._is_weight(right):
+            # views (transposed, expanded, a slice) share the parameter's memory
+            if {f.untyped_storage().data_ptr() for f in (left, right)} & self._weights:
                 macs = out.numel() * left.shape[-1]
                 self._add(out, macs, macs)
         return out
-
-    def _is_weight(self, factor: Tensor) -> bool:
-        # views (transposed, expanded, a slice) share the parameter's memory
-        return factor.untyped_storage().data_ptr() in self._weights
 
     def _add(self, out: Tensor, macs: int, macs_by_output: int) -> None:
         self.macs += macs
@@ -144,38 +130,31 @@ def _attention_flops(query, key, value, *args, **kwargs) -> int:
     return 2 * prod(query) * key[-2] + 2 * prod(query[:-1]) * prod(value[-2:])
 
 
-def _all_flops() -> FlopCounterMode:
-    # torch's counter knows every attention kernel but the CPU's, which
-    # torch >= 2.2 has
-    kernel = '_scaled_dot_product_flash_attention_for_cpu'
-    extra = {getattr(aten, kernel): _attention_flops} if hasattr(aten, kernel) else {}
-    return FlopCounterMode(display=False, custom_mapping=extra)
+# torch's counter knows every attention kernel but that of CPUs, which torch >= 2.2 has
+_KERNEL = '_scaled_dot_product_flash_attention_for_cpu'
+OTHER_FLOPS = {getattr(aten, _KERNEL): _attention_flops} if hasattr(aten, _KERNEL) else {}
 
 
 @torch.no_grad()
 def count_complexity(model: TopdownPoseEstimator, input_size: Tuple[int, int]) -> Complexity:
-    """Count what one forward pass (backbone, neck, head; no decoding) costs.
+    """Count what one forward pass (backbone, neck, head; no decoding) costs, by running it.
 
-    Counted by running it on one image. Operators that torch's own counter
-    (:class:`torch.utils.flop_counter.FlopCounterMode`) does not know add
-    nothing: deformable convolution, and the fused inference kernel of
+    Operators that torch's own counter (:class:`torch.utils.flop_counter.FlopCounterMode`) does not
+    know add nothing: deformable convolution, and the fused inference kernel of
     ``nn.MultiheadAttention(batch_first=True)``.
 
     Args:
-        model (TopdownPoseEstimator): The model, in evaluation mode, on the
-            CPU.
+        model (TopdownPoseEstimator): The model, in evaluation mode, on the CPU.
         input_size (tuple): Image size (w, h) in pixels.
 
     Returns:
         Complexity: The counts.
     """
     width, height = check_size('input_size', input_size)
-    image = torch.zeros(1, 3, height, width)
-    with _all_flops() as everything, LayerCounter(model) as layers:
-        model(image, None)
-    # torch counts a multiply-add as two operations
-    flops = everything.get_flop_counts().get('Global', {})
-    macs = sum(flops.values()) // 2
+    everything = FlopCounterMode(display=False, custom_mapping=OTHER_FLOPS)
+    with everything, LayerCounter(model) as layers:
+        model(torch.zeros(1, 3, height, width), None)
+    macs = everything.get_total_flops() // 2  # of a multiply-add torch counts both
     return Complexity(
         params=sum(weight.numel() for weight in model.parameters()),
         layer_macs_by_output=layers.macs_by_output,
@@ -194,11 +173,10 @@ def time_forward(
     """Time the forward pass (backbone, neck, head) of one image.
 
     Args:
-        model (TopdownPoseEstimator): The model, in evaluation mode. It is
-            moved to the device.
+        model (TopdownPoseEstimator): The model, in evaluation mode; it is moved to the device.
         input_size (tuple): Image size (w, h) in pixels.
         device (str | torch.device): Where to run.
-        seconds (float): How long it is repeated after a warm-up; at least five times.
+        seconds (float): How long it is repeated after a warm-up, at least five times.
 
     Returns:
         np.ndarray: Seconds of each pass.
@@ -219,17 +197,14 @@ def measure_size(
 
     Args:
         config (str): See :func:`load_config`.
-        device (str, optional): Device to time the forward pass on. Not timed
-            by default.
+        device (str, optional): Device to time the forward pass on. Not timed by default.
         options (dict, optional): Changes of the config, by names such as
             ``'model.head.channels_per_keypoint'``.
 
     Returns:
-        dict: ``config``; ``input_size`` (w, h) in pixels; ``params``;
-        ``paper_gflops``, ``gflops`` and ``product_gflops`` as in
-        :class:`Complexity`; ``activations``. With ``device`` also
-        ``device``, ``num_threads``, ``time_ms`` (median), ``time_iqr_ms``
-        and ``num_runs``.
+        dict: ``config``; ``input_size`` (w, h) in pixels; ``params``, ``paper_gflops``, ``gflops``,
+        ``product_gflops`` and ``activations`` as in :class:`Complexity`. With ``device`` also
+        ``device``, ``num_threads``, ``time_ms`` (median), ``time_iqr_ms`` and ``num_runs``.
 
     Raises:
         ValueError: The config cannot be used; the message names it.
@@ -241,15 +216,8 @@ def measure_size(
         cost = count_complexity(model, input_size)
     except Exception as error:  # any module may be named by a config
         raise ValueError(f'config {config}: its model does not run: {one_line(error)}') from error
-    record = dict(
-        config=config,
-        input_size=input_size,
-        params=cost.params,
-        paper_gflops=cost.paper_gflops,
-        gflops=cost.gflops,
-        product_gflops=cost.product_gflops,
-        activations=cost.activations,
-    )
+    names = ('params', 'paper_gflops', 'gflops', 'product_gflops', 'activations')
+    record = dict(config=config, input_size=input_size, **{n: getattr(cost, n) for n in names})
     if device is not None:
         times = time_forward(model, input_size, device)
         low, median, high = np.percentile(times, (25, 50, 75))

@@ -36,7 +36,7 @@ class OneEuroFilter:
         >>> smooth(np.array([[10.0, 20.0]]), 0.0, np.array([1.0]))
         array([[10., 20.]])
         >>> smooth(np.array([[10.5, 20.0]]), 0.04, np.array([1.0])).round(2)
-        array([[10.15, 20.  ]])
+        array([[10.18, 20.  ]])
     """
 
     def __init__(self, min_cutoff: float = 1.0, beta: float = 0.5) -> None:

@@ -7,7 +7,7 @@ from typing import Iterator, Sequence
 from mmpose.codecs import UDPHeatmap
 from mmpose.models import TopdownPoseEstimator
 from mmpose.registry import MODELS
-from mmpose.utils.typing import SampleList
+from mmpose.utils.typing import Features, SampleList
 from torch import Tensor
 
 from ...functional import average_flip, mirror_images
@@ -54,40 +54,54 @@ class ExactFlipPoseEstimator(TopdownPoseEstimator):
             raise invalid(
                 'test_cfg.flip_mode', mode, "'heatmap'; stock's TopdownPoseEstimator has others"
             )
+        mirrored_feats = self.extract_feat(mirror_images(inputs, 'exact', reads_udp_crops(self)))
         flip_indices = data_samples[0].metainfo['flip_indices']
-        with self._averaged_with_mirrored(inputs, flip_indices):
+        with averaged_with_mirrored(self, mirrored_feats, flip_indices):
             preds = self.head.predict(
                 self.extract_feat(inputs), data_samples, {**self.test_cfg, 'flip_test': False}
             )
         instances, fields = preds if isinstance(preds, tuple) else (preds, None)
         return self.add_pred_to_datasample(instances, fields, data_samples)
 
-    @contextmanager
-    def _averaged_with_mirrored(self, inputs: Tensor, flip_indices: Sequence[int]) -> Iterator:
-        """While this lasts, the head's ``forward`` gives the mean with the outputs of the mirror
-        images. Every head calls ``forward`` in ``predict``, so this works for all of them."""
-        head = pose_head(self)
-        codec = head.decoder
-        use_udp = getattr(codec, 'use_udp', isinstance(codec, UDPHeatmap))
-        mirrored_feats = self.extract_feat(mirror_images(inputs, 'exact', use_udp))
-        forward = head.forward
 
-        def averaged(feats):
-            outputs, mirrored = forward(feats), forward(mirrored_feats)
-            if isinstance(outputs, list):  # of several stages; the last is decoded
-                outputs, mirrored = outputs[-1], mirrored[-1]
-                return [average_flip(outputs, mirrored, flip_indices, 'exact', use_udp)]
-            split_ratio = getattr(codec, 'simcc_split_ratio', None)
-            return average_flip(outputs, mirrored, flip_indices, 'exact', use_udp, split_ratio)
+def reads_udp_crops(model: TopdownPoseEstimator) -> bool:
+    """Whether a model's codec is for ``TopdownAffine(use_udp=True)``."""
+    codec = pose_head(model).decoder
+    return getattr(codec, 'use_udp', isinstance(codec, UDPHeatmap))
 
-        head.forward = averaged  # hides the class's method
-        if head is not self.head:  # it is inside a VisPredictHead
-            visibility = self.head.vis_forward
-            self.head.vis_forward = lambda feats: (
-                (visibility(feats) + visibility(mirrored_feats)[:, flip_indices]) * 0.5
-            )
-        try:
-            yield
-        finally:
-            del head.forward
-            self.head.__dict__.pop('vis_forward', None)
+
+@contextmanager
+def averaged_with_mirrored(
+    model: TopdownPoseEstimator, mirrored_feats: Features, flip_indices: Sequence[int]
+) -> Iterator[None]:
+    """While this lasts, the ``forward`` of a model's head gives the mean of the outputs for the
+    features that it gets and of those for the mirror images. All heads call ``forward`` in
+    ``predict``, so this works for each of them.
+
+    Args:
+        model (TopdownPoseEstimator): The model.
+        mirrored_feats (tuple[Tensor]): The features of :func:`mirror_images`.
+        flip_indices (sequence[int]): For each keypoint, its mirror image.
+    """
+    head, use_udp = pose_head(model), reads_udp_crops(model)
+    forward = head.forward
+
+    def averaged(feats):
+        outputs, mirrored = forward(feats), forward(mirrored_feats)
+        if isinstance(outputs, list):  # of several stages; the last is decoded
+            outputs, mirrored = outputs[-1], mirrored[-1]
+            return [average_flip(outputs, mirrored, flip_indices, 'exact', use_udp)]
+        split_ratio = getattr(head.decoder, 'simcc_split_ratio', None)
+        return average_flip(outputs, mirrored, flip_indices, 'exact', use_udp, split_ratio)
+
+    head.forward = averaged  # hides the class's method
+    if head is not model.head:  # it is inside a VisPredictHead
+        visibility = model.head.vis_forward
+        model.head.vis_forward = lambda feats: (
+            (visibility(feats) + visibility(mirrored_feats)[:, flip_indices]) * 0.5
+        )
+    try:
+        yield
+    finally:
+        del head.forward
+        model.head.__dict__.pop('vis_forward', None)

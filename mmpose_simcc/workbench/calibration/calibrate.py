@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Calibrates a trained model: one forward pass, then the steps of the ladder on its outputs."""
+"""Calibrates a trained model: runs it once, then tries the steps of the ladder on its outputs."""
 
 import copy
 from dataclasses import dataclass, replace
@@ -32,9 +32,9 @@ from .steps import Step
 
 SPLITS = ('hold_out', 'test', 'train')
 MOST_KEYPOINTS = 40_000  # with three flip tests and sigma 3 their outputs take 150 MiB
-REHEARSED = 48  # people of the rehearsal before the forward pass
-FEWEST_ANNOTATED = 40  # keypoints in each half; a radius for 0.9 takes 9
-ONE_SIDED = 0.1  # input pixels by which predictions lie to one side, to be worth a note
+REHEARSED = 48  # people in the rehearsal before the forward pass
+FEWEST_ANNOTATED = 40  # keypoints in each half; a radius for 0.9 needs 9
+ONE_SIDED = 0.1  # input pixels; a smaller offset to one side is not worth a note
 
 
 @dataclass
@@ -42,30 +42,27 @@ class Calibrated:
     """What a calibration found.
 
     Attributes:
+        content (dict): What the file holds: what codecs read (see
+            :func:`~mmpose_simcc.codecs.calibration.save_calibration`), and for people ``worth``
+            (what a score is the expectation of), ``steps``, ``coverage`` (see
+            :func:`~.coverage.coverage`), ``config`` and ``checkpoint``.
         decoding (Decoding): The decoding that is kept, with radii from the held-out half.
         tried (list): Steps and their trials, see :func:`~.ladder.climb`.
-        coverage (list[dict]): How often radii hold the truth, see :func:`~.coverage.coverage`.
         metrics (dict): The config's own metrics on the held-out half, by MMPose's names: without
-            a calibration, and after each step that keeps something.
-        calibrated_on (str): The pictures in words.
-        seen (bool): Whether the config trains on some of them.
-        worth (str): What a score is the expectation of.
+            a calibration, and after each step that changed something.
+        seen (bool): Whether the config trains on some of the pictures.
         notes (list[str]): What else the user should know.
-        content (dict): What the file holds.
     """
 
+    content: Dict[str, Any]
     decoding: Decoding
     tried: List[Tuple[Step, List[Trial]]]
-    coverage: List[dict]
     metrics: Dict[str, Dict[str, float]]
-    calibrated_on: str
     seen: bool
-    worth: str
     notes: List[str]
-    content: Dict[str, Any]
 
     def save(self, path: Path) -> None:
-        """Write the file for a codec's ``calibration``."""
+        """Write the file that a codec takes as ``calibration``."""
         save_calibration(path, self.content)
 
 
@@ -79,8 +76,11 @@ def _pictures(dataset: dict) -> Set[Path]:
 def _choose_pictures(
     run: Run, work_dir: Path, split: str, ann_file: Optional[Path], number: int
 ) -> Tuple[str, bool]:
-    """Make the pictures to calibrate on the test data of a run, in place. Returns the name of
-    their annotation file, and whether the config trains on some of them."""
+    """Make the pictures to calibrate on a run's test data, in place.
+
+    Returns:
+        tuple: The name of their annotation file, and whether the config trains on some of them.
+    """
     cfg = run.cfg
     run.check_data('train')
     training = [copy.deepcopy(dataset) for dataset in datasets_of(cfg, 'train')]
@@ -107,7 +107,7 @@ def _choose_pictures(
     drawn = draw_annotations(chosen, number, work_dir)
     if drawn:
         test['ann_file'] = str(drawn.resolve())
-        for metric in dicts(cfg.test_evaluator):  # would hold everybody in memory
+        for metric in dicts(cfg.test_evaluator):  # else it would hold everybody in memory
             if metric.get('ann_file') and Path(metric['ann_file']).resolve() == chosen.resolve():
                 metric['ann_file'] = test['ann_file']
     return chosen.name, seen
@@ -116,7 +116,7 @@ def _choose_pictures(
 def samples_of_people(
     people: People, outputs: Dict[str, Outputs], evaluator: Any, held_out: np.ndarray
 ) -> Tuple[Samples, str]:
-    """What the ladder needs, and in words the similarity that scores are fitted to."""
+    """The samples for the ladder, and what scores are the expectation of, in words."""
     arrays, K = people.arrays, people.visible.shape[1]
     sigmas = people.metainfo.get('sigmas')
     if sigmas is None or len(sigmas) == 0:
@@ -142,8 +142,8 @@ def samples_of_people(
 
 
 def notes_of(decoding: Decoding, samples: Samples) -> List[str]:
-    """A note if predictions lie to one side of the annotations: a model that is trained on
-    mirrored pictures cannot learn an offset of the annotations along x."""
+    """A note if predictions lie to one side of the annotations, as they do if the annotations have
+    an offset along x, which a model that is trained on mirrored pictures cannot learn."""
     if not {'none', 'exact'} <= set(samples.outputs):
         return []
     none, exact = (
@@ -174,21 +174,21 @@ def calibrate(
     people: Optional[int] = None,
     instance_score: str = INSTANCE_SCORES[0],
 ) -> Calibrated:
-    """Find how a trained model's outputs are decoded best, see :data:`~.ladder.LADDER`. Half of
-    the pictures compare what is fitted on the others.
+    """Find how a trained model's outputs are decoded best, see :data:`~.ladder.LADDER`. What is
+    fitted on half of the pictures is compared on the other half.
 
     Args:
         cfg (Config): Config of a top-down model.
         checkpoint (str): Its weights.
-        work_dir (Path): Folder to which annotations are written that are split or drawn.
+        work_dir (Path): Folder for annotations that are split or drawn.
         split (str): ``'hold_out'``: the fifth of the training images that
-            :func:`~mmpose_simcc.workbench.hold_out.hold_out` leaves out, where the config trains
-            on the others truly held out; ``'test'``: the config's test data with annotated
-            boxes; ``'train'``: its training data.
+            :func:`~mmpose_simcc.workbench.hold_out.hold_out` leaves out; they are held out if the
+            config trains on the others. ``'test'``: the config's test data with annotated boxes.
+            ``'train'``: its training data.
         ann_file (Path, optional): Annotations of other pictures in the training folder.
         people (int, optional): About how many people, of whole pictures drawn at random. By
             default as many as have 40,000 keypoints.
-        instance_score (str): How a model with the file scores a person, see
+        instance_score (str): How a model with this file scores a person, see
             :meth:`~mmpose_simcc.codecs.calibration.Calibration.score_instance`.
 
     Returns:
@@ -222,15 +222,14 @@ def calibrate(
     annotated = [samples.visible[part].sum() for part in (samples.held_out, ~samples.held_out)]
     if min(annotated) < FEWEST_ANNOTATED:
         raise ValueError(
-            f'{name} has {min(annotated)} annotated keypoints in one of the two parts, of which '
+            f'{name} has {min(annotated)} annotated keypoints in one half of its pictures, but '
             f'there must be {FEWEST_ANNOTATED}'
         )
     decoding, tried, covered = tune(samples)
     images = len(set(samples.img_ids))
-    words = f'{name} ({images} images, {len(samples.truth)} people)'
-    calibrated_on = words + (', seen in training' if seen else '')
+    pictures = f'{name} ({images} images, {len(samples.truth)} people)'
     content = dict(
-        calibrated_on=calibrated_on,
+        calibrated_on=pictures + (', seen in training' if seen else ''),
         made_for=dict(
             made_for(codec),
             num_keypoints=samples.truth.shape[1],
@@ -254,29 +253,25 @@ def calibrate(
         config=Path(cfg.filename or '').name,
         checkpoint=Path(checkpoint).name,
     )
-    content = {key: value for key, value in content.items() if value is not None}
     return Calibrated(
+        {key: value for key, value in content.items() if value is not None},
         decoding,
         tried,
-        covered,
         _by_own_metrics(cfg.test_evaluator, found, samples, tried),
-        calibrated_on,
         seen,
-        worth,
         notes + notes_of(decoding, samples),
-        content,
     )
 
 
 def tune(samples: Samples) -> Tuple[Decoding, List[Tuple[Step, List[Trial]]], List[dict]]:
-    """Go up the ladder.
+    """Try the steps of the ladder.
 
     Args:
         samples (Samples): The people.
 
     Returns:
-        tuple: The decoding that is kept, with radii from the held-out half; what was tried in
-        each step; how often radii hold the truth, see :func:`~.coverage.coverage`.
+        tuple: The decoding that is kept, with radii from the held-out half; the trials of each
+        step; how often radii hold the truth, see :func:`~.coverage.coverage`.
     """
     flip, outputs = next(iter(samples.outputs.items()))
     decoding, tried = climb(Decoding('as it is', outputs.own, flip), samples)
@@ -289,9 +284,9 @@ def _by_own_metrics(
     evaluator: Any, people: People, samples: Samples, tried: List[Tuple[Step, List[Trial]]]
 ) -> Dict[str, Dict[str, float]]:
     """The config's metrics on the held-out half: without a calibration, and after each step that
-    keeps something."""
+    changed something."""
     decodings = {'as it is': tried[0][1][0].decoding}
-    for tried_step, trials in tried[:-1]:  # radii move nothing
+    for tried_step, trials in tried[:-1]:  # not the radii, of which no metric knows
         for trial in trials[1:]:
             if trial.chosen:
                 decodings[tried_step.title] = trial.decoding
@@ -305,8 +300,8 @@ def _by_own_metrics(
 
 
 def _rehearse(run: Run, codec: BaseKeypointCodec) -> None:
-    """Send one batch through the untrained network, the metrics and the ladder: what would fail
-    after the long pass fails here.
+    """Send one batch through the untrained network, the metrics and the ladder, so that what would
+    fail after the long forward pass fails before it.
 
     Raises:
         CompareError: A part fails; the message says which, and why.
@@ -320,6 +315,6 @@ def _rehearse(run: Run, codec: BaseKeypointCodec) -> None:
         people = trial.people.take(np.tile(np.arange(len(trial.people)), copies))
         number, evaluator = np.arange(len(people)), run.cfg.test_evaluator
         samples, _ = samples_of_people(people, dict(none=outputs), evaluator, number % 2 > 0)
-        samples.img_ids = number  # as if each had a picture of its own
+        samples.img_ids = number  # as if each was in another picture
         tried = tune(samples)[1]
         _by_own_metrics(evaluator, people, samples, tried)

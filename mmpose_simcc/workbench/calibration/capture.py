@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""The forward pass: what is kept of a model's outputs, by flip test."""
+"""The forward pass of a calibration: a model's outputs under each flip test."""
 
 from typing import Dict, Optional, Tuple
 
@@ -9,8 +9,9 @@ from mmengine.runner import Runner
 from mmpose.models import TopdownPoseEstimator
 from torch import Tensor
 
-from ...functional import average_flip, mirror_images
+from ...functional import mirror_images
 from ...models import ExactFlipPoseEstimator
+from ...models.pose_estimators.exact_flip import averaged_with_mirrored, reads_udp_crops
 from ...utils.console import silenced, track
 from ...utils.inference import pose_head, recorded_outputs
 from ..compare.errors import CompareError
@@ -23,72 +24,64 @@ from .people import choose_images
 BATCH = 8  # people; three flip tests and twenty decoders at once take memory
 
 
+def flip_tests(model: TopdownPoseEstimator) -> Dict[str, dict]:
+    """The flip tests to compare, each with its ``test_cfg``. The model's own is the first, and the
+    only one if it makes none."""
+    test_cfg = dict(model.test_cfg or {})
+    none = dict(test_cfg, flip_test=False)
+    if not test_cfg.get('flip_test'):
+        return dict(none=none)
+    if not isinstance(model, ExactFlipPoseEstimator):
+        return dict(stock=test_cfg, exact=none, none=none)
+    stock = dict(test_cfg)
+    if hasattr(pose_head(model).decoder, 'heatmap_size'):
+        stock.setdefault('shift_heatmap', not reads_udp_crops(model))
+    return dict(exact=none, stock=stock, none=none)
+
+
 def _outputs_by_flip(
     model: TopdownPoseEstimator, batch: dict, flips: Dict[str, dict]
 ) -> Tuple[Dict[str, Tuple[Tensor, ...]], list]:
-    """Network outputs of a batch by flip test, and its samples. The picture and each of its mirror
-    images pass through the backbone once."""
-    head, codec = pose_head(model), pose_head(model).decoder
+    """Network outputs of a batch by flip test, and its samples. The backbone sees the pictures, and
+    each of their mirror images, once."""
     data = model.data_preprocessor(batch, False)
     inputs, samples = data['inputs'], data['data_samples']
-    use_udp = getattr(codec, 'use_udp', False)
+    feats = model.extract_feat(inputs)
 
-    def decoded(feats, test_cfg: dict) -> Tuple[Tensor, ...]:
-        with recorded_outputs(head) as found:
+    def outputs_of(feats, test_cfg: dict) -> Tuple[Tensor, ...]:
+        with recorded_outputs(pose_head(model)) as found:
             model.head.predict(feats, samples, test_cfg=test_cfg)
         return found[0]
 
     found = {}
-    without_flip = {**model.test_cfg, 'flip_test': False}
-    feats = model.extract_feat(inputs)
-    reversed_feats = model.extract_feat(inputs.flip(-1)) if len(flips) > 1 else None
+    if 'stock' in flips:
+        reversed_feats = model.extract_feat(inputs.flip(-1))
     for flip, test_cfg in flips.items():
         if flip == 'none':
-            found[flip] = decoded(feats, without_flip)
+            found[flip] = outputs_of(feats, test_cfg)
         elif flip == 'stock':
-            found[flip] = decoded([feats, reversed_feats], test_cfg)
+            found[flip] = outputs_of([feats, reversed_feats], test_cfg)
         else:
-            images = mirror_images(inputs, 'exact', use_udp)
-            mirrored = decoded(
-                reversed_feats if use_udp else model.extract_feat(images), without_flip
-            )
-            both = [decoded(feats, without_flip), mirrored]
-            both = [item if len(item) > 1 else item[0] for item in both]
-            averaged = average_flip(
-                *both,
-                samples[0].metainfo['flip_indices'],
-                'exact',
-                use_udp,
-                getattr(codec, 'simcc_split_ratio', None),
-            )
-            found[flip] = averaged if isinstance(averaged, tuple) else (averaged,)
+            mirrored_feats = reversed_feats
+            if not reads_udp_crops(model):
+                mirrored_feats = model.extract_feat(mirror_images(inputs, 'exact'))
+            flip_indices = samples[0].metainfo['flip_indices']
+            with averaged_with_mirrored(model, mirrored_feats, flip_indices):
+                found[flip] = outputs_of(feats, test_cfg)
     return found, samples
-
-
-def flip_tests(model: TopdownPoseEstimator) -> Dict[str, dict]:
-    """The flip tests to compare, the model's own first, each with its ``test_cfg``. Of a model
-    without a flip test none is tried."""
-    test_cfg, codec = dict(model.test_cfg or {}), pose_head(model).decoder
-    if not test_cfg.get('flip_test'):
-        return dict(none=test_cfg)
-    if not isinstance(model, ExactFlipPoseEstimator):
-        return dict(stock=test_cfg, exact=test_cfg, none=test_cfg)
-    stock = dict(test_cfg)
-    if hasattr(codec, 'heatmap_size'):
-        stock.setdefault('shift_heatmap', not codec.use_udp)
-    return dict(exact=test_cfg, stock=stock, none=test_cfg)
 
 
 @torch.no_grad()
 def capture(
     run: Run, checkpoint: str, number: Optional[int] = None
 ) -> Tuple[TopdownPoseEstimator, Dict[str, Outputs], People]:
-    """The forward pass over a config's test data.
+    """Run a model over its config's test data.
 
     Args:
         run (Run): The config.
-        checkpoint (str): Weights.
-        number (int, optional): About how many people, of whole pictures drawn at random.
+        checkpoint (str): The weights.
+        number (int, optional): About how many people, of whole pictures drawn at random. All by
+            default.
 
     Returns:
         tuple: The model, what is kept of its outputs by flip test, and the people.

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""How often radii hold the truth."""
+"""Measures how often the truth lies within the radii."""
 
 from typing import Dict, List
 
@@ -12,8 +12,8 @@ from .steps import RadiusStep
 
 
 def coverage(decoding: Decoding, samples: Samples) -> List[dict]:
-    """How often radii hold the truth on pictures that have decided on nothing: radii from one
-    half of the held-out pictures, on the other half.
+    """How often the truth lies within the radii, on pictures that nothing was fitted on: radii of
+    one half of the held-out pictures are tested on the other half.
 
     Args:
         decoding (Decoding): The decoding that is kept.
@@ -21,8 +21,8 @@ def coverage(decoding: Decoding, samples: Samples) -> List[dict]:
 
     Returns:
         list[dict]: Rows with the ``group``, its number of ``keypoints`` and, for each of
-        :data:`LEVELS`, the share of them within the radius and ``± LEVEL``: the half-width of its
-        95% interval, by the sampling of both.
+        :data:`LEVELS`, the share of them within the radius and under ``± LEVEL`` the half-width of
+        its 95% interval, to which the sampling of both halves adds.
     """
     held = samples.held_out
     first = held.copy()
@@ -42,8 +42,7 @@ def coverage(decoding: Decoding, samples: Samples) -> List[dict]:
 
 
 def _groups(scores: np.ndarray, distances: np.ndarray, scale: np.ndarray) -> Dict[str, np.ndarray]:
-    """The groups of a coverage table: names, and which keypoints belong to each, bool, shape
-    (N, K)."""
+    """The groups of a coverage table by their names: masks (N, K) of their keypoints."""
     known = ~np.isnan(distances)
     K = known.shape[1]
     size = np.broadcast_to(scale.mean(1)[:, None], known.shape)
@@ -62,11 +61,11 @@ def _groups(scores: np.ndarray, distances: np.ndarray, scale: np.ndarray) -> Dic
 def _coverage(
     within: np.ndarray, members: np.ndarray, img_ids: np.ndarray, ratio: float
 ) -> Dict[str, float]:
-    """Shares of a group within each radius, and the half-widths of their intervals."""
+    """The share of a group within each radius, and the half-width of its interval."""
     number, found = members.sum(), {}
     _, image_of = np.unique(img_ids, return_inverse=True)
     for level, inside in zip(LEVELS, np.moveaxis(within, -1, 0)):
-        # keypoints of a picture go together; never less than the variance of independent ones
+        # keypoints of a picture depend on each other; at least the variance of independent ones
         excess = np.bincount(image_of, np.where(members, inside - level, 0).sum(1))
         variance = max(level * (1 - level) / number, (excess**2).sum() / number**2)
         found[f'{level:g}'] = float(inside[members].mean())

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Fits what scores are worth, and how far off keypoints may be: functions of scores."""
+"""Fits functions of the score: what it is worth, and how far off its keypoint may be."""
 
 from typing import List, NamedTuple
 
@@ -10,12 +10,12 @@ from ...codecs.calibration import LEVELS
 from ..reliability import bin_sums, equal_mass_bins
 
 MAX_POINTS = 31  # of a map
-SAMPLES = 40  # keypoints to a point of a map
-FEWEST = 100  # samples for a map of a keypoint, or for an interval of scores
-FEWEST_OF_KEYPOINT = 49  # samples for radii of a keypoint: the guarantee is 1 / (49 + 1) wide
+SAMPLES = 40  # keypoints for each point of a map
+FEWEST = 100  # samples for a keypoint's own map, or for an interval of scores
+FEWEST_OF_KEYPOINT = 49  # samples for a keypoint's own radii: the guarantee is 1 / (49 + 1) wide
 MAX_INTERVALS = 10
-ROUNDS = 4  # in which factors of keypoints and sizes by score are fitted in turns; more add nothing
-SMALLEST = 1e-3  # pixels; distances may be 0
+ROUNDS = 4  # of fitting factors of keypoints and sizes by score in turns; more change nothing
+SMALLEST = 1e-3  # pixels, since distances may be 0
 
 
 def fit_map(scores: np.ndarray, similarity: np.ndarray) -> List[List[float]]:
@@ -27,12 +27,12 @@ def fit_map(scores: np.ndarray, similarity: np.ndarray) -> List[List[float]]:
 
     Returns:
         list: At most 32 points (score, value), between which the map is linear. A score of 0,
-        by which a codec says that there is no peak, stays 0.
+        which codecs give where there is no peak, stays 0.
     """
     bins = min(MAX_POINTS, max(1, len(scores) // SAMPLES))
     sums = bin_sums(equal_mass_bins(scores, bins), bins, scores, similarity)
     count, score_sums, similarity_sums = sums[:, sums[0] > 0]
-    # bins of one score, such as the highest, are one
+    # bins with the same mean score become one
     knots, place = np.unique((score_sums / count).round(5), return_inverse=True)
     weights = np.bincount(place, count)
     means = np.bincount(place, similarity_sums) / weights
@@ -47,8 +47,8 @@ def fit_maps(scores: np.ndarray, similarity: np.ndarray, of_each: bool = True) -
     Args:
         scores (np.ndarray): Shape (N, K).
         similarity (np.ndarray): Shape (N, K), NaN where there is no truth.
-        of_each (bool): Whether keypoints have maps of their own. Those with less than 100 samples
-            get the map that is fitted on all keypoints.
+        of_each (bool): Whether keypoints get maps of their own. Those with fewer than 100 samples
+            get the map of all keypoints together.
 
     Returns:
         list: K maps, see :func:`fit_map`.
@@ -62,20 +62,20 @@ def fit_maps(scores: np.ndarray, similarity: np.ndarray, of_each: bool = True) -
 
 
 def conformal_quantile(distances: np.ndarray, level: float) -> float:
-    r"""The smallest distance below which a new one lies with at least a probability.
+    r"""The smallest of n distances that a new one does not exceed with at least a probability p.
 
-    Of n distances that are exchangeable with the new one it is the
+    If the new distance is exchangeable with the others, this is the
     :math:`\lceil (n + 1) p \rceil`-th smallest (Vovk, Gammerman and Shafer, Algorithmic Learning
     in a Random World, 2005; Lei et al., Distribution-Free Predictive Inference for Regression,
-    2018, Section 2.2): the probability lies between p and, where no two distances are equal,
-    :math:`p + 1 / (n + 1)`.
+    2018, Section 2.2). The probability is then at least p and, if no two distances are equal, at
+    most :math:`p + 1 / (n + 1)`.
 
     Args:
         distances (np.ndarray): Shape (N,).
         level (float): p.
 
     Raises:
-        ValueError: There are fewer than p / (1 - p) distances, of which none is large enough.
+        ValueError: There are fewer than p / (1 - p) distances, so that none is large enough.
 
     Example:
         >>> conformal_quantile(np.arange(1, 20), 0.9)  # the 18th of 19
@@ -88,10 +88,10 @@ def conformal_quantile(distances: np.ndarray, level: float) -> float:
 
 
 def _edges(scores: np.ndarray) -> np.ndarray:
-    """The scores at which new intervals begin. All intervals hold about equally many scores, at
-    least :data:`FEWEST`; equal scores are not divided."""
+    """The scores at which new intervals begin. The intervals hold about equally many scores, at
+    least :data:`FEWEST`, and equal scores share one."""
     number = int(min(MAX_INTERVALS, max(1, len(scores) // FEWEST)))
-    ordered = np.sort(scores.astype(np.float32))  # as codecs have them
+    ordered = np.sort(scores.astype(np.float32))  # the precision of codecs
     places = len(ordered) * np.arange(1, number) // number
     starts = np.searchsorted(ordered, ordered[places])  # where a value begins
     starts = np.unique(starts[starts >= FEWEST])
@@ -105,11 +105,11 @@ def _intervals(scores: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 class Scale(NamedTuple):
-    """How the distance from the truth depends on the score, whichever keypoint it is.
+    """How the distance from the truth depends on the score, for all keypoints alike.
 
     Attributes:
         edges (np.ndarray): Scores at which a new interval begins, shape (M - 1,).
-        sizes (np.ndarray): The size of distances in each interval at each of :data:`LEVELS`,
+        sizes (np.ndarray): How large distances in each interval are, at each of :data:`LEVELS`,
             shape (M, 2).
     """
 
@@ -122,16 +122,17 @@ class Scale(NamedTuple):
 
 
 def fit_scale(scores: np.ndarray, distances: np.ndarray) -> Scale:
-    r"""Model the quantiles of distances as a factor of the keypoint times a size that depends on
-    the score, :math:`a_k \rho(s)`, and fit them in turns: the quantile of
-    :math:`d / \rho(s)` of each keypoint, and of :math:`d / a_k` in each interval of scores.
+    r"""Model the quantiles of distances d as a factor of the keypoint times a size that depends on
+    the score, :math:`a_k \rho(s)`. Both are fitted in turns: :math:`a_k` as the quantile of
+    :math:`d / \rho(s)` for each keypoint, :math:`\rho` as that of :math:`d / a_k` in each interval
+    of scores.
 
     Args:
         scores (np.ndarray): Shape (N, K).
         distances (np.ndarray): From the truth, NaN where there is none, shape (N, K).
 
     Returns:
-        Scale: The size. The factors are found anew, by :func:`fit_radii` on other pictures.
+        Scale: The size. :func:`fit_radii` finds the factors anew, on other pictures.
     """
     known = ~np.isnan(distances)
     edges = _edges(scores[known])
@@ -152,14 +153,13 @@ def fit_scale(scores: np.ndarray, distances: np.ndarray) -> Scale:
 
 
 def fit_radii(scale: Scale, scores: np.ndarray, distances: np.ndarray) -> dict:
-    r"""For each keypoint the radii of :data:`LEVELS` as a function of its score: the size by
-    ``scale`` times the conformal quantile of :math:`d / \rho(s)` of this keypoint
-    (Mondrian conformal prediction; Vovk, Conditional Validity of Inductive Conformal Predictors,
-    2012).
+    r"""The radii of each keypoint as functions of its score: the size by ``scale`` times the
+    conformal quantile of :math:`d / \rho(s)` of this keypoint (Mondrian conformal prediction;
+    Vovk, Conditional Validity of Inductive Conformal Predictors, 2012).
 
-    Where ``scale`` was fitted on other pictures, a new keypoint k lies within its radius with a
-    probability between p and p + 1 / (n + 1), n the number of keypoints k here. Those with fewer
-    than 49, for which this would be wider than 2 points, share the quantile of all keypoints.
+    If ``scale`` was fitted on other pictures, a new keypoint k lies within its radius with a
+    probability between p and p + 1 / (n + 1), where n is the number of keypoints k here. If it is
+    below 49, and the guarantee thus wider than 2 points, the quantile is that of all keypoints.
 
     Args:
         scale (Scale): By :func:`fit_scale`.
@@ -167,7 +167,7 @@ def fit_radii(scale: Scale, scores: np.ndarray, distances: np.ndarray) -> dict:
         distances (np.ndarray): From the truth, NaN where there is none, shape (N, K).
 
     Returns:
-        dict: ``edges`` and ``pixels`` of :class:`~mmpose_simcc.codecs.calibration.Radii`.
+        dict: ``edges`` and ``pixels`` for :class:`~mmpose_simcc.codecs.calibration.Radii`.
 
     Raises:
         ValueError: There are fewer than 9 keypoints.
@@ -186,5 +186,5 @@ def fit_radii(scale: Scale, scores: np.ndarray, distances: np.ndarray) -> dict:
         ]
     )
     pixels = np.ceil(factors[:, None] * scale.sizes * 1e4) / 1e4
-    pixels = np.maximum.accumulate(pixels, -1)  # both levels have a scale of their own
+    pixels = np.maximum.accumulate(pixels, -1)  # since each level has a scale of its own
     return dict(edges=[scale.edges.tolist()] * len(factors), pixels=pixels.tolist())

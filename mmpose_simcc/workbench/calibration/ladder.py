@@ -1,9 +1,8 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What is tried on a trained model, in which order, and what of it is kept.
+"""The order in which steps are tried on a trained model, and the rule by which one is kept.
 
-:data:`LADDER` is the order. A step has candidates, from the simplest to the finest, and fits them
-on one half of the pictures. :func:`climb` compares them on the other half, and keeps one only where
-these pictures support it.
+A step of the :data:`LADDER` has candidates, from the simplest to the finest, and fits them on one
+half of the pictures. :func:`climb` compares them on the other half.
 """
 
 from dataclasses import dataclass
@@ -17,25 +16,24 @@ from .steps import DecoderStep, FlipStep, OffsetStep, RadiusStep, ScoreStep, Ste
 
 LADDER = (
     DecoderStep(),  # argmax, quarter, second maximum, DARK with each kernel, DAEC with each D
-    FlipStep(),  # the model's own, stock's, the exact one, none
-    OffsetStep(),  # of all keypoints, along x and y, of each
+    FlipStep(),  # the model's own flip test, stock's, the exact one, none
+    OffsetStep(),  # the same for all keypoints, for x and y, or for each keypoint
     ScoreStep(),  # one map from score to similarity, or one for each keypoint
-    RadiusStep(),  # of each keypoint, by its score
+    RadiusStep(),  # for each keypoint, by its score
 )
 
 
 @dataclass
 class Trial:
-    """A candidate of a step.
+    """A candidate of a step, and how it fared.
 
     Attributes:
         name (str): The candidate.
-        decoding (Decoding): Fitted.
+        decoding (Decoding): As fitted.
         loss (float): Its mean loss on the held-out half.
-        gain (Gain): How much less that is than the loss of the step's first candidate.
+        gain (Gain): By how much that is lower than the loss of the step's first candidate.
         supported (bool): Whether the held-out half supports it, see :func:`climb`.
         chosen (bool): Whether it is kept.
-        words (str): What was fitted.
     """
 
     name: str
@@ -44,21 +42,20 @@ class Trial:
     gain: Gain
     supported: bool
     chosen: bool
-    words: str
 
 
 def climb(
     decoding: Decoding, samples: Samples, ladder: Sequence[Step] = LADDER
 ) -> Tuple[Decoding, List[Tuple[Step, List[Trial]]]]:
-    """Go up the ladder.
+    """Try steps one after another, each with the decoding that the one before kept.
 
-    The first candidate of a step is to do nothing. Another one is supported if its loss on the
-    held-out half is smaller than the first one's by a paired test, with p-values adjusted by Holm
-    for all candidates of the step. Of the supported ones the simplest is kept that is not told
-    apart from the best.
+    The first candidate of a step changes nothing. Another one is supported if its loss on the
+    held-out half is significantly lower by a paired test, with p-values adjusted by Holm's method
+    for all candidates of the step. Of those that are supported, the simplest is kept that is not
+    significantly worse than the best.
 
     Args:
-        decoding (Decoding): Where to begin.
+        decoding (Decoding): The decoding to begin with.
         samples (Samples): The people.
         ladder (sequence[Step]): The steps.
 
@@ -86,15 +83,7 @@ def climb(
             )
         decoding = fitted[chosen]
         trials = [
-            Trial(
-                name,
-                candidate,
-                float(np.nanmean(loss)),
-                gain,
-                i in supported,
-                i == chosen,
-                step.describe(candidate),
-            )
+            Trial(name, candidate, float(np.nanmean(loss)), gain, i in supported, i == chosen)
             for i, (name, candidate, loss, gain) in enumerate(zip(names, fitted, losses, gains))
         ]
         tried.append((step, trials))

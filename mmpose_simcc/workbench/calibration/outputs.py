@@ -1,8 +1,9 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What is kept of a network's outputs, so that they can be decoded in many ways.
+"""Keeps of a network's outputs what is needed to decode them in many ways.
 
-Decoders without a parameter to fit decode each batch at once, and their keypoints are kept. DAEC,
-which has one, reads only the window around the maximum of a heatmap or vector: that is kept.
+Decoders without a parameter to fit decode each batch right away, and their keypoints are kept. DAEC
+has such a parameter, but reads only a window around the maximum of a heatmap or vector, which is
+kept for it.
 """
 
 import inspect
@@ -33,7 +34,7 @@ LOWEST_DELTA = -2  # cells, as in the paper
 
 
 def own_decoder(codec: BaseKeypointCodec) -> dict:
-    """Type of a codec and its arguments of decoding, as :func:`another_decoder` takes them."""
+    """The type of a codec and its arguments of decoding, as :func:`another_decoder` takes them."""
     names = [
         name
         for name, parameter in inspect.signature(type(codec)).parameters.items()
@@ -48,16 +49,17 @@ def own_decoder(codec: BaseKeypointCodec) -> dict:
 
 
 class Outputs:
-    """Network outputs of N people under one flip test. Subclasses say what of DAEC's windows is
-    kept and how it is read.
+    """What is kept of the network outputs of N people under one flip test. Subclasses say what
+    DAEC's windows are and how they are decoded.
 
     Args:
         codec (TensorCodec): The model's.
 
     Attributes:
-        fixed (dict): Decoders without a parameter to fit, from the simplest to the finest: names
-            and configs.
-        has_factors_of_keypoints (bool): Whether DAEC may have a factor for each keypoint.
+        own (dict): Config of the model's own decoder.
+        fixed (dict): Configs of the decoders without a parameter to fit, by their names, from the
+            simplest to the finest.
+        has_factors_of_keypoints (bool): Whether DAEC can have a factor for each keypoint.
         deltas (np.ndarray): DAEC's factors to choose from, in cells or bins, shape (D,).
         empirical (float): The factor by the paper's rule.
         scores (np.ndarray): Scores of the keypoints, the same for all decoders, shape (N, K).
@@ -76,7 +78,7 @@ class Outputs:
 
     @property
     def _kept(self) -> Dict[str, np.ndarray]:
-        """What is kept of all people: scores, windows, and keypoints by the decoder's config."""
+        """Arrays of all people: scores, windows, and keypoints under each decoder's config."""
         if self._arrays is None:
             batches = list(self._batches)
             self._arrays = {
@@ -93,7 +95,7 @@ class Outputs:
         raise NotImplementedError
 
     def _keep(self, *outputs: Tensor) -> dict:
-        """The windows of a batch: ``locs`` and others."""
+        """The windows of a batch: the maxima as ``locs``, and the responses around them."""
         raise NotImplementedError
 
     def _decode(self, windows: dict, decoder: dict) -> np.ndarray:
@@ -101,7 +103,7 @@ class Outputs:
         raise NotImplementedError
 
     def _decode_pairs(self, windows: dict, border: str) -> np.ndarray:
-        """Keypoints (P, D, D, K, 2) in input pixels at every pair of factors along x and y."""
+        """Keypoints (P, D, D, K, 2) in input pixels for every pair of factors along x and y."""
         raise NotImplementedError
 
     def append(self, *outputs: Tensor) -> None:
@@ -129,17 +131,17 @@ class Outputs:
         return np.concatenate([self._decode(few, decoder) for _, few in self._windows(64)])
 
     def predict_pairs(self, border: str, together: int = 8) -> Iterator[Tuple[slice, np.ndarray]]:
-        """Keypoints at every pair of DAEC's factors, of a few people at a time.
+        """Keypoints for every pair of DAEC's factors, a few people at a time.
 
         Yields:
-            tuple[slice, np.ndarray]: Which people, and input-image pixels (P, D, D, K, 2), the
-            first D along x.
+            tuple[slice, np.ndarray]: Which people, and their keypoints in input-image pixels,
+            shape (P, D, D, K, 2), with the factors along x first.
         """
         for rows, few in self._windows(together):
             yield rows, self._decode_pairs(few, border)
 
     def _windows(self, together: int) -> Iterator[Tuple[slice, Dict[str, np.ndarray]]]:
-        """What is kept of a few people at a time."""
+        """The arrays, a few people at a time."""
         number = len(self._kept['locs'])
         for start in range(0, number, together):
             rows = slice(start, min(start + together, number))
@@ -151,8 +153,8 @@ def _name(decoder: dict) -> str:
 
 
 def _in_window(locs: np.ndarray, size: int, half_width: int, border: str) -> np.ndarray:
-    """Which cells of windows around ``locs`` count along an axis, (..., S): those on the map,
-    and with a symmetric border only where their mirror image is on it too."""
+    """Which cells of the windows around ``locs`` count along an axis, shape (..., S): those on the
+    map; with a symmetric border only if the cell across the maximum is on the map as well."""
     steps = np.arange(-half_width, half_width + 1)
     cells = locs[..., None] + steps
     on_map = (cells >= 0) & (cells < size)
@@ -160,8 +162,8 @@ def _in_window(locs: np.ndarray, size: int, half_width: int, border: str) -> np.
 
 
 def _cover(deltas: np.ndarray, sigma: float, half_width: int) -> np.ndarray:
-    """How much each cell of a window counts at each factor (DAEC, Eq. 10): fully, at the cut by
-    the part that is left of it, and not at all beyond. Shape (D, S)."""
+    """How much each cell of a window counts for each factor (DAEC, Eq. 10), shape (D, S): 1, a
+    fraction next to the cut, and 0 beyond it."""
     steps = np.arange(-half_width, half_width + 1)
     radius = daec_radius(sigma)
     return (radius + 1 - deltas[:, None] - steps).clip(0, 1) * (steps >= -radius)
@@ -208,7 +210,7 @@ class HeatmapOutputs(Outputs):
         x, y = (locs.flatten(0, 1)[:, axis, None] + steps for axis in (0, 1))
         index = torch.arange(len(padded), device=maps.device)[:, None, None]
         windows = padded[index, y[:, :, None], x[:, None, :]]
-        windows[:, e, e] = 1  # a map without a peak is decoded to its maximum
+        windows[:, e, e] = 1  # so that a map without a peak is decoded to its maximum
         return dict(
             locs=locs.cpu().numpy(),
             maps=windows.unflatten(0, locs.shape[:2]).half().cpu().numpy(),
@@ -246,7 +248,7 @@ class SimCCOutputs(Outputs):
     """SimCC vectors. See :class:`Outputs`."""
 
     has_factors_of_keypoints = False
-    empirical = 0.0  # a symmetric window: the papers have no rule for vectors
+    empirical = 0.0  # no cut, since the papers have no rule for vectors
 
     def __init__(self, codec: SimCCCodec) -> None:
         super().__init__(codec)
@@ -273,7 +275,7 @@ class SimCCOutputs(Outputs):
             relative = (vectors - top[..., None]).exp().nan_to_num(0, 0, 0)
             index = locs[..., None] + torch.arange(2 * e + 1, device=locs.device)
             windows = F.pad(relative, (e, e)).gather(-1, index)
-            windows[..., e] = 1  # a vector without a peak is decoded to its maximum
+            windows[..., e] = 1  # so that a vector without a peak is decoded to its maximum
             kept[axis] = windows.half().cpu().numpy()
             all_locs.append(locs)
         return dict(kept, locs=torch.stack(all_locs, -1).cpu().numpy())
@@ -310,5 +312,5 @@ class SimCCOutputs(Outputs):
 
 
 def keep_outputs(codec: BaseKeypointCodec) -> Outputs:
-    """Empty outputs of the kind that a codec decodes."""
+    """An empty collection of the outputs that a codec decodes."""
     return (SimCCOutputs if isinstance(codec, SimCCCodec) else HeatmapOutputs)(codec)

@@ -1,6 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""The people on whom a model is calibrated: of a large data set, those of pictures drawn at
-random."""
+"""Draws pictures of a large data set at random, since a calibration does not need all."""
 
 import json
 from pathlib import Path
@@ -11,12 +10,12 @@ import numpy as np
 from ...utils.files import file_sha256, whole_file
 from ..data.coco import read_entries
 
-LARGE = 50 * 2**20  # bytes of annotations above which they are read piece by piece
-IMAGE_ID = dict(images='id', annotations='image_id')  # how lists in COCO's format name an image
+LARGE = 50 * 2**20  # bytes of an annotation file that MMPose should not read as a whole
+IMAGE_ID = dict(images='id', annotations='image_id')  # the key of an image's id in each list
 
 
 def choose_images(img_ids: Sequence[int], number: int) -> np.ndarray:
-    """Draw images, always the same ones, until they show enough people.
+    """Draw images, always the same ones, until there are enough people.
 
     Args:
         img_ids (sequence[int]): The image of each person, shape (N,).
@@ -32,8 +31,8 @@ def choose_images(img_ids: Sequence[int], number: int) -> np.ndarray:
 
 
 def draw_annotations(path: Path, number: int, folder: Path) -> Optional[Path]:
-    """Write some of the annotations of a large file in COCO's format into a file of their own,
-    without the outlines of people: MMPose holds what it reads several times in memory.
+    """Copy some annotations of a large file in COCO's format, without the outlines of people, to a
+    small file. MMPose holds what it reads in memory several times.
 
     Args:
         path (Path): The annotations.
@@ -41,7 +40,7 @@ def draw_annotations(path: Path, number: int, folder: Path) -> Optional[Path]:
         folder (Path): Where to write the file.
 
     Returns:
-        Path: The file; None if the annotations are small enough as they are.
+        Path: The small file; None if the annotations are not large.
 
     Raises:
         ValueError: The file is damaged.

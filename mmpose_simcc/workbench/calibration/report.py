@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""What a calibration found, in tables."""
+"""Tables of what a calibration found."""
 
 from typing import Dict, Iterator, List, Tuple
 
@@ -16,11 +16,11 @@ PROBABILITIES = [f'{level:g}' for level in LEVELS]
 
 
 def tables(found: Calibrated) -> Iterator[str]:
-    """A table for each step of the ladder and one of the coverage, in Markdown."""
+    """In Markdown a table of each step, of the config's metrics and of the coverage."""
     for step, trials in found.tried:
         yield step_table(step, trials)
     yield _metrics_table(found.metrics)
-    yield coverage_table(found.coverage)
+    yield coverage_table(found.content['coverage'])
 
 
 def _metrics_table(metrics: Dict[str, Dict[str, float]]) -> str:
@@ -45,29 +45,28 @@ def coverage_table(coverage: List[dict]) -> str:
         expected = np.sqrt(np.mean([row[f'± {p}'] ** 2 for row in of_each])) / norm.isf(0.025)
         off.append(f'{100 * found:.1f} points for {p} where sampling gives {100 * expected:.1f}')
     return (
-        'coverage of the radii in percent, on pictures that decided on nothing; ± is the 95% '
-        f'interval by the sampling of these pictures and of those of the radii:\n{table}\n'
+        'coverage of the radii in percent, on pictures that nothing was fitted on; ± is the 95% '
+        f'interval that the sampling of both halves gives:\n{table}\n'
         f'keypoints are off by (root mean square) {", ".join(off)}'
     )
 
 
 def step_table(step: Step, trials: List[Trial]) -> str:
     """What was tried in a step, in Markdown."""
-    first, *others = trials
-    rows = [[first.name, f'{first.loss:.4f}', '', '', _kept(first), first.words]]
-    for trial in others:
+    rows = []
+    for trial in trials:
         gain = [str(trial.gain), 'yes' if trial.supported else 'no']
-        rows.append([trial.name, f'{trial.loss:.4f}', *gain, _kept(trial), trial.words])
+        if trial is trials[0]:  # which the others are compared with
+            gain = ['', '']
+        kept = '<-' if trial.chosen else ''
+        fitted = step.describe(trial.decoding)
+        rows.append([trial.name, f'{trial.loss:.4f}', *gain, kept, fitted])
     header = [step.title, f'loss ({step.unit})', 'gain [95%]', 'supported', 'kept', 'fitted']
     return markdown_table(rows, header)
 
 
-def _kept(trial: Trial) -> str:
-    return '<-' if trial.chosen else ''
-
-
 def summary(found: Calibrated) -> List[Tuple[str, str]]:
-    """What is kept of each step, and what that gains."""
+    """What was kept of each step, and what that gained."""
     lines = []
     for step, trials in found.tried:
         kept = next(trial for trial in trials if trial.chosen)

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""The steps of the ladder: what each of them tries, how it fits, and by which loss it is judged."""
+"""The steps of the ladder: their candidates, how these are fitted, and the loss of each."""
 
 from dataclasses import replace
 from typing import List
@@ -16,15 +16,15 @@ class Step:
     """A step of the ladder.
 
     Attributes:
-        title (str): What it is about.
-        unit (str): Of its gains.
+        title (str): What it chooses.
+        unit (str): The unit of its loss.
     """
 
     title: str
     unit: str
 
     def candidates(self, decoding: Decoding, samples: Samples) -> List[str]:
-        """Names of the candidates: first to do nothing, then from the simplest to the finest."""
+        """Names of the candidates: the first changes nothing, then from simple to fine."""
         raise NotImplementedError
 
     def fit(self, name: str, decoding: Decoding, samples: Samples) -> Decoding:
@@ -36,12 +36,12 @@ class Step:
         raise NotImplementedError
 
     def describe(self, decoding: Decoding) -> str:
-        """What was fitted, in words."""
+        """In words, what was fitted."""
         raise NotImplementedError
 
 
 class _OfKeypoints(Step):
-    """A step that moves keypoints, judged by their similarity to the truth."""
+    """A step that moves keypoints. The loss is their distance from a similarity of 1."""
 
     unit = 'similarity'
 
@@ -51,7 +51,7 @@ class _OfKeypoints(Step):
 
 
 class DecoderStep(_OfKeypoints):
-    """The decoder: those without a parameter, and DAEC with one factor, one for each axis, or
+    """The decoder: one without a parameter to fit, or DAEC with one factor, one for each axis, or
     factors for each keypoint."""
 
     title = 'decoder'
@@ -76,7 +76,7 @@ class DecoderStep(_OfKeypoints):
 
     @staticmethod
     def _factor(factor: str, sums: np.ndarray, outputs: Outputs):
-        """The factor with the largest similarity, as a codec takes it."""
+        """The factor, or factors, with the largest similarity, as a codec takes them."""
         deltas, empirical = outputs.deltas, outputs.empirical
         if factor == 'empirical':
             return empirical
@@ -91,7 +91,7 @@ class DecoderStep(_OfKeypoints):
             if factor == 'whole':
                 whole = np.abs(deltas - deltas.round()) < 1e-6
                 pairs = pairs[whole[pairs].all(1)]
-            # of equals the nearest to the empirical one
+            # of equally good factors the one nearest to the empirical one
             far = np.abs(deltas[pairs] - empirical).sum(1)
             best = pairs[np.lexsort((far, -values[tuple(pairs.T)]))[0]]
             found.append(deltas[best].tolist() if both else float(deltas[best[0]]))
@@ -124,7 +124,7 @@ class FlipStep(_OfKeypoints):
 
 
 class OffsetStep(_OfKeypoints):
-    """The median of prediction minus truth, which is subtracted."""
+    """The median of prediction minus truth, which is then subtracted."""
 
     title = 'offset'
 
@@ -141,7 +141,7 @@ class OffsetStep(_OfKeypoints):
             offset = np.nanmedian(error, (0, 1))[None]
         else:
             known = ~np.isnan(error).all((0, 2))
-            offset = np.zeros((len(known), 2))  # of keypoints that are never annotated
+            offset = np.zeros((len(known), 2))  # stays 0 for keypoints that are never annotated
             offset[known] = np.nanmedian(error[:, known], 0)
         return replace(decoding, offset=offset.round(4))
 
@@ -155,7 +155,8 @@ class OffsetStep(_OfKeypoints):
 
 
 class ScoreStep(Step):
-    """What scores are worth, judged by how near they are to the similarity that they predict."""
+    """What scores are worth. The loss is the squared distance from the similarity that they should
+    predict."""
 
     title = 'scores'
     unit = 'squared error'
@@ -181,8 +182,8 @@ class ScoreStep(Step):
 
 
 class RadiusStep(Step):
-    """Radii that hold the truth, for each keypoint by its score. There is nothing to choose. The
-    loss, by which models may be compared, is the pinball loss, smallest at the quantile."""
+    """Radii within which the truth lies, for each keypoint by its score. There is one candidate.
+    Models can be compared by its pinball loss, which is lowest at the quantile."""
 
     title = 'radii'
     unit = 'pinball loss, px'
@@ -194,8 +195,8 @@ class RadiusStep(Step):
         return self.fit_on(~samples.held_out, decoding, samples)
 
     def fit_on(self, part: np.ndarray, decoding: Decoding, samples: Samples) -> Decoding:
-        """Fit how radii depend on the score on the half that is not held out, and how large they
-        are for each keypoint on other people: ``part``, bool, shape (N,)."""
+        """Fit how radii depend on the score on the people who are not held out, and how large they
+        are for each keypoint on those in ``part``, bool, shape (N,)."""
         scores, distances = decoding.scores(samples), decoding.distances(samples)
         fitted = ~samples.held_out
         scale = fit_scale(scores[fitted], distances[fitted])

@@ -11,6 +11,7 @@ from typing import Callable, List, Optional
 import cv2
 import numpy as np
 
+from ...utils.checks import check_int
 from ...utils.console import track
 from ...utils.files import whole_file
 from .person import KEYPOINTS
@@ -20,33 +21,14 @@ from .scene import Person, draw_scene
 VERSION = 4
 SPLITS = ('train', 'val')
 SKELETON = [
-    [16, 14],
-    [14, 12],
-    [17, 15],
-    [15, 13],
-    [12, 13],
-    [6, 12],
-    [7, 13],
-    [6, 7],
-    [6, 8],
-    [7, 9],
-    [8, 10],
-    [9, 11],
-    [2, 3],
-    [1, 2],
-    [1, 3],
-    [2, 4],
-    [3, 5],
-    [4, 6],
-    [5, 7],
-]
+    [16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9],
+    [8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7],
+]  # fmt: skip
 
 
 def run_lengths(mask: np.ndarray) -> dict:
-    """Encodes a mask (H, W) as COCO's uncompressed run lengths.
-
-    Runs go down the columns and alternate, background first.
-    """
+    """A mask (H, W) as COCO's uncompressed run lengths, which go down the columns and alternate,
+    background first."""
     flat = np.asarray(mask, bool).ravel(order='F')
     ends = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     counts = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
@@ -69,18 +51,8 @@ def _annotation(person: Person, image_id: int, index: int) -> dict:
 
 
 def write_image(folder: Path, split: str, seed: int, index: int) -> dict:
-    """Draws and writes one image.
-
-    Args:
-        folder: Where the image goes.
-        split: 'train' or 'val'.
-        seed: Seed of the data set.
-        index: Number of the image from 0. The image depends on the seed,
-            the split and this number alone.
-
-    Returns:
-        dict: COCO's ``image`` entry and its list of ``annotations``.
-    """
+    """Draw one image and write it into a folder. It depends on the seed, the split ('train' or
+    'val') and its index alone. Returns COCO's ``image`` entry and its ``annotations``."""
     offset = SPLITS.index(split)
     scene = draw_scene(np.random.default_rng((seed, offset, index)))
     image_id = 2 * index + offset + 1  # unique over both splits
@@ -99,9 +71,8 @@ def _draw(number: int, workers: int, draw: Callable[[int], dict], title: str) ->
     show = partial(track, total=number, description=title)
     if workers == 1:
         return list(show(map(draw, range(number))))
-    # An executor ends its processes by a message. multiprocessing.Pool sends
-    # SIGTERM, and a handler inherited from this process may hang there.
-    # Images are the parallel part already: no threads within one.
+    # Not multiprocessing.Pool: it ends its processes by SIGTERM, whose handler they inherit from
+    # this process and which may hang there. OpenCV needs no threads within an image.
     with ProcessPoolExecutor(workers, initializer=cv2.setNumThreads, initargs=(0,)) as executor:
         try:
             return list(show(executor.map(draw, range(number), chunksize=8)))
@@ -147,38 +118,30 @@ def _is_complete(out: Path, split: str, number: int) -> bool:
 def make_toy_coco(
     out, train: int = 3000, val: int = 500, seed: int = 0, workers: Optional[int] = None
 ) -> bool:
-    """Draws a data set of people in COCO's layout.
+    """Draw a data set of people in COCO's layout.
 
-    The same arguments give the same bytes, and image i of a split stays the
-    same whatever the number of images. ``out`` then holds
-    ``annotations/person_keypoints_{train,val}2017.json``,
+    The same arguments give the same bytes, and image i of a split is the same whatever the number
+    of images. ``out`` then holds ``annotations/person_keypoints_{train,val}2017.json``,
     ``{train,val}2017/*.jpg`` and ``toy.json``, which records the arguments.
 
     Args:
-        out: Folder to write; must be new, empty, or hold the same data.
-        train: Number of training images.
-        val: Number of validation images.
-        seed: Seed, 0 or larger.
-        workers: Processes that draw. Defaults to one a core.
+        out (str | Path): Folder to write; new, empty, or with the same data.
+        train (int): Number of training images.
+        val (int): Number of validation images.
+        seed (int): Seed.
+        workers (int, optional): Processes that draw. Defaults to one for each core.
 
     Returns:
         bool: False if the data were complete already.
 
     Raises:
-        FileExistsError: If ``out`` holds something else.
-        ValueError: If a number is out of its range.
+        FileExistsError: ``out`` holds something else.
+        ValueError: A number is out of its range.
     """
     out = Path(out)
-    workers = workers or os.cpu_count() or 1
-    for name, value, least in (
-        ('train', train, 1),
-        ('val', val, 1),
-        ('seed', seed, 0),
-        ('workers', workers, 1),
-    ):
-        if value < least:
-            raise ValueError(f'{name}={value}: must be {least} or larger')
-    recipe = dict(version=VERSION, train=train, val=val, seed=seed)
+    workers = check_int('workers', workers or os.cpu_count() or 1, 1)
+    numbers = dict(train=check_int('train', train, 1), val=check_int('val', val, 1))
+    recipe = dict(version=VERSION, **numbers, seed=check_int('seed', seed, 0))
     record = out / 'toy.json'
     if out.exists() and not out.is_dir():
         raise FileExistsError(f'{out} is a file: name a folder')
@@ -190,11 +153,14 @@ def make_toy_coco(
         if found is None:
             raise FileExistsError(f'{out} holds something else than toy data: name a new folder')
         if found != recipe:
-            raise FileExistsError(
-                f'{out} holds other toy data ({_words(found)}), wanted '
-                f'{_words(recipe)}: name a new folder or remove this one'
+            found, wanted = (
+                ', '.join(f'{name} {value}' for name, value in each.items())
+                for each in (found, recipe)
             )
-    numbers = dict(train=train, val=val)
+            raise FileExistsError(
+                f'{out} holds other toy data ({found}), wanted {wanted}: name a new folder or '
+                'remove this one'
+            )
     if record.is_file() and all(_is_complete(out, split, numbers[split]) for split in SPLITS):
         return False
     out.mkdir(parents=True, exist_ok=True)
@@ -202,7 +168,3 @@ def make_toy_coco(
     for split in SPLITS:
         _write_split(out, split, numbers[split], seed, workers)
     return True
-
-
-def _words(recipe: dict) -> str:
-    return ', '.join(f'{name} {value}' for name, value in recipe.items())

@@ -17,11 +17,10 @@ class Person(NamedTuple):
     """An annotated person.
 
     Attributes:
-        keypoints: (17, 3) float64: x, y in pixels (the centre of pixel i is
-            at i) and COCO's visibility: 0 not labelled (x = y = 0), 1 hidden,
-            2 visible.
-        mask: (H, W) bool, the pixels where the person is seen.
-        bbox: (4,) int, x, y, w, h of the mask.
+        keypoints (np.ndarray): x and y in pixels (the centre of pixel i is at i) and COCO's
+            visibility: 0 not labelled (x = y = 0), 1 hidden, 2 visible. Shape (17, 3).
+        mask (np.ndarray): The pixels where the person is seen, bool, shape (H, W).
+        bbox (np.ndarray): x, y, width and height of the mask, int, shape (4,).
     """
 
     keypoints: np.ndarray
@@ -64,11 +63,8 @@ def _background(rng: np.random.Generator, shape) -> Canvas:
 
 
 def _place(rng: np.random.Generator, joints: Dict[str, np.ndarray], shape, slot: float, room):
-    """Where a person stands, (x, y) of its hips, and its stature in pixels.
-
-    ``slot`` is its place across the image in 0..1, ``room`` its largest size over the one that
-    fills the image.
-    """
+    """Where a person stands: (x, y) of the hips, and the stature in pixels. ``slot`` in 0..1 is the
+    place across the image, ``room`` the largest size, relative to one that fills the image."""
     h, w = shape
     points = np.stack(list(joints.values()))[:, :2]
     low, high = points.min(0) - 0.08, points.max(0) + 0.08
@@ -120,11 +116,10 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     """Draw an image of one to three people.
 
     Args:
-        rng: Source of randomness; the scene depends on nothing else.
+        rng (np.random.Generator): The scene depends on nothing else.
 
     Returns:
-        Scene: The image and its annotated people, without those of whom
-        nothing is seen.
+        Scene: The image and its annotated people, without those of whom nothing is seen.
     """
     shape = tuple(int(n) for n in rng.choice(SIDES, 2))
     canvas = _background(rng, shape)
