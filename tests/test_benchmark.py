@@ -1,12 +1,9 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """The benchmark itself. `make benchmark` checks the ratios, undisturbed."""
 
-import json
-
 import benchmark
 import numpy as np
 import pytest
-import torch
 from benchmark import Aim, Comparison
 
 from mmpose_simcc.workbench.timing import time_in_turns
@@ -81,12 +78,8 @@ def test_a_wrong_decoder_is_noticed(monkeypatch):
         comparison.check()
 
 
-def test_files(tmp_path):
+def test_plot(tmp_path):
     comparisons = [c for c in benchmark.codec_comparisons() if c.task == 'encode']
     benchmark.time_comparisons(comparisons, rounds=2, block=1e-4)
-    benchmark.save_benchmark(comparisons, benchmark.machine('cpu', 1), tmp_path / 'a' / 'b.json')
-    rows = json.loads((tmp_path / 'a' / 'b.json').read_text())
-    assert rows['about']['torch'] == torch.__version__
-    assert len(rows['results'][0]['seconds']['ours']) == 2
-    benchmark.plot_benchmark(comparisons, tmp_path / 'b.png')
-    assert (tmp_path / 'b.png').stat().st_size > 5000
+    benchmark.plot_benchmark(comparisons, tmp_path / 'a/b.png')
+    assert (tmp_path / 'a/b.png').stat().st_size > 5000

@@ -35,9 +35,9 @@ def test_model_size(tmp_path):
 
 
 def test_benchmark_codecs(tmp_path):
-    args = '--rounds', 1, '--json', 'times.json', '--plot', 'ratios.png'
+    args = '--rounds', 1, '--plot', 'ratios.png'
     assert 'stock / ours' in tool(tmp_path, 'benchmark_codecs.py', *args)
-    assert {path.name for path in tmp_path.iterdir()} == {'times.json', 'ratios.png'}
+    assert {path.name for path in tmp_path.iterdir()} == {'ratios.png'}
 
 
 def test_benchmark_models(tmp_path):

@@ -15,7 +15,7 @@ def parse_args():
         'Time encoding and decoding of this package against stock MMPose and against one read of '
         'the same maps, side by side in one process. Checks first that the answers agree. Ratios '
         'carry over to other machines, microseconds do not.',
-        'benchmark_codecs.py --json times.json --plot ratios.png',
+        'benchmark_codecs.py --rounds 12 --plot ratios.png',
     )
     parser.add_benchmark(rounds=20)
     parser.add_argument('--plot', type=Path, metavar='FILE', help='draw the ratios here')
@@ -36,9 +36,6 @@ def main():
         comparisons = [comparison for comparison in comparisons if comparison.aim]
     benchmark.time_comparisons(comparisons, args.rounds)
     print(benchmark.benchmark_table(comparisons))
-    if args.json:
-        about = benchmark.machine(args.device, args.threads)
-        benchmark.save_benchmark(comparisons, about, args.json)
     if args.plot:
         benchmark.plot_benchmark(comparisons, args.plot)
     if args.check:

@@ -31,9 +31,6 @@ def main():
         comparisons = [benchmark.forward_comparison(args.device)]
     benchmark.time_comparisons(comparisons, args.rounds)
     print(benchmark.throughput_table(comparisons))
-    if args.json:
-        about = benchmark.machine(args.device, args.threads)
-        benchmark.save_benchmark(comparisons, about, args.json)
 
 
 if __name__ == '__main__':

@@ -88,7 +88,6 @@ class CommandLine(argparse.ArgumentParser):
         )
 
     def add_benchmark(self, rounds: int) -> None:
-        self.add_argument('--json', type=Path, metavar='FILE', help='write every time here')
         self.add_argument(
             '--device',
             type=device,

@@ -116,6 +116,7 @@ def parse_args():
     )
     parser.add_argument(
         '--metric',
+        dest='value',
         metavar='NAME',
         help='the metric that plots, intervals and verdicts are of, as tables name it (default: '
         'AP, else PCK, NME or EPE)',
@@ -171,26 +172,17 @@ def read_study(args):
     if args.study:
         study = load_study(args.study, args.variant)
         folder = args.work_dir / '_'.join(filter(None, [Path(args.study).stem, args.variant]))
-        if args.decoders:
-            study.decoders = args.decoders
     else:
         vary = {
             name: values if isinstance(values, list) else [values]
             for name, values in args.vary.items()
         }
         schedule = {name: vary.pop(name) for name in SCHEDULE if name in vary}
-        study = Study(
-            named_models(args.configs or TOY_CONFIGS), vary, args.decoders, schedule=schedule
-        )
+        study = Study(named_models(args.configs or TOY_CONFIGS), vary, schedule=schedule)
         folder = args.work_dir
-    if args.disagree:
-        study.disagree = args.disagree
-    if args.metric:
-        study.value = args.metric
-    if args.seeds:
-        study.seeds = args.seeds
-    if args.split:
-        study.split = args.split
+    for name in ('decoders', 'disagree', 'seeds', 'split', 'value'):
+        if getattr(args, name):
+            setattr(study, name, getattr(args, name))
     draw = None if args.data else draw_toy_data
     runs = study_runs(study, args.data, args.gt_boxes, args.work_dir, args.cfg_options, draw)
     if not args.study:

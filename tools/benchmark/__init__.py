@@ -4,7 +4,7 @@
 from .codecs import SETTINGS, codec_comparisons
 from .comparison import Aim, Comparison, time_comparisons
 from .models import forward_comparison, test_loop_comparisons
-from .report import benchmark_table, machine, plot_benchmark, save_benchmark, throughput_table
+from .report import benchmark_table, plot_benchmark, throughput_table
 
 __all__ = [
     'SETTINGS',
@@ -13,9 +13,7 @@ __all__ = [
     'benchmark_table',
     'codec_comparisons',
     'forward_comparison',
-    'machine',
     'plot_benchmark',
-    'save_benchmark',
     'test_loop_comparisons',
     'throughput_table',
     'time_comparisons',

@@ -1,14 +1,10 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""A benchmark as a table, as JSON and as a plot."""
+"""A benchmark as a table and as a plot."""
 
-import json
-import platform
 from pathlib import Path
-from typing import Dict, List
+from typing import List
 
-import mmpose
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 
 from mmpose_simcc.utils.files import whole_file
@@ -16,21 +12,6 @@ from mmpose_simcc.workbench.tables import markdown_table
 
 from .codecs import FLOOR, STOCK
 from .comparison import OURS, Comparison
-
-
-def machine(device: str, threads: int) -> Dict[str, str]:
-    """What the figures were measured on."""
-    name = platform.processor() or platform.machine()
-    if device == 'cuda':
-        name = torch.cuda.get_device_name()
-    return dict(
-        device=name,
-        threads=str(threads),
-        python=platform.python_version(),
-        torch=torch.__version__,
-        numpy=np.__version__,
-        mmpose=mmpose.__version__,
-    )
 
 
 def _aim(comparison: Comparison) -> str:
@@ -80,22 +61,6 @@ def throughput_table(comparisons: List[Comparison]) -> str:
         *('ours is faster by', 'aim: reached'),
     ]
     return markdown_table(rows, headers)
-
-
-def save_benchmark(comparisons: List[Comparison], about: Dict[str, str], path: Path) -> None:
-    """Write every round's times as JSON."""
-    rows = [
-        dict(
-            task=c.task,
-            method=c.method,
-            size=c.size,
-            seconds={name: seconds.tolist() for name, seconds in c.seconds.items()},
-        )
-        for c in comparisons
-    ]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as unfinished:
-        unfinished.write_text(json.dumps(dict(about=about, results=rows), indent=1))
 
 
 def plot_benchmark(comparisons: List[Comparison], path: Path) -> None:
