@@ -1,6 +1,7 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """The client of exported models: what it takes and refuses, videos, installed alone."""
 
+import contextlib
 import json
 import re
 import shutil
@@ -8,10 +9,12 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 import zipfile
 from fractions import Fraction
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -35,7 +38,7 @@ from mmpose_simcc.deploy.client import (
 )
 from mmpose_simcc.deploy.client.inputs import as_bgr
 from mmpose_simcc.deploy.client.smooth import box_overlaps
-from mmpose_simcc.deploy.client.video import VideoReader
+from mmpose_simcc.deploy.client.sources import Video
 
 onnx = pytest.importorskip('onnx')
 try:
@@ -597,7 +600,7 @@ class TestVideo:
             assert (person['image_id'], person['id']) == (step + 1, step + 1)
             keypoints = np.reshape(person['keypoints'], (3, 3))[:, :2]
             np.testing.assert_allclose(keypoints, BLOBS + step, atol=0.1)
-        drawn = VideoReader(str(tmp_path / 'out/a.mp4'))
+        drawn = Video(str(tmp_path / 'out/a.mp4'))
         codec = int(drawn.capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little')
         assert codec == dict(av=b'h264', opencv=b'FMP4')[encoder]
         assert len(list(drawn)) == 5
@@ -609,7 +612,7 @@ class TestVideo:
         assert client(centroids, 'a.mp4', '--out', 'out').returncode == 0
         found = read_predictions(tmp_path)
         np.testing.assert_allclose([image['time'] for image in found['images']], times, atol=1e-3)
-        drawn = [seconds for seconds, _ in VideoReader(str(tmp_path / 'out/a.mp4'))]
+        drawn = [frame.time for frame in Video(str(tmp_path / 'out/a.mp4'))]
         # at a constant rate, within a frame of it
         assert drawn[-1] == pytest.approx(2.0, abs=1e-3 if encoder == 'av' else 0.25)
         if encoder == 'av':
@@ -620,8 +623,8 @@ class TestVideo:
         write_mp4(tmp_path / 'a.mp4', [0, 0.1, 0.2], size=(161, 121))
         result = client(centroids, 'a.mp4', '--out', 'out')
         assert 'a.mp4 is 162x122, not 161x121' in result.stderr
-        _, image = next(iter(VideoReader(str(tmp_path / 'out/a.mp4'))))
-        assert image.shape == (122, 162, 3)
+        frame = next(iter(Video(str(tmp_path / 'out/a.mp4'))))
+        assert frame.image.shape == (122, 162, 3)
 
     def test_no_frame_is_an_error(self, client, centroids, tmp_path):
         """A file whose frames cannot be decoded; what an earlier run found stays."""
@@ -924,6 +927,50 @@ def test_where_nothing_heavy_can_be_imported(centroids, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert len(read_predictions(tmp_path)['annotations']) == 1
+
+
+class EndlessStream(BaseHTTPRequestHandler):
+    """Motion JPEG, as network cameras send it."""
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header('Content-Type', 'multipart/x-mixed-replace; boundary=frame')
+        self.end_headers()
+        data = cv2.imencode('.jpg', blobs_picture())[1].tobytes()
+        head = f'--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n'
+        with contextlib.suppress(OSError):  # the client has gone
+            while True:
+                self.wfile.write(head.encode() + data + b'\r\n')
+                time.sleep(0.02)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_stream(centroids, tmp_path):
+    """As many frames are in the video as in the predictions, whatever was done at that moment."""
+    server = ThreadingHTTPServer(('127.0.0.1', 0), EndlessStream)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f'http://127.0.0.1:{server.server_port}/a.mjpg'
+    process = subprocess.Popen(
+        [sys.executable, ROOT / 'tools/infer_onnx.py', centroids, url, '--out', 'out'],
+        cwd=tmp_path,
+        text=True,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while process.poll() is None and not list((tmp_path / 'out').glob('.unfinished*.mp4')):
+        time.sleep(0.02)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    server.shutdown()
+    assert process.returncode == 0, errors
+    number = len(read_predictions(tmp_path)['images'])
+    assert number > 1
+    assert len(list(Video(str(tmp_path / 'out/a.mp4')))) == number
 
 
 @pytest.mark.slow

@@ -22,16 +22,21 @@ INTERVAL = 30.0  # seconds between two lines of progress where there is no termi
 
 
 @contextlib.contextmanager
-def silenced() -> Iterator[None]:
-    """Suppress what data sets and metrics print and log."""
-    logger = MMLogger.get_current_instance()
+def errors_alone(logger: logging.Logger) -> Iterator[None]:
+    """Let a logger tell nothing less than errors."""
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
+        yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def silenced() -> Iterator[None]:
+    """Suppress what data sets and metrics print and log."""
+    with errors_alone(MMLogger.get_current_instance()), contextlib.redirect_stdout(io.StringIO()):
+        yield
 
 
 class Task:

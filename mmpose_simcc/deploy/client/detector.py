@@ -4,7 +4,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional, Sequence, Tuple, Union
+from typing import Tuple, Union
 
 import numpy as np
 
@@ -81,9 +81,7 @@ class PersonDetector:
         score_thr (float): Boxes with a lower score are left out. Defaults to 0.3.
         input (str | DetectorInput, optional): ``'yolox'`` (raw pixels), ``'rtmdet'``, or the
             numbers themselves. As ``pipeline.json`` says by default.
-        providers (sequence[str], optional): See :func:`open_session`.
-        threads (int, optional): See :func:`open_session`.
-        session_options (onnxruntime.SessionOptions, optional): See :func:`open_session`.
+        runtime: Further arguments of :func:`open_session`.
 
     Raises:
         ClientError: The file is not such a model, or it is not known what its input needs.
@@ -94,11 +92,9 @@ class PersonDetector:
         path: Union[str, Path],
         score_thr: float = 0.3,
         input: Union[str, DetectorInput, None] = None,
-        providers: Optional[Sequence[str]] = None,
-        threads: Optional[int] = None,
-        session_options=None,
+        **runtime,
     ) -> None:
-        self.session = open_session(path, providers, threads, session_options)
+        self.session = open_session(path, **runtime)
         self.score_thr = score_thr
         self.outputs = [
             output.name
@@ -117,17 +113,17 @@ class PersonDetector:
             )
         self.size = (shape[3], shape[2])
         pipeline = Path(path).with_name(PIPELINE)
-        if input is None and not pipeline.is_file():
-            raise ClientError(
-                f"{path} does not say how its input is normalised: put MMDeploy's {PIPELINE} "
-                f'beside it, or name the model ({" or ".join(DETECTOR_INPUTS)})'
-            )
         if input is None:
+            if not pipeline.is_file():
+                raise ClientError(
+                    f"{path} does not say how its input is normalised: put MMDeploy's {PIPELINE} "
+                    f'beside it, or name the model ({" or ".join(DETECTOR_INPUTS)})'
+                )
             input = read_pipeline(pipeline)
-        elif input in tuple(DETECTOR_INPUTS):
-            input = DETECTOR_INPUTS[input]
         elif not isinstance(input, DetectorInput):
-            raise ClientError(f'`input` must be {" or ".join(DETECTOR_INPUTS)}, not {input!r}')
+            if input not in DETECTOR_INPUTS:
+                raise ClientError(f'`input` must be {" or ".join(DETECTOR_INPUTS)}, not {input!r}')
+            input = DETECTOR_INPUTS[input]
         self.input = input
 
     def feed(self, image: np.ndarray) -> Tuple[np.ndarray, float]:

@@ -3,7 +3,12 @@
 
 import json
 import math
-from typing import Dict, List, Tuple
+from pathlib import Path
+from typing import Any, Dict, List, Tuple, Union
+
+import numpy as np
+
+from .errors import ClientError
 
 INPUTS = ('float', 'bgr', 'uint8')
 OUTPUTS = ('simcc', 'keypoints', 'raw')
@@ -23,99 +28,104 @@ NAMES = (
     'keypoint_colors',
     'skeleton_colors',
 )
-SIMCC_NAMES = ('simcc_split_ratio',)
-CALIBRATION_NAMES = ('keypoint_radii', 'instance_score')
+# of SimCC models, and of calibrated ones
+OPTIONAL_NAMES = ('simcc_split_ratio', 'keypoint_radii', 'instance_score')
 INSTANCE_SCORES = ('bbox_keypoint', 'keypoint')
 
 
-def parse_metadata(text: Dict[str, str]) -> Tuple[dict, List[str], List[str]]:
+def read_metadata(path: Union[str, Path], text: Dict[str, str]) -> dict:
     """Read the metadata that tools/export_onnx.py writes.
 
     Args:
-        text (dict): All metadata of a file, each of ours as JSON.
+        path (str | Path): The file.
+        text (dict): All its metadata, each of ours as JSON.
 
     Returns:
-        tuple:
-        - values (dict): Those of ours.
-        - missing (list[str]): Names that are not there.
-        - damaged (list[str]): Names of values that cannot be a model's.
+        dict: The values of ours.
+
+    Raises:
+        ClientError: Some are missing, or cannot be a model's.
     """
     missing = [name for name in NAMES if name not in text]
     if missing:
-        return {}, missing, []
-    values = {}
-    for name in (*NAMES, *SIMCC_NAMES, *CALIBRATION_NAMES):
+        raise ClientError(
+            f'{path} is another model than tools/export_onnx.py writes: '
+            f'its metadata have no {", ".join(missing)}'
+        )
+    values, damaged = {}, []
+    for name in (*NAMES, *OPTIONAL_NAMES):
         if name in text:
             try:
                 values[name] = json.loads(text[name])
             except ValueError:
-                return {}, [], [name]
-    return values, [], _damaged(values)
+                damaged.append(name)
+    damaged = damaged or _damaged(values)
+    if damaged:
+        raise ClientError(f'{path}: the metadata are damaged: {", ".join(damaged)}')
+    return values
 
 
 def _damaged(values: dict) -> List[str]:
     """Names of the values that cannot be a model's."""
     names, links = values['keypoint_names'], values['skeleton']
     K = len(names) if isinstance(names, list) else 0
+    L = len(links) if isinstance(links, list) else 0
     fine = dict(
         input=values['input'] in INPUTS,
         output=values['output'] in OUTPUTS,
-        input_size=_rows([values['input_size']], 2, 1, math.inf),
-        mean=_numbers(values['mean'], 3),
-        std=_numbers(values['std'], 3) and min(values['std']) > 1e-6,
+        input_size=_are_integers(values['input_size'], (2,), 1, math.inf),
+        mean=_are_numbers(values['mean'], (3,)),
+        std=_are_numbers(values['std'], (3,)) and min(values['std']) > 1e-6,
         flip_channels=isinstance(values['flip_channels'], bool),
         use_udp=isinstance(values['use_udp'], bool),
-        bbox_padding=_numbers([values['bbox_padding']], 1) and values['bbox_padding'] > 0,
+        bbox_padding=_are_numbers(values['bbox_padding'], ()) and values['bbox_padding'] > 0,
         keypoint_names=K > 0 and all(isinstance(name, str) for name in names),
-        skeleton=_rows(links, 2, 0, K),
-        keypoint_colors=_rows(values['keypoint_colors'], 3, 0, 256)
-        and len(values['keypoint_colors']) == K,
-        skeleton_colors=_rows(values['skeleton_colors'], 3, 0, 256)
-        and isinstance(links, list)
-        and len(values['skeleton_colors']) == len(links),
+        skeleton=_are_integers(links, (L, 2), 0, K),
+        keypoint_colors=_are_integers(values['keypoint_colors'], (K, 3), 0, 256),
+        skeleton_colors=_are_integers(values['skeleton_colors'], (L, 3), 0, 256),
+        instance_score=values.get('instance_score') in (None, *INSTANCE_SCORES),
     )
     if values['output'] == 'simcc':
         ratio = values.get('simcc_split_ratio')
-        fine['simcc_split_ratio'] = _numbers([ratio], 1) and ratio >= 1
+        fine['simcc_split_ratio'] = _are_numbers(ratio, ()) and ratio >= 1
     if values.get('keypoint_radii') is not None:
         fine['keypoint_radii'] = _are_radii(values['keypoint_radii'], K)
-    fine['instance_score'] = values.get('instance_score') in (None, *INSTANCE_SCORES)
     return [name for name, is_fine in fine.items() if not is_fine]
 
 
-def _are_radii(radii, K: int) -> bool:
-    """Whether these are edges and pixels of K keypoints."""
-    edges, pixels = (radii.get('edges'), radii.get('pixels')) if isinstance(radii, dict) else (0, 0)
+def _are_radii(radii: Any, K: int) -> bool:
+    """Whether these are edges between scores, and pixels for each of the intervals, of K
+    keypoints."""
+    if not isinstance(radii, dict):
+        return False
+    edges, pixels = radii.get('edges'), radii.get('pixels')
+    lists = isinstance(edges, list) and isinstance(pixels, list)
     return (
-        isinstance(edges, list)
-        and isinstance(pixels, list)
+        lists
         and len(edges) == len(pixels) == K
         and all(
-            isinstance(rows, list)
-            and len(rows) > 0
-            and _numbers(starts, len(rows) - 1)
-            and all(_numbers(row, 2) for row in rows)
+            isinstance(starts, list)
+            and _are_numbers(starts, (len(starts),))
+            and _are_numbers(rows, (len(starts) + 1, 2))
             for starts, rows in zip(edges, pixels)
         )
     )
 
 
-def _numbers(values, count: int) -> bool:
-    """Whether these are so many numbers of a sensible size."""
-    return (
-        isinstance(values, list)
-        and len(values) == count
-        and all(
-            isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e6
-            for value in values
-        )
-    )
+def _are_numbers(values: Any, shape: Tuple[int, ...]) -> bool:
+    """Whether these are numbers of a sensible size, in lists of this shape."""
+    try:
+        array = np.array(values)
+    except ValueError:  # lists of several lengths
+        return False
+    if not array.size and 0 in shape:  # a list without rows
+        return array.shape == shape[:1]
+    return array.shape == shape and array.dtype.kind in 'iuf' and (np.abs(array) < 1e6).all()
 
 
-def _rows(rows, width: int, low: int, high: float) -> bool:
-    """Whether these are rows of integers in [low, high)."""
-    return isinstance(rows, list) and all(
-        _numbers(row, width)
-        and all(isinstance(value, int) and low <= value < high for value in row)
-        for row in rows
-    )
+def _are_integers(values: Any, shape: Tuple[int, ...], low: int, high: float) -> bool:
+    """Whether these are integers in [low, high), in lists of this shape."""
+    if not _are_numbers(values, shape):
+        return False
+    array = np.array(values)
+    return not array.size or array.dtype.kind != 'f' and low <= array.min() and array.max() < high

@@ -2,13 +2,13 @@
 """Keypoints of people in an image, from an exported model."""
 
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
 from .errors import ClientError
 from .inputs import as_bgr, as_boxes, check_crops
-from .metadata import parse_metadata
+from .metadata import read_metadata
 from .packages import cv2
 from .session import open_session
 
@@ -25,9 +25,7 @@ class PoseSession:
         path (str | Path): The ONNX file.
         batch_size (int): Largest number of people that go through the network at once. A file of a
             fixed batch has its own. Defaults to 32.
-        providers (sequence[str], optional): See :func:`open_session`.
-        threads (int, optional): See :func:`open_session`.
-        session_options (onnxruntime.SessionOptions, optional): See :func:`open_session`.
+        runtime: Further arguments of :func:`open_session`.
 
     Attributes:
         keypoint_names (list[str]): Names of the K keypoints.
@@ -38,25 +36,10 @@ class PoseSession:
         ClientError: The file is not such a model.
     """
 
-    def __init__(
-        self,
-        path: Union[str, Path],
-        batch_size: int = 32,
-        providers: Optional[Sequence[str]] = None,
-        threads: Optional[int] = None,
-        session_options=None,
-    ) -> None:
+    def __init__(self, path: Union[str, Path], batch_size: int = 32, **runtime) -> None:
         self.path = path
-        self.session = open_session(path, providers, threads, session_options)
-        text = self.session.get_modelmeta().custom_metadata_map
-        self.metadata, missing, damaged = parse_metadata(text)
-        if missing:
-            raise ClientError(
-                f'{path} is another model than tools/export_onnx.py writes: '
-                f'its metadata have no {", ".join(missing)}'
-            )
-        if damaged:
-            raise ClientError(f'{path}: the metadata are damaged: {", ".join(damaged)}')
+        self.session = open_session(path, **runtime)
+        self.metadata = read_metadata(path, self.session.get_modelmeta().custom_metadata_map)
         self.keypoint_names = self.metadata['keypoint_names']
         self.skeleton = self.metadata['skeleton']
         self.input_size = tuple(self.metadata['input_size'])

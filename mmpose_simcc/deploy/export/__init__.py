@@ -1,7 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Exports models to ONNX; :mod:`mmpose_simcc.deploy.client` runs them."""
 
-from .evaluate import evaluate_sessions
 from .export import export_onnx
 from .graph import INPUTS, OUTPUTS, DeployModel
 from .onnx_file import OPSET
@@ -16,6 +15,5 @@ __all__ = [
     'DeployModel',
     'ExportError',
     'compare_with_pytorch',
-    'evaluate_sessions',
     'export_onnx',
 ]

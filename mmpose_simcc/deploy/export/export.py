@@ -14,7 +14,7 @@ from mmpose.models import TopdownPoseEstimator
 from ...utils.checks import check_choice, invalid
 from ...utils.inference import weights_digest
 from ..client import PoseSession
-from .evaluate import compare_on_made_up, evaluate_sessions
+from .evaluate import compare_on_made_up, compare_on_test_data
 from .graph import DeployModel
 from .onnx_file import OPSET, describe, to_onnx, write_metadata
 from .precision import PRECISIONS, to_fp16, to_int8
@@ -94,15 +94,11 @@ def export_onnx(
             onnx.save(proto, written)
             low = PoseSession(written)
             if evaluate:
-                moved, metrics = evaluate_sessions(session, low, cfg, model, deployed)
+                costs = compare_on_test_data(session, low, precision, cfg, model, deployed)
             else:
-                moved, metrics = compare_on_made_up(session, low, deployed), {}
-            report(f'{precision}: {moved}')
-            for name, (value, other) in metrics.items():
-                report(
-                    f'{name}: fp32 {value:.4f}, {precision} {other:.4f}, '
-                    f'change {other - value:+.4f}'
-                )
+                costs = [compare_on_made_up(session, low, precision, deployed)]
+            for line in costs:
+                report(line)
         size = os.path.getsize(written) / 2**20
         beside = os.path.join(folder, 'description.json')
         Path(beside).write_text(json.dumps(description, indent=1, default=str), encoding='utf-8')

@@ -16,6 +16,7 @@ from mmpose.apis.inference import dataset_meta_from_config
 
 from ...config import check_frames
 from ...utils.checks import invalid
+from ...utils.console import errors_alone
 from ...utils.inference import pose_head_cfg
 from ...version import __version__
 from .folding import fold_constants
@@ -23,11 +24,6 @@ from .graph import DeployModel
 
 # The newest that torch 2.1 writes; onnxruntime >= 1.12 runs it.
 OPSET = 17
-
-
-def _pipeline_step(cfg: Config, name: str) -> dict:
-    pipeline = cfg.test_dataloader.dataset.pipeline
-    return next((step for step in pipeline if step['type'] == name), {})
 
 
 def describe(cfg: Config, model: DeployModel) -> Dict[str, Any]:
@@ -58,6 +54,7 @@ def describe(cfg: Config, model: DeployModel) -> Dict[str, Any]:
             head.out_channels,
             f'{len(names)}, the keypoints of the data set',
         )
+    steps = {step['type']: step for step in cfg.test_dataloader.dataset.pipeline}
     description = dict(
         version=__version__,
         input=model.input.kind,
@@ -67,7 +64,7 @@ def describe(cfg: Config, model: DeployModel) -> Dict[str, Any]:
         std=model.input.std,
         flip_channels=model.input.flip_channels,
         use_udp=use_udp,
-        bbox_padding=_pipeline_step(cfg, 'GetBBoxCenterScale').get('padding', 1.25),
+        bbox_padding=steps.get('GetBBoxCenterScale', {}).get('padding', 1.25),
         codec=dict(pose_head_cfg(cfg).decoder),
         dataset_name=meta['dataset_name'],
         keypoint_names=names,
@@ -95,21 +92,6 @@ def write_metadata(proto: onnx.ModelProto, values: Dict[str, Any]) -> None:
     onnx.helper.set_model_props(
         proto, {name: json.dumps(value, default=str) for name, value in values.items()}
     )
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Without the tracer's warnings: Python values that it records, such as
-    shapes, are constants of the model."""
-    logger = logging.getLogger('torch.onnx')
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 def _where(g, condition, *values):
@@ -165,7 +147,9 @@ def to_onnx(
         options['dynamic_axes'] = {name: {0: 'batch'} for name in ('input', *names)}
     example = model.input.example(model.input_size, batch or 2)
     buffer = io.BytesIO()
-    with _quiet(), typed_where():
+    with errors_alone(logging.getLogger('torch.onnx')), warnings.catch_warnings(), typed_where():
+        # Python values that the tracer records, such as shapes, are constants of the model
+        warnings.simplefilter('ignore')
         torch.onnx.export(
             model,
             (example,),

@@ -1,7 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
 """Half-precision and 8-bit versions of an exported model."""
 
-import contextlib
 import copy
 import logging
 import os
@@ -17,8 +16,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
-from rich.progress import track
 
+from ...utils.console import errors_alone, track
 from ..client import PoseSession
 
 PRECISIONS = ('fp32', 'fp16', 'int8')
@@ -147,7 +146,8 @@ def to_int8(path: str, cfg: Config) -> onnx.ModelProto:
         prepared, quantized = (
             os.path.join(folder, name) for name in ('prepared.onnx', 'quantized.onnx')
         )
-        with _without_hints():
+        # without its advice to prepare the model, which has been done
+        with errors_alone(logging.getLogger()):
             quant_pre_process(path, prepared, skip_symbolic_shape=True)
             proto = onnx.load(prepared)
             quantize_static(
@@ -170,15 +170,3 @@ def _without_unused_domains(proto: onnx.ModelProto) -> onnx.ModelProto:
     del proto.opset_import[:]
     proto.opset_import.extend(imports)
     return proto
-
-
-@contextlib.contextmanager
-def _without_hints():
-    """Without onnxruntime's advice to pre-process the model, which has been done."""
-    root = logging.getLogger()
-    level = root.level
-    root.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        root.setLevel(level)

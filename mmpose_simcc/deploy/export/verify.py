@@ -109,22 +109,16 @@ class Reference:
         generator = torch.Generator().manual_seed(0)
         stable = np.ones(keypoints.shape[:2], bool)
         for _ in range(NUM_DRAWS):
-            moved = self.decode(
-                [
-                    maps + NOISE * _magnitude(maps) * torch.randn(maps.shape, generator=generator)
-                    for maps in responses
-                ]
-            )
+            moved = self.decode([_with_noise(maps, generator) for maps in responses])
             stable &= (np.abs(moved - keypoints) < TOLERANCE).all(-1)
         return stable
 
 
-def _magnitude(responses: Tensor) -> Tensor:
-    """Largest absolute response of each sample, 1 where all are 0; it
-    broadcasts to the responses."""
-    largest = responses.abs().flatten(1).amax(1)
-    largest = torch.where(largest > 0, largest, torch.ones_like(largest))
-    return largest.view(-1, *[1] * (responses.ndim - 1))
+def _with_noise(responses: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise relative to the largest response of each sample."""
+    largest = responses.abs().amax(dim=tuple(range(1, responses.ndim)), keepdim=True)
+    size = torch.where(largest > 0, largest, 1.0)
+    return responses + NOISE * size * torch.randn(responses.shape, generator=generator)
 
 
 def predict_crops(
@@ -142,7 +136,6 @@ def compare_with_pytorch(
     session: PoseSession,
     model: TopdownPoseEstimator,
     deployed: DeployModel,
-    batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> Agreement:
     """Compare keypoints on made-up pictures, in batches of several sizes.
 
@@ -150,7 +143,6 @@ def compare_with_pytorch(
         session (PoseSession): The exported model.
         model (TopdownPoseEstimator): The model, in evaluation mode.
         deployed (DeployModel): What was exported of it.
-        batch_sizes (sequence[int]): Sizes of the batches.
 
     Returns:
         Agreement: The largest difference.
@@ -162,7 +154,7 @@ def compare_with_pytorch(
     reference = Reference(model, deployed)
     is_calibrated = deployed.decode.calibration is not None
     differences, score_differences, unstable = [], [], 0
-    for seed, batch_size in enumerate(batch_sizes):
+    for seed, batch_size in enumerate(BATCH_SIZES):
         crops = made_up_crops(batch_size, session.input_size, seed)
         responses = reference.responses(crops)
         expected = reference.decode(responses)
