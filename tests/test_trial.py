@@ -206,11 +206,14 @@ class TestNames:
             run_study(study, study_runs(study, toy_root), tmp_path)
 
     @pytest.mark.parametrize(
-        'names',
-        [dict(codec=dict(sigmaa=[1])), dict(codec=[dict(lr=1)]), dict(schedule=dict(lrr=[1]))],
+        'name, names',
+        [
+            ('sigmaa', dict(codec=dict(sigmaa=[1]))),
+            ('lr', dict(codec=[dict(lr=1)])),
+            ('lrr', dict(schedule=dict(lrr=[1]))),
+        ],
     )
-    def test_nothing_of_the_name_to_vary(self, names, toy_root):
-        (name,) = {'sigmaa', 'lr', 'lrr'} & set(re.findall(r'\w+', str(names)))
+    def test_nothing_of_the_name_to_vary(self, name, names, toy_root):
         message = f"no '{name}' to vary: the codecs have .*sigma, .*schedule there are lr, epochs"
         with pytest.raises(CompareError, match=message):
             study_runs(Study(named_models([HEATMAP]), **names), toy_root)
