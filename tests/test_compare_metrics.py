@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import run_tool
-from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from mmpose.datasets.datasets import AP10KDataset
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
@@ -28,17 +27,17 @@ from mmpose.evaluation.metrics import (
     MpiiPCKAccuracy,
     PCKAccuracy,
 )
-from test_compare import HEATMAP, load_run
+from test_compare import HEATMAP, load_run, run_stock
 
 from mmpose_simcc.utils.inference import build_model
-from mmpose_simcc.workbench.compare import CompareError, Run, Study, compare, run_study
+from mmpose_simcc.workbench.compare import CompareError, Study, compare, run_study
 from mmpose_simcc.workbench.compare.bootstrap import (
     match_predictions,
     resampled,
     resampled_values,
 )
 from mmpose_simcc.workbench.compare.report import remarks, write_report
-from mmpose_simcc.workbench.compare.rows import Row, Training
+from mmpose_simcc.workbench.compare.rows import Training
 from mmpose_simcc.workbench.compare.study import check_metric_names
 from mmpose_simcc.workbench.metrics import value_names, write_compactly
 from mmpose_simcc.workbench.scoring import result_key
@@ -119,14 +118,12 @@ def faces(tmp_path_factory):
 class TestErrors:
     def test_rows_equal_stock_test(self, faces, tmp_path):
         run, rows = faces
-        cfg = copy.deepcopy(run.cfg)
-        stock = Run(run.name, cfg, run.checkpoint)
         for row in rows:
-            codec = dict(cfg.model.head.decoder)
+            codec = dict(run.head.decoder)
             if row.decoder == 'argmax':
                 codec = dict(type='HeatmapCodec', refine='none', sigma=1.5)
                 codec.update(input_size=(64, 64), heatmap_size=(16, 16))
-            metrics = run_stock(stock, codec, tmp_path / row.decoder)
+            metrics = run_stock(run, codec, tmp_path / row.decoder)
             ours = {key: row.metrics[key] for key in metrics}  # beside those of the scores
             assert ours == pytest.approx(metrics, rel=1e-6)
 
@@ -199,33 +196,6 @@ class TestErrors:
         assert all(path.stat().st_size > 100 for path in paths)
 
 
-def run_stock(run, decoder, work_dir):
-    """What MMEngine's Runner gives with a decoder in the config."""
-    cfg = copy.deepcopy(run.cfg)
-    cfg.model.head.decoder = decoder
-    cfg.work_dir = str(work_dir)
-    cfg.load_from = run.checkpoint
-    cfg.experiment_name = work_dir.name
-    return Runner.from_cfg(cfg).test()
-
-
-def make_row(metrics, test_data='', predictions='', **factors):
-    return Row(
-        config=str(factors),
-        scheme='heatmap',
-        decoder='argmax',
-        input_size=(64, 64),
-        params=1.0,
-        paper_gflops=1.0,
-        gflops=1.0,
-        forward_ms=1.0,
-        decode_ms=1.0,
-        trainings=[Training('', predictions, metrics)],
-        test_data=test_data,
-        factors=factors,
-    )
-
-
 @pytest.fixture(scope='module')
 def toy_root(tmp_path_factory):
     root = tmp_path_factory.mktemp('toy') / 'data'
@@ -265,12 +235,12 @@ def test_average_precision_over_categories_equals_the_evaluator(toy_root, tmp_pa
         metric.process([], [sample])
     expected = metric.evaluate(len(content['annotations']))['coco/AP']
     assert 0.05 < expected < 0.95
-    row = make_row({'coco/AP': expected}, predictions=str(tmp_path / 'row'))
-    categories = match_predictions(row.trainings[0], metric)
+    training = Training('', str(tmp_path / 'row'), {'coco/AP': expected})
+    categories = match_predictions(training, metric)
     assert len(categories) == 4
     ones = np.ones((1, len(content['images'])), int)
     assert average_precision(categories, ones)[0] == pytest.approx(expected, abs=1e-12)
-    samples = resampled(row.trainings[0], run, 'coco/AP')
+    samples = resampled(training, run, 'coco/AP')
     assert abs(samples.mean() - expected) < 0.1 and samples.std() > 0
 
 

@@ -26,6 +26,7 @@ from mmpose_simcc.workbench.compare.report.pictures import (
 )
 from mmpose_simcc.workbench.compare.report.plots import plot_study
 from mmpose_simcc.workbench.compare.report.tables import (
+    Column,
     Table,
     difference_table,
     flat_table,
@@ -112,9 +113,10 @@ class TestMetrics:
         assert main_metric([make_row(metrics)]) == 'AP'
 
     def test_units(self):
-        row = make_row({'mpii/PCK': 88.0, 'mpii/PCK@0.1': 30.0, 'PCK': 0.8, 'EPE': 3.0, 'ECE': 0.1})
-        factors = {key: unit_factor(row, key) for key in row.metrics}
-        assert factors == {'mpii/PCK': 1, 'mpii/PCK@0.1': 1, 'PCK': 100, 'EPE': 1, 'ECE': 100}
+        expected = {'mpii/PCK': 1, 'mpii/PCK@0.1': 1, 'mpii/Head PCK': 1}  # in percent already
+        expected.update(PCK=100, NME=100, EPE=1, ECE=100)
+        row = make_row(dict.fromkeys(expected, 0.5))
+        assert {key: unit_factor(row, key) for key in row.metrics} == expected
 
     def test_mean_and_spread(self):
         row = make_row(0.5, 0.54, 0.58)
@@ -168,7 +170,7 @@ class TestRenderers:
     """Names are taken for no markup."""
 
     def test_markdown(self):
-        table = Table.of(['x|y', 'z'], [[name, '1'] for name in NAMES], [[False, True]] * 5)
+        table = Table.of(['x|y', 'z'], [NAMES, Column(['1'] * 5, [True] * 5)])
         header, _, *lines = table.markdown().splitlines()
         assert header == '| x\\|y       | z     |'
         cells = [re.split(r'(?<!\\)\|', line) for line in lines]

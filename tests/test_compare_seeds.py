@@ -10,7 +10,7 @@ from test_compare import HEATMAP, load_run
 
 from mmpose_simcc.workbench.compare import CompareError, Study, named_models, study_runs
 from mmpose_simcc.workbench.compare.data import use_hold_out
-from mmpose_simcc.workbench.compare.runs import set_schedule
+from mmpose_simcc.workbench.compare.runs import vary
 from mmpose_simcc.workbench.hold_out import hold_out
 from mmpose_simcc.workbench.identity import training_identity
 from mmpose_simcc.workbench.toy import make_toy_coco
@@ -127,8 +127,7 @@ class TestSchedule:
     )
 
     def test_stock_config(self):
-        cfg = load_run(self.CONFIG).cfg
-        set_schedule(cfg, lr=1e-3, epochs=105)
+        cfg = vary(load_run(self.CONFIG).cfg, {}, dict(lr=1e-3, epochs=105))
         warm_up, steps = cfg.param_scheduler
         assert warm_up.end == 500  # iterations
         assert (steps.milestones, steps.end) == ([85, 100], 105)
@@ -140,6 +139,11 @@ class TestSchedule:
         assert [run.factors['lr'] for run in runs] == [1e-3, 1e-3, 2e-3, 2e-3]
         assert [run.cfg.param_scheduler[1].T_max for run in runs] == [2, 4, 2, 4]
         assert len({training_identity(run.cfg) for run in runs}) == 4
+
+    def test_a_single_scheduler(self, toy_root):
+        cfg = load_run(HEATMAP, toy_root).cfg
+        cfg.param_scheduler = dict(type='StepLR', step_size=2)
+        assert vary(cfg, {}, dict(epochs=8)).param_scheduler.step_size == 4
 
     def test_of_one_model(self, toy_root):
         """It is as if its config had it; what the study varies comes on top."""
@@ -156,4 +160,4 @@ class TestSchedule:
         cfg = load_run(HEATMAP, toy_root).cfg
         cfg.train_cfg = dict(by_epoch=False, max_iters=100)
         with pytest.raises(CompareError, match='no `train_cfg.max_epochs`'):
-            set_schedule(cfg, epochs=2)
+            vary(cfg, {}, dict(epochs=2))

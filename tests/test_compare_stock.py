@@ -16,7 +16,7 @@ from mmpose_simcc.utils.inference import load_config, pose_head_cfg
 from mmpose_simcc.workbench.calibration.calibrate import capture
 from mmpose_simcc.workbench.compare import CompareError, compare
 from mmpose_simcc.workbench.compare.decoders import decoders_of
-from mmpose_simcc.workbench.compare.evaluation import evaluate
+from mmpose_simcc.workbench.compare.evaluation import ForwardPass, evaluate
 from mmpose_simcc.workbench.toy import make_toy_coco
 
 HEATMAP_ROWS = ['stock', 'argmax', 'quarter', 'second_max', 'dark', 'daec', 'daec_symmetric']
@@ -145,7 +145,8 @@ def test_calibration_of_a_stock_model(kind, toy_root, tmp_path):
     )
     save_calibration(tmp_path / 'c.json', content)
     decoders['calibrated'] = dict(decoders['argmax'], calibration=str(tmp_path / 'c.json'))
-    evaluate(run, run.checkpoint, decoders, {name: tmp_path / name for name in decoders})
+    prefixes = {name: tmp_path / name for name in decoders}
+    evaluate(ForwardPass(run, None, '', decoders, prefixes), [*decoders], run.checkpoint)
     for name, offset in (('argmax', 0), ('dark', 0), ('calibrated', [1.0, -2.0])):
         expected = np.load(tmp_path / f'{name}.npz')['keypoints']
         found = kept.predict(kept.fixed['argmax' if name == 'argmax' else 'dark']) - offset

@@ -15,7 +15,7 @@ from mmpose_simcc.workbench.compare import (
     study_runs,
 )
 from mmpose_simcc.workbench.compare.decoders import decoders_of
-from mmpose_simcc.workbench.compare.study import VARIANTS, expand_decoders
+from mmpose_simcc.workbench.compare.study import VARIANTS, planned_rows
 from mmpose_simcc.workbench.identity import network_identity, training_identity
 from mmpose_simcc.workbench.toy import make_toy_coco
 
@@ -33,9 +33,8 @@ class TestReadyStudies:
             pytest.skip(f'has no part {variant}')
         study = load_study(str(path), variant)
         study.split = 'test'  # there are no data to split
-        decoders, _ = expand_decoders(study.decoders)
         for run in study_runs(study):
-            assert decoders_of(run, decoders)
+            assert decoders_of(run, study.decoders)
             assert run.build_codec().input_size is not None
 
     def test_toy_studies_of_heatmaps_share_a_training(self, tmp_path):
@@ -146,9 +145,15 @@ class TestVariation:
         assert 'val2017' in run.cfg.val_evaluator.ann_file
 
     def test_decoders_with_each(self):
-        decoders, factors = expand_decoders(
-            ['argmax', dict(name='daec', type='DAECCodec', each=dict(delta=[-1, 2.5]))]
-        )
-        assert decoders[0] == 'argmax'
-        assert [d['delta'] for d in decoders[1:]] == [-1, 2.5]
-        assert [factors[d['name']] for d in decoders[1:]] == [dict(delta=-1), dict(delta=2.5)]
+        daec = dict(name='daec', type='DAECCodec', each=dict(delta=[-1, 2.5]), factors=dict(a=1))
+        study = Study([HEATMAP], decoders=['argmax', daec])
+        runs = study_runs(study)
+        codecs = decoders_of(runs[0], study.decoders)
+        assert [*codecs] == ['argmax', 'daec delta=-1', 'daec delta=2.5']
+        assert [codec.get('delta') for codec in codecs.values()] == [None, -1, 2.5]
+        rows = planned_rows(study, runs)
+        assert [(row.get('a'), row.get('delta')) for row in rows] == [
+            (None, None),
+            (1, -1),
+            (1, 2.5),
+        ]

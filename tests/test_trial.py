@@ -30,9 +30,9 @@ from mmpose_simcc.workbench.compare.data import load_test_data, use_data, use_ho
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.launch import Launcher, Program
 from mmpose_simcc.workbench.compare.report.pictures import load_people
-from mmpose_simcc.workbench.compare.rows import Row, Training, unit_factor
+from mmpose_simcc.workbench.compare.rows import Training
 from mmpose_simcc.workbench.compare.study import check_study
-from mmpose_simcc.workbench.compare.trial import check_trainable, try_out, try_training
+from mmpose_simcc.workbench.compare.trial import try_out, try_training
 from mmpose_simcc.workbench.scoring import Scorer
 from mmpose_simcc.workbench.statistics import average_precision
 from mmpose_simcc.workbench.toy import make_toy_coco
@@ -130,6 +130,7 @@ TRAININGS = {
     'schedule': (option(param_scheduler=[dict(type='NoLR')]), 'param_scheduler.*NoLR'),
     'hook': (option(custom_hooks=[dict(type='NoHook')]), 'hooks: .*NoHook'),
     'validation': (option(custom_hooks=[dict(type='EarlyStoppingHook', monitor='AP')]), 'Early'),
+    'plateau': (option(param_scheduler=[dict(type='ReduceOnPlateauLR')]), 'ReduceOnPlateau'),
 }
 
 
@@ -163,19 +164,6 @@ class TestTrial:
         with pytest.raises(CompareError, match='14'):
             compare([run], tmp_path)
         assert not (tmp_path / 'trainings').exists()
-
-    @pytest.mark.parametrize(
-        'part',
-        [
-            dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='coco/AP')]),
-            dict(param_scheduler=[dict(type='ReduceOnPlateauLR', monitor='coco/AP')]),
-        ],
-    )
-    def test_what_follows_a_validation(self, run, part):
-        check_trainable(run)
-        run.cfg.merge_from_dict(part)
-        with pytest.raises(CompareError, match='EarlyStopping|ReduceOnPlateau'):
-            check_trainable(run)
 
 
 class TestNames:
@@ -246,16 +234,6 @@ class TestNames:
         study.schedule = dict(flip_test=['stok'])
         with pytest.raises(CompareError, match="flip_test is 'stok', must be one of none, stock"):
             study_runs(study, toy_root)
-
-
-def make_row(metrics, name='a'):
-    return Row(name, 'heatmap', 'dark', (64, 64), 1, 1, 1, 1, 1, [Training('', '', metrics)])
-
-
-def test_mpii_with_a_prefix_is_in_percent():
-    row = make_row({'mpii/PCK': 88.0, 'mpii/PCK@0.1': 30.0, 'mpii/Head PCK': 95.0, 'NME': 0.05})
-    factors = {key: unit_factor(row, key) for key in row.metrics}
-    assert factors == {'mpii/PCK': 1, 'mpii/PCK@0.1': 1, 'mpii/Head PCK': 1, 'NME': 100}
 
 
 def test_scheme_is_that_of_the_labels(toy_root):

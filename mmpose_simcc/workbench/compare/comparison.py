@@ -3,53 +3,24 @@
 decoder of a model from one forward pass, and keeps what is done."""
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional, Sequence
+from typing import List, Optional, Sequence
 
 from ...utils.files import file_sha256
 from ...utils.inference import build_model, model_input_size
 from ...utils.processes import locked
 from ..complexity import count_complexity
 from ..identity import Content, digest, forward_identity, network_identity, training_identity
+from .data import forget_data
 from .decoders import Decoder, decoders_of
-from .evaluation import RESULTS, evaluate, is_evaluated, load_model, read_training
+from .evaluation import RESULTS, ForwardPass, evaluate, load_model
 from .launch import Launcher, call
 from .rows import Row
 from .runs import Run
-from .study import Study, check_metric_names, check_study, expand_decoders, planned_rows
+from .study import Study, check_metric_names, check_study, planned_rows
 from .timing import read_times
 from .trainings import find_training, train
 from .trial import check_annotations, try_out, try_training
-
-
-@dataclass
-class ForwardPass:
-    """One pass over the test data with the weights of one training, or of a checkpoint. It serves
-    all decoders.
-
-    Attributes:
-        run (Run): The model.
-        decoders (dict): Codec configs by name.
-        training (str, optional): Identity of the training; None for a checkpoint.
-        identity (str): Identity of the forward pass.
-        prefixes (dict): For each decoder, where its files go.
-    """
-
-    run: Run
-    decoders: Dict[str, dict]
-    training: Optional[str]
-    identity: str
-    prefixes: Dict[str, Path]
-
-    @property
-    def missing(self) -> Dict[str, dict]:
-        """The decoders without a result."""
-        return {
-            name: codec
-            for name, codec in self.decoders.items()
-            if not is_evaluated(self.prefixes[name])
-        }
 
 
 def compare(
@@ -97,11 +68,24 @@ def compare(
         if each.training and not find_training(each.training, work_dir)
     }
     if trainings:
+        forget_data()  # for hours
         train(trainings, work_dir, launcher)
     for each in todo:
         _evaluate(each, work_dir, launcher)
     times = read_times(runs, [passes[0].decoders for passes in plan], work_dir, launcher)
-    return _rows(runs, plan, times)
+    costs, rows = {}, []
+    for run, passes, seconds in zip(runs, plan, times):
+        network = network_identity(run.cfg)
+        if network not in costs:
+            model = build_model(run.cfg)
+            size = model_input_size(model)
+            costs[network] = size, count_complexity(model, size)
+        size_and_cost = costs[network]
+        for name in passes[0].decoders:
+            times_of_row = seconds['forward'], seconds[name]
+            found = [each.read(name) for each in passes]
+            rows.append(Row.of(run, name, found, *size_and_cost, *times_of_row))
+    return rows
 
 
 def _plan(
@@ -130,7 +114,7 @@ def _plan(
                 name: work_dir / 'results' / digest([RESULTS, identity, content.of(codec)])
                 for name, codec in of_run.items()
             }
-            passes.append(ForwardPass(each, of_run, training, identity, prefixes))
+            passes.append(ForwardPass(each, training, identity, of_run, prefixes))
         plan.append(passes)
     return plan
 
@@ -162,28 +146,11 @@ def _evaluate(each: ForwardPass, work_dir: Path, launcher: Launcher) -> None:
         return
     name = f'evaluate {each.run.name}'
     with locked(work_dir / 'locks' / f'{each.identity}.lock', name):
-        decoders = each.missing  # fewer, if another process has evaluated some meanwhile
+        decoders = [*each.missing]  # fewer, if another process has evaluated some meanwhile
         if decoders:
             checkpoint = str(each.run.checkpoint or find_training(each.training, work_dir))
-            arguments = (each.run, checkpoint, decoders, each.prefixes)
-            call(evaluate, arguments, name, work_dir / 'calls' / each.identity, launcher)
-
-
-def _rows(
-    runs: Sequence[Run], plan: List[List[ForwardPass]], times: List[Dict[str, float]]
-) -> List[Row]:
-    costs, rows = {}, []
-    for run, passes, seconds in zip(runs, plan, times):
-        network = network_identity(run.cfg)
-        if network not in costs:
-            model = build_model(run.cfg)
-            size = model_input_size(model)
-            costs[network] = size, count_complexity(model, size)
-        for name in passes[0].decoders:
-            trainings = [read_training(each.prefixes[name]) for each in passes]
-            cost = costs[network]
-            rows.append(Row.of(run, name, trainings, *cost, seconds['forward'], seconds[name]))
-    return rows
+            folder = work_dir / 'calls' / each.identity
+            call(evaluate, (each, decoders, checkpoint), name, folder, launcher)
 
 
 def run_study(
@@ -212,8 +179,7 @@ def run_study(
     """
     check_study(study, runs)
     check_metric_names(study, runs)
-    decoders, _ = expand_decoders(study.decoders)
-    rows = compare(runs, work_dir, decoders, launcher, hash_pictures)
+    rows = compare(runs, work_dir, study.decoders, launcher, hash_pictures)
     for row, factors in zip(rows, planned_rows(study, runs)):
         row.factors = factors
     return rows

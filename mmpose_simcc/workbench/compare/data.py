@@ -47,6 +47,11 @@ def read_data(cfg: Config, dataset: dict) -> BaseDataset:
     return found
 
 
+def forget_data() -> None:
+    """Free the memory of what :func:`read_data` keeps."""
+    _last_read.clear()
+
+
 def load_test_data(cfg: Config) -> DataLoader:
     """The data loader of a config's test data."""
     dataset = read_data(cfg, cfg.test_dataloader.dataset)

@@ -2,6 +2,7 @@
 """The decoders that apply to a trained model."""
 
 import inspect
+from itertools import product
 from typing import Dict, List, Optional, Sequence, Union
 
 from mmpose.registry import KEYPOINT_CODECS
@@ -41,6 +42,23 @@ def decoder_names() -> List[str]:
     return list(dict.fromkeys((STOCK, *HEATMAP_DECODERS, *SIMCC_DECODERS)))
 
 
+def expand_decoders(decoders: Sequence[Decoder]) -> List[Decoder]:
+    """Decoders of which those whose ``each`` names values of arguments are written out, with the
+    arguments in their names. What tells them apart in a table is their ``factors`` then."""
+    expanded = []
+    for decoder in decoders:
+        if isinstance(decoder, str):
+            expanded.append(decoder)
+            continue
+        each = decoder.get('each', {})
+        for values in product(*each.values()):
+            own = dict({k: v for k, v in decoder.items() if k != 'each'}, **dict(zip(each, values)))
+            own['name'] = ' '.join([decoder['name'], *(f'{k}={own[k]}' for k in each)])
+            own['factors'] = {**decoder.get('factors', {}), **dict(zip(each, values))}
+            expanded.append(own)
+    return expanded
+
+
 def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[str, dict]:
     """Codecs that decode a run's network outputs.
 
@@ -48,7 +66,8 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
         run (Run): The run.
         wanted (list[str | dict], optional): Decoders by name, or codecs with
             a ``name`` and the arguments in which they differ from the run's
-            own; those for the other representation are left out. ``stock``
+            own, see :func:`expand_decoders`; those for the other
+            representation are left out. ``stock``
             is the run's own codec where it is not of this package. By
             default ``stock`` and all decoders for heatmaps, ``stock`` and argmax for SimCC.
 
@@ -68,51 +87,45 @@ def decoders_of(run: Run, wanted: Optional[Sequence[Decoder]] = None) -> Dict[st
         return {STOCK: stock}
     is_simcc = isinstance(codec, SimCCCodec)
     known, default = (SIMCC_DECODERS, DEFAULT_SIMCC) if is_simcc else (HEATMAP_DECODERS, DEFAULT)
-    is_stock = not isinstance(run.build_codec(), TensorCodec)
-    chosen = {}
-    for decoder in default if wanted is None else wanted:
+    if not isinstance(run.build_codec(), TensorCodec):
+        known = {STOCK: stock, **known}
+    found = {}
+    for decoder in default if wanted is None else expand_decoders(wanted):
         if isinstance(decoder, str):
             if decoder not in decoder_names():
                 raise CompareError(
                     f'there is no decoder {decoder!r}; there are {", ".join(decoder_names())}'
                 )
-            if decoder == STOCK and is_stock:
-                chosen[decoder] = stock
-            elif decoder in known:
-                chosen[decoder] = _complete(run, codec, known[decoder])
+            if decoder not in known:
+                continue
+            name, config = decoder, known[decoder]
         else:
-            change = dict(decoder)
-            name = change.pop('name')
-            if (change['type'] == 'SimCCCodec') == is_simcc:
-                chosen[name] = _complete(run, codec, change)
-    if not chosen:
+            if (decoder['type'] == 'SimCCCodec') != is_simcc:
+                continue
+            name = decoder['name']
+            config = {k: v for k, v in decoder.items() if k not in ('name', 'factors')}
+        if config is not stock:
+            config = _complete(run, codec, config)
+        found[name] = {key: value for key, value in config.items() if key != CALIBRATION}
+        if config.get(CALIBRATION) is not None:
+            found[f'{name}, calibrated'] = config
+    if not found:
         raise CompareError(f'{run.name}: none of the decoders fits {run.head.decoder.type}')
-    chosen = _with_uncalibrated(chosen)
     if stock.get(CALIBRATION) is not None:
-        chosen['calibrated'] = {key: value for key, value in stock.items() if key != '_scope_'}
-    for name, config in chosen.items():
+        found['calibrated'] = {key: value for key, value in stock.items() if key != '_scope_'}
+    for name, config in found.items():
         try:
             KEYPOINT_CODECS.build(config)
             check_calibration(run.cfg, config)
         except (ValueError, TypeError) as error:
             raise CompareError(f'{run.name}, decoder {name}: {error}') from error
-    return chosen
+    return found
 
 
 def calibrated_on(decoder: dict) -> Optional[str]:
     """The pictures on which a codec was calibrated; None if it was not."""
     calibration = getattr(KEYPOINT_CODECS.build(decoder), CALIBRATION, None)
     return calibration and calibration.calibrated_on
-
-
-def _with_uncalibrated(chosen: Dict[str, dict]) -> Dict[str, dict]:
-    """Every decoder without a calibration, and beside it the calibrated one if there is one."""
-    found = {}
-    for name, config in chosen.items():
-        found[name] = {key: value for key, value in config.items() if key != CALIBRATION}
-        if config.get(CALIBRATION) is not None:
-            found[f'{name}, calibrated'] = config
-    return found
 
 
 def _complete(run: Run, codec, change: dict) -> dict:

@@ -21,10 +21,9 @@ COCO_METRICS = {
     'coco/AP (L)': 'AP(L)',
     'coco/AR': 'AR',
 }
-# the best row is the best by the first of these that the rows have
+# the best row is the best by the first of these that the rows have, with AP last for data whose
+# sigmas, on which AP depends, are not measured
 MAIN_METRICS = ('AP', 'PCK', 'PCKh', 'tPCK', 'NME', 'EPE', 'AUC')
-# the same for data whose sigmas, on which AP depends, are not measured
-WITHOUT_SIGMAS = ('PCK', 'PCKh', 'tPCK', 'NME', 'EPE', 'AUC', 'AP')
 COSTS = {
     '#Params': lambda row: f'{row.params:.1f}M',
     'GFLOPs': lambda row: f'{row.paper_gflops:.2f}',
@@ -135,6 +134,10 @@ class Row:
             return None
         return float(np.std([training.metrics[key] for training in self.trainings], ddof=1))
 
+    def has(self, factors: Dict[str, Any]) -> bool:
+        """Whether the row is one of those that a study names by these factors."""
+        return all(self.factors.get(name) == value for name, value in factors.items())
+
     @property
     def has_detected_boxes(self) -> bool:
         """Whether people are cut out by boxes that a detector found: these have no truth."""
@@ -152,11 +155,8 @@ def shown_metrics(rows: Sequence[Row]) -> Dict[str, str]:
     names = _names(key for row in rows for key in row.metrics)
     if all(row.known_sigmas for row in rows):
         return names
-    return dict(sorted(names.items(), key=lambda item: _place_without_sigmas(item[0])))
-
-
-def _place_without_sigmas(key: str) -> int:
-    return 2 if key in RELIABILITY else int(key.startswith('coco/'))
+    places = {key: 2 if key in RELIABILITY else key.startswith('coco/') for key in names}
+    return {key: names[key] for key in sorted(names, key=places.get)}
 
 
 def _names(keys: Iterable[str]) -> Dict[str, str]:
@@ -183,8 +183,10 @@ def find_key(name: str, keys: Iterable[str]) -> str:
 def main_metric(rows: Sequence[Row]) -> str:
     """The metric that tells the best, as tables call it."""
     shown = shown_metrics(rows)
-    order = MAIN_METRICS if all(row.known_sigmas for row in rows) else WITHOUT_SIGMAS
     by_short_name = {short_name(key): name for key, name in reversed(shown.items())}
+    order = MAIN_METRICS
+    if not all(row.known_sigmas for row in rows):
+        order = (*order[1:], 'AP')
     found = [by_short_name[main] for main in order if main in by_short_name]
     return (found or [*shown.values()])[0]
 

@@ -245,16 +245,35 @@ def vary(cfg: Config, codec: Dict[str, Any], schedule: Dict[str, Any]) -> Config
     Args:
         cfg (Config): The config.
         codec (dict): Arguments of its codec to change.
-        schedule (dict): What to change of ``lr``, ``epochs`` and ``flip_test``, see
-            :func:`set_schedule` and :func:`set_flip_test`.
+        schedule (dict): Any of
+
+            - ``lr``: the optimizer's learning rate;
+            - ``epochs``: their number, with which the schedules that count them are stretched;
+            - ``flip_test``: ``'none'``; ``'stock'``, MMPose's, which mirrors the crop and moves
+              the outputs as ``test_cfg`` says; ``'exact'``, about the centre of the box, see
+              :class:`~mmpose_simcc.models.ExactFlipPoseEstimator`.
 
     Raises:
         CompareError: The config has no such thing, or a value is not allowed.
     """
     cfg = copy.deepcopy(cfg)
-    set_schedule(cfg, schedule.get('lr'), schedule.get('epochs'))
+    if schedule.get('lr') is not None:
+        optimizer = cfg.optim_wrapper.get('optimizer')
+        if not isinstance(optimizer, dict):
+            raise CompareError('lr: the config has no `optim_wrapper.optimizer`')
+        optimizer['lr'] = schedule['lr']
+    if schedule.get('epochs') is not None:
+        _set_epochs(cfg, schedule['epochs'])
     if 'flip_test' in schedule:
-        set_flip_test(cfg, schedule['flip_test'])
+        flip_test = schedule['flip_test']
+        if flip_test not in FLIP_TESTS:
+            raise CompareError(
+                f'flip_test is {flip_test!r}, must be one of {", ".join(FLIP_TESTS)}'
+            )
+        cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, flip_test=flip_test != 'none')
+        if flip_test != 'none':
+            classes = dict(stock=TopdownPoseEstimator, exact=ExactFlipPoseEstimator)
+            cfg.model.type = classes[flip_test].__name__
     if codec:
         own = dict(pose_head_cfg(cfg).decoder)
         own.pop('heatmap_size', None)  # follows the input size
@@ -266,48 +285,20 @@ def vary(cfg: Config, codec: Dict[str, Any], schedule: Dict[str, Any]) -> Config
     return cfg
 
 
-def set_flip_test(cfg: Config, flip_test: str) -> None:
-    """Choose the flip test, in place.
-
-    Args:
-        cfg (Config): The config.
-        flip_test (str): ``'none'``; ``'stock'``: MMPose's, which mirrors the crop and moves the
-            outputs as ``test_cfg`` says; ``'exact'``: about the centre of the box, see
-            :class:`~mmpose_simcc.models.ExactFlipPoseEstimator`.
-
-    Raises:
-        CompareError: There is no such flip test.
-    """
-    if flip_test not in FLIP_TESTS:
-        raise CompareError(f'flip_test is {flip_test!r}, must be one of {", ".join(FLIP_TESTS)}')
-    cfg.model.test_cfg = dict(cfg.model.get('test_cfg') or {}, flip_test=flip_test != 'none')
-    if flip_test != 'none':
-        classes = dict(stock=TopdownPoseEstimator, exact=ExactFlipPoseEstimator)
-        cfg.model.type = classes[flip_test].__name__
+def schedulers_of(cfg: Config) -> List[dict]:
+    """The parts of a config's ``param_scheduler``, which may be one dict."""
+    found = cfg.get('param_scheduler') or ()
+    return [found] if isinstance(found, dict) else [*found]
 
 
-def set_schedule(cfg: Config, lr: Optional[float] = None, epochs: Optional[int] = None) -> None:
-    """Change the learning rate, and the number of epochs with the schedules
-    that count them, in place.
-
-    Raises:
-        CompareError: The config does not have what is to be changed.
-    """
-    if lr is not None:
-        optimizer = cfg.optim_wrapper.get('optimizer')
-        if not isinstance(optimizer, dict):
-            raise CompareError('lr: the config has no `optim_wrapper.optimizer`')
-        optimizer['lr'] = lr
-    if epochs is None:
-        return
+def _set_epochs(cfg: Config, epochs: int) -> None:
     if not cfg.train_cfg.get('max_epochs'):
         raise CompareError('epochs: the config has no `train_cfg.max_epochs`')
     stretch = epochs / cfg.train_cfg.max_epochs
     cfg.train_cfg.max_epochs = epochs
-    for scheduler in cfg.get('param_scheduler') or ():
+    for scheduler in schedulers_of(cfg):
         if scheduler.get('by_epoch', True):
-            for name in ('begin', 'end', 'T_max', 'step_size'):
-                if name in scheduler:
-                    scheduler[name] = round(stretch * scheduler[name])
+            for name in {'begin', 'end', 'T_max', 'step_size'} & scheduler.keys():
+                scheduler[name] = round(stretch * scheduler[name])
             if 'milestones' in scheduler:
                 scheduler['milestones'] = [round(stretch * m) for m in scheduler['milestones']]

@@ -16,7 +16,7 @@ from ..data.coco import annotations_of, datasets_of
 from ..metrics import RELIABILITY, value_names
 from ..scoring import result_key
 from .data import test_on, use_annotated_boxes, use_hold_out
-from .decoders import Decoder, decoders_of
+from .decoders import Decoder, decoders_of, expand_decoders
 from .errors import CompareError
 from .rows import COSTS, find_key
 from .runs import Run, read_config, vary
@@ -94,6 +94,11 @@ class Study:
         """What is changed in codecs; an empty dict where they stay as they are."""
         codec = self.codec or {}
         return codec if isinstance(codec, list) else _combinations(codec)
+
+    @property
+    def pair(self) -> List[dict]:
+        """The factors of the two that ``disagree``."""
+        return [dict(decoder=d) if isinstance(d, str) else d for d in self.disagree]
 
     def title_of(self, factor: str) -> str:
         return self.labels.get(factor, {}).get('title', factor.replace('_', ' ').capitalize())
@@ -230,9 +235,9 @@ def study_runs(
     for model in study.models:
         options = {**model.get('options', {}), **(cfg_options or {})}
         configs.append(read_config(str(study.folder / model['config']), options, data_root))
+    _check_varied(study, configs)
     if before_data:
         before_data(configs)
-    _check_varied(study, configs)
     runs = {}
     for model, cfg in zip(study.models, configs):
         if gt_boxes:
@@ -250,7 +255,8 @@ def study_runs(
             try:
                 own = vary(cfg, change, schedule)
             except CompareError as error:
-                raise CompareError(f'{name} with { ({**change, **schedule}) }: {error}') from error
+                changed = {**change, **schedule}
+                raise CompareError(f'{name} with {changed}: {error}') from error
             words = [f'{study.title_of(k).lower()} {study.label(k, v)}' for k, v in varied.items()]
             checkpoint = model.get('checkpoint')
             if checkpoint and not Path(checkpoint).is_file():
@@ -292,6 +298,7 @@ def _changes(cfg: Config, study: Study) -> List[dict]:
 
 
 def _check_varied(study: Study, configs: Sequence[Config]) -> None:
+    """Check that each name to vary is one of a codec's arguments or of the schedule."""
     arguments = sorted({name for cfg in configs for name in _arguments(cfg)})
     schedules = [study.schedule, *(model.get('schedule', {}) for model in study.models)]
     for known, changes in ((arguments, study.codec_changes), (SCHEDULE, schedules)):
@@ -303,32 +310,17 @@ def _check_varied(study: Study, configs: Sequence[Config]) -> None:
                 )
 
 
-def expand_decoders(decoders: Optional[List[Decoder]]):
-    """Decoders with ``each`` written out, and the factors of each name."""
-    if decoders is None:
-        return None, {}
-    expanded, factors = [], {}
-    for decoder in decoders:
-        if isinstance(decoder, str):
-            expanded.append(decoder)
-            continue
-        decoder = dict(decoder)
-        each = decoder.pop('each', {})
-        own_factors = decoder.pop('factors', {})
-        for change in _combinations(each):
-            name = ' '.join([decoder['name'], *(f'{k}={v}' for k, v in change.items())])
-            expanded.append({**decoder, **change, 'name': name})
-            factors[name] = {**own_factors, **change}
-    return expanded, factors
-
-
 def planned_rows(study: Study, runs: Sequence[Run]) -> List[Dict[str, Any]]:
     """The factors of every row that a study will have."""
-    decoders, factors = expand_decoders(study.decoders)
+    own = {
+        decoder['name']: decoder['factors']
+        for decoder in expand_decoders(study.decoders or ())
+        if isinstance(decoder, dict)
+    }
     return [
-        {**run.factors, 'decoder': name, **factors.get(name, {})}
+        {**run.factors, 'decoder': name, **own.get(name, {})}
         for run in runs
-        for name in decoders_of(run, decoders)
+        for name in decoders_of(run, study.decoders)
     ]
 
 
@@ -342,16 +334,15 @@ def check_study(study: Study, runs: Sequence[Run]) -> None:
     rows = planned_rows(study, runs)
     known = list(dict.fromkeys(name for row in rows for name in row))
     columns = [study.columns] if isinstance(study.columns, str) else []
-    wanted = [dict(decoder=d) if isinstance(d, str) else d for d in study.disagree]
     plotted = [study.plot[name] for name in ('x', 'series') if study.plot.get(name)]
-    named = dict(rows=study.rows, columns=columns, baseline=study.baseline, plot=plotted)
-    for place, names in [*named.items(), *(('disagree', each) for each in wanted)]:
+    wanted = [('baseline', study.baseline), *(('disagree', each) for each in study.pair)]
+    for place, names in [('rows', study.rows), ('columns', columns), ('plot', plotted), *wanted]:
         for name in names:
             if name not in known:
                 raise CompareError(
                     f'`{place}` names the factor {name!r}; there are {", ".join(known)}'
                 )
-    for place, factors in [('baseline', study.baseline), *(('disagree', w) for w in wanted)]:
+    for place, factors in wanted:
         if not any(all(row.get(name) == factors[name] for name in factors) for row in rows):
             values = {
                 name: list(dict.fromkeys(str(row.get(name)) for row in rows)) for name in factors

@@ -31,18 +31,15 @@ MAX_SECONDS = 60.0
 
 
 @torch.inference_mode()
-def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str, float]]:
+def time_runs(runs: List[Run], decoders: List[Dict[str, dict]], path: Path) -> None:
     """Time the forward pass and every decoder, one image at a time.
 
     Args:
         runs (list[Run]): The runs; weights do not matter. Those with the
             same network share its time.
         decoders (list[dict]): For each run, codec configs by name.
-
-    Returns:
-        list[dict]: For each run, the medians in seconds of the forward pass
-        (backbone, neck, head), as ``forward``, and of decoding, by the
-        decoder's name.
+        path (Path): Gets for each run, as JSON, the medians in seconds of the forward pass
+            (backbone, neck, head), as ``forward``, and of decoding, by the decoder's name.
     """
     device = get_device()
     functions, outputs = {}, {}
@@ -59,17 +56,12 @@ def time_runs(runs: List[Run], decoders: List[Dict[str, dict]]) -> List[Dict[str
             functions[number, name] = partial(_decode, codec, outputs[network])
     seconds = time_in_turns(functions, ROUNDS, max_seconds=MAX_SECONDS)
     medians = {key: float(np.median(times)) for key, times in seconds.items()}
-    return [
+    of_runs = [
         dict(forward=medians[network], **{name: medians[number, name] for name in decoders[number]})
         for number, network in enumerate(networks)
     ]
-
-
-def save_times(runs: List[Run], decoders: List[Dict[str, dict]], path: Path) -> None:
-    """Write what :func:`time_runs` measures as JSON."""
-    times = time_runs(runs, decoders)
     with whole_file(path) as unfinished:
-        unfinished.write_text(json.dumps(times))
+        unfinished.write_text(json.dumps(of_runs))
 
 
 def read_times(
@@ -96,13 +88,12 @@ def read_times(
     )
     path = work_dir / 'results' / f'times-{session}.json'
     if not path.is_file():
+        # Slurm runs networks on other machines than this one
+        alone = replace(launcher, processes=1) if launcher.name == 'slurm' else Launcher()
         with locked(work_dir / 'locks' / f'{session}.lock', 'time all models'):
-            if not path.is_file():
-                # Slurm runs networks on other machines than this one
-                alone = replace(launcher, processes=1) if launcher.name == 'slurm' else Launcher()
+            if not path.is_file():  # not by another process meanwhile
                 folder = work_dir / 'calls' / path.stem
-                arguments = (list(runs), decoders, path)
-                call(save_times, arguments, 'time side by side', folder, alone)
+                call(time_runs, ([*runs], decoders, path), 'time side by side', folder, alone)
     return json.loads(path.read_text())
 
 

@@ -29,7 +29,7 @@ from .runs import Run
 # "Epoch(train) [1][10/72] lr: 1e-03 eta: 0:01:00 ... loss: 0.0012 ..."
 _LOG_LINE = re.compile(
     r'(?:Epoch\(train\)\s*\[(?P<epoch>\d+)\]|Iter\(train\)\s*)'
-    r'\[\s*(?P<iter>\d+)/(?P<iters>\d+)\].*?eta: (?P<eta>.+?)\s+time:'
+    r'\[\s*(?P<iter>\d+)/(?P<iters>\d+)\].*?eta: .+?\s+time:'
     r'.*?\bloss: (?P<loss>\S+)'
 )
 

@@ -38,7 +38,7 @@ from .errors import CompareError
 from .evaluation import decode_by
 from .report.pictures import load_people, plot_samples
 from .rows import Row, Training
-from .runs import Run
+from .runs import Run, schedulers_of
 from .timing import decoder_inputs
 
 BATCH = 4  # people
@@ -76,30 +76,9 @@ def step(run: Run, name: str) -> Iterator[None]:
         raise CompareError(f'{run.name}, {name}: {one_line(error)}') from error
 
 
-def check_trainable(run: Run) -> None:
-    """Check that a training needs no validation, which comparisons leave out: they score the last
-    checkpoint.
-
-    Raises:
-        CompareError: A hook or scheduler of the config needs it.
-    """
-    for part in (*_hooks(run), *_schedulers(run)):
-        kind = str(part.get('type'))
-        if 'EarlyStopping' in kind or 'ReduceOnPlateau' in kind:
-            raise CompareError(
-                f'{run.name}: {kind} follows the metrics of a validation, but a comparison trains '
-                'without one and scores the last epoch: take it out of the config'
-            )
-
-
 def _hooks(run: Run) -> List[dict]:
     default = (run.cfg.get('default_hooks') or {}).values()
     return [hook for hook in (*(run.cfg.get('custom_hooks') or ()), *default) if hook]
-
-
-def _schedulers(run: Run) -> List[dict]:
-    schedulers = run.cfg.get('param_scheduler') or ()
-    return [schedulers] if isinstance(schedulers, dict) else [*schedulers]
 
 
 def check_annotations(run: Run, say: Callable[[str], None]) -> None:
@@ -118,15 +97,15 @@ def check_annotations(run: Run, say: Callable[[str], None]) -> None:
         cfg.train_dataloader = None
     with step(run, 'annotations'):
         found = check_data(cfg)
-    shown = f'python tools/check_data.py {run.cfg.filename}'
-    for finding in found:
+    for finding in found:  # errors come first
+        line = (
+            f'{run.name}, {finding.split} data: {finding.what} ({finding.number}); see '
+            f'python tools/check_data.py {run.cfg.filename}'
+        )
         if finding.level == 'error':
-            raise CompareError(
-                f'{run.name}, {finding.split} data: {finding.what} ({finding.number}); see {shown}'
-            )
-    for finding in found:
+            raise CompareError(line)
         if finding.level == 'warning':
-            say(f'{run.name}, {finding.split} data: {finding.what} ({finding.number}); see {shown}')
+            say(line)
 
 
 def _first_batch(loader: DataLoader) -> dict:
@@ -144,10 +123,17 @@ def try_training(run: Run, model: TopdownPoseEstimator) -> None:
         model (TopdownPoseEstimator): Its model.
 
     Raises:
-        CompareError: A step fails, or the loss is not finite.
+        CompareError: A step fails, the loss is not finite, or a hook or scheduler needs a
+            validation, which comparisons leave out: they score the last checkpoint.
     """
-    check_trainable(run)
     cfg = copy.deepcopy(run.cfg)
+    for part in (*_hooks(run), *schedulers_of(cfg)):
+        kind = str(part.get('type'))
+        if 'EarlyStopping' in kind or 'ReduceOnPlateau' in kind:
+            raise CompareError(
+                f'{run.name}: {kind} follows the metrics of a validation, but a comparison trains '
+                'without one and scores the last epoch: take it out of the config'
+            )
     weights = [each.get('checkpoint') for each in dicts_of_type(cfg.model, 'Pretrained')]
     for path in filter(None, [*weights, cfg.get('load_from')]):
         if '://' not in path and not Path(path).expanduser().is_file():
@@ -166,7 +152,7 @@ def try_training(run: Run, model: TopdownPoseEstimator) -> None:
             raise ValueError(f'there is no optimizer {kind}')
         optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
     with step(run, '`param_scheduler`'):
-        for scheduler in _schedulers(run):
+        for scheduler in schedulers_of(run.cfg):
             scheduler = dict(scheduler, optimizer=optimizer)
             scheduler.pop('convert_to_iter_based', None)
             PARAM_SCHEDULERS.build(scheduler)

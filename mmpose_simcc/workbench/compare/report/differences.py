@@ -3,7 +3,7 @@
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Tuple
 
 from ....utils.console import track
@@ -22,7 +22,7 @@ from ..runs import Run
 from ..study import Study
 
 
-@dataclass(frozen=True)
+@dataclass
 class Difference:
     """A row's metric and its difference to a baseline, in percent or pixels, each with its 95%
     interval over test images and trainings.
@@ -88,25 +88,19 @@ def differences(
     for row, own in zip(rows, measured):
         value = float(own.values.mean())
         item = Difference(row, value, confidence_interval(value, noise_of(own), 0.0, highest))
-        baseline = find_baseline(study, row, rows, key)
-        if baseline is not None:
-            other = of_row[id(baseline)]
-            difference = value - float(other.values.mean())
+        item.baseline = find_baseline(study, row, rows, key)
+        if item.baseline is not None:
+            other = of_row[id(item.baseline)]
             noise = noise_of_difference(own, other)
-            item = replace(
-                item,
-                baseline=baseline,
-                difference=difference,
-                difference_range=confidence_interval(difference, noise),
-                p_value=noise.p_value(difference),
-                lower_is_better=lower_is_better(key),
-            )
+            item.difference = value - float(other.values.mean())
+            item.difference_range = confidence_interval(item.difference, noise)
+            item.p_value = noise.p_value(item.difference)
+            item.lower_is_better = lower_is_better(key)
         found.append(item)
-    compared = [i for i, item in enumerate(found) if item.baseline]
+    compared = [item for item in found if item.baseline]
     family = len(compared) if study.baseline else len(rows) * (len(rows) - 1) // 2
-    adjusted = adjust([found[i].p_value for i in compared], family)
-    for i, p_value in zip(compared, adjusted):
-        found[i] = replace(found[i], p_value=p_value)
+    for item, p_value in zip(compared, adjust([item.p_value for item in compared], family)):
+        item.p_value = p_value
     return found
 
 
@@ -116,14 +110,8 @@ def find_baseline(study: Study, row: Row, rows: Sequence[Row], key: str) -> Opti
     rows = [other for other in rows if other.test_data == row.test_data]
     found = best_row(rows, key)
     if study.baseline:
-        names = {*factors_of_rows(study, rows), *study.baseline}
-        target = {**row.factors, **study.baseline}
-        of_target = [
-            other
-            for other in rows
-            if all(other.factors.get(name) == target.get(name) for name in names)
-        ]
-        found = next(iter(of_target), None)
+        own = {name: row.factors.get(name) for name in factors_of_rows(study, rows)}
+        found = next((other for other in rows if other.has({**own, **study.baseline})), None)
     return None if found is row else found
 
 

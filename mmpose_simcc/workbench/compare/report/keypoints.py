@@ -2,7 +2,7 @@
 """Each keypoint by itself."""
 
 from pathlib import Path
-from typing import Callable, Dict, List, Sequence
+from typing import Callable, Dict, List, Sequence, Union
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import pandas as pd
 from ....utils.files import whole_file
 from ..rows import Row
 from .pictures import AnnotatedPeople, StoredPredictions
-from .tables import Table, mark_best
+from .tables import Column, Table, mark_best
 
 MEDIAN = 'Median error (px)'
 NINETY = '90% of errors below (px)'
@@ -54,8 +54,8 @@ def keypoint_tables(
             shown.append((row, name))
     rows, names = zip(*shown)
     found = {
-        MEDIAN: _table(errors, names, people, np.median, lowest=True),
-        NINETY: _table(errors, names, people, lambda v: np.percentile(v, 90), lowest=True),
+        MEDIAN: _table(errors, names, people, lambda v: v.median(), lowest=True),
+        NINETY: _table(errors, names, people, lambda v: v.quantile(0.9), lowest=True),
     }
     if all('ECE' in row.metrics for row in rows):  # which comes from it
         similarities = [
@@ -81,20 +81,19 @@ def _table(
     arrays: Sequence[np.ndarray],
     names: Sequence[str],
     people: AnnotatedPeople,
-    measure: Callable[[np.ndarray], float],
+    measure: Callable[[Union[pd.DataFrame, pd.Series]], Union[pd.Series, float]],
     lowest: bool = False,
 ) -> Table:
-    """Of arrays (N, K), one for each row."""
-    lines: List[list] = []
-    best: List[list] = []
-    keypoints = [*range(arrays[0].shape[1]), slice(None)]
-    for keypoint in keypoints:
-        values = [array[:, keypoint] for array in arrays]
-        counts = [np.count_nonzero(~np.isnan(v)) for v in values]
-        shown = [measure(v[~np.isnan(v)]) if n else None for v, n in zip(values, counts)]
-        name = 'all' if keypoint == slice(None) else people.names[keypoint].replace('_', ' ')
-        texts = ['-' if value is None else f'{value:.2f}' for value in shown]
-        lines.append([name, str(counts[0]), *texts])
-        signed = [None if v is None else (-v if lowest else v) for v in shown]
-        best.append([False, False, *mark_best(signed)])
-    return Table.of(['Keypoint', 'Number', *names], lines, best)
+    """Of arrays (N, K), one for each row; the last line is of all keypoints."""
+    frames = [pd.DataFrame(array) for array in arrays]
+    values = np.array([[*measure(f), measure(pd.Series(f.to_numpy().ravel()))] for f in frames])
+    signed = np.where(np.isnan(values), None, -values if lowest else values)
+    best = [mark_best(line) for line in signed.T]
+    columns = [
+        Column(['-' if np.isnan(v) else f'{v:.2f}' for v in of_row], marks)
+        for of_row, marks in zip(values, zip(*best))
+    ]
+    counts = frames[0].count()
+    keypoints = [people.names[i].replace('_', ' ') for i in range(len(counts))]
+    numbers = [str(number) for number in [*counts, counts.sum()]]
+    return Table.of(['Keypoint', 'Number', *names], [[*keypoints, 'all'], numbers, *columns])

@@ -163,11 +163,7 @@ def choose_pair(study: Study, rows: Sequence[Row], key: str) -> List[Row]:
     order = sorted(rows, key=lambda row: goodness(row.metrics[key], key))
     pair = [order[0], order[-1]]
     if study.disagree:
-        pair = []
-        for wanted in study.disagree:
-            wanted = dict(decoder=wanted) if isinstance(wanted, str) else wanted
-            fits = [r for r in rows if all(r.factors.get(k) == v for k, v in wanted.items())]
-            pair += fits[:1]
+        pair = [row for wanted in study.pair for row in [r for r in rows if r.has(wanted)][:1]]
     return pair if len(pair) == 2 and pair[0] is not pair[1] else []
 
 

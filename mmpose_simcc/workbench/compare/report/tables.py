@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
-from typing import List, NamedTuple, Optional, Sequence
+from typing import List, NamedTuple, Optional, Sequence, Union
 
 import pandas as pd
 from rich.console import Console
@@ -17,6 +17,18 @@ from ...metrics import goodness, lower_is_better, with_unit
 from ..rows import COSTS, Row, main_metric, metric_key, shown_metrics, unit_factor
 from ..study import Study
 from .differences import Difference, name_of
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+        texts (list[str]): Its cells.
+        best (list[bool]): Which of them are marked as the best.
+    """
+
+    texts: Sequence[str]
+    best: Sequence[bool]
 
 
 class Table(NamedTuple):
@@ -31,10 +43,11 @@ class Table(NamedTuple):
     best: pd.DataFrame
 
     @classmethod
-    def of(cls, columns: Sequence[str], lines: List[list], best: Optional[list] = None) -> 'Table':
-        """Of lists of lines."""
-        cells = pd.DataFrame(lines, columns=columns)
-        return cls(cells, pd.DataFrame(best or [[False] * len(columns)] * len(lines)))
+    def of(cls, names: Sequence[str], columns: Sequence[Union[Column, Sequence[str]]]) -> 'Table':
+        """Of columns, or of the texts of those in which nothing is the best."""
+        columns = [c if isinstance(c, Column) else Column(c, [False] * len(c)) for c in columns]
+        cells, best = (pd.DataFrame(list(zip(*parts)), columns=names) for parts in zip(*columns))
+        return cls(cells, best)
 
     def markdown(self) -> str:
         """As GitHub draws it, the best in bold."""
@@ -64,15 +77,36 @@ class Table(NamedTuple):
         ]
 
 
-def metric_text(row: Optional[Row], key: str, factor: float, digits: int) -> str:
-    """A metric with its spread between several trainings; a dash where there is none, which COCO
-    says by -1."""
-    value = row and row.metrics.get(key)
-    if value in (None, -1):
-        return '-'
-    spread = row.spread(key)
-    text = f'{factor * value:.{digits}f}'
-    return text if spread is None else f'{text} ± {factor * spread:.{digits}f}'
+def mark_best(values: Sequence[Optional[float]]) -> List[bool]:
+    """Which are the highest, where they differ."""
+    there = {value for value in values if value is not None}
+    best = max(there) if len(there) > 1 else None
+    return [value is not None and value == best for value in values]
+
+
+def metric_column(
+    rows: Sequence[Optional[Row]], key: str, in_percent: bool, marked: bool
+) -> Column:
+    """A metric, by MMPose's name, with its spread between several trainings; a dash where there is
+    none, which COCO says by -1. Errors are in their unit, other metrics ``in_percent`` as in papers
+    or as MMPose prints them. The best are marked where that is wanted."""
+    texts, values = [], []
+    for row in rows:
+        value = row and row.metrics.get(key)
+        if value in (None, -1):
+            texts.append('-')
+            values.append(None)
+            continue
+        factor = unit_factor(row, key) if in_percent or lower_is_better(key) else 1.0
+        numbers = [value] if row.spread(key) is None else [value, row.spread(key)]
+        texts.append(' ± '.join(f'{factor * n:.{2 if in_percent else 3}f}' for n in numbers))
+        values.append(goodness(value, key))
+    return Column(texts, mark_best(values) if marked else [False] * len(texts))
+
+
+def are_comparable(rows: Sequence[Row]) -> bool:
+    """Whether all rows have the same test data."""
+    return len({row.test_data for row in rows}) == 1
 
 
 def flat_table(rows: Sequence[Row]) -> Table:
@@ -90,9 +124,9 @@ def flat_table(rows: Sequence[Row]) -> Table:
         'Forward (ms)': [f'{row.forward_ms:.2f}' for row in rows],
         'Decode (ms)': [f'{row.decode_ms:.3f}' for row in rows],
     }
-    for key, name in shown_metrics(rows).items():
-        columns[with_unit(name)] = [_flat_text(row, key) for row in rows]
-    return Table.of([*columns], list(zip(*columns.values())))
+    metrics = shown_metrics(rows)
+    found = [metric_column(rows, key, in_percent=False, marked=False) for key in metrics]
+    return Table.of([*columns, *map(with_unit, metrics.values())], [*columns.values(), *found])
 
 
 def write_tables(rows: Sequence[Row], folder: Path) -> List[Path]:
@@ -109,10 +143,6 @@ def write_tables(rows: Sequence[Row], folder: Path) -> List[Path]:
     return paths
 
 
-def _flat_text(row: Row, key: str) -> str:
-    return metric_text(row, key, unit_factor(row, key) if lower_is_better(key) else 1.0, 3)
-
-
 def study_table(study: Study, rows: Sequence[Row]) -> Table:
     """The paper's form: metrics in percent or pixels, the best of each column bold where all rows
     have the same test data.
@@ -122,54 +152,26 @@ def study_table(study: Study, rows: Sequence[Row]) -> Table:
         rows (list[Row]): The rows.
     """
 
-    comparable = len({row.test_data for row in rows}) == 1
+    def column(rows_of_it: Sequence[Optional[Row]], name: str) -> Union[Column, List[str]]:
+        if name in COSTS:
+            return ['-' if row is None else COSTS[name](row) for row in rows_of_it]
+        key = metric_key(rows, name)
+        return metric_column(rows_of_it, key, in_percent=True, marked=are_comparable(rows))
+
     heads = [
         tuple(study.label(factor, row.factors.get(factor)) for factor in study.rows) for row in rows
     ]
-    columns = {}
     if isinstance(study.columns, str):  # a line for all values of a factor
         value = study.value or main_metric(rows)
-        names = [study.label(study.columns, row.factors.get(study.columns)) for row in rows]
-        found = dict(zip(zip(heads, names), rows))
-        heads = list(dict.fromkeys(heads))
-        for name in dict.fromkeys(names):
-            column = [found.get((head, name)) for head in heads]
-            columns[name] = _study_column(column, rows, value, comparable)
+        values = [study.label(study.columns, row.factors.get(study.columns)) for row in rows]
+        found = dict(zip(zip(heads, values), rows))
+        heads, names = list(dict.fromkeys(heads)), list(dict.fromkeys(values))
+        columns = [column([found.get((head, name)) for head in heads], value) for name in names]
     else:
-        for name in study.columns or shown_metrics(rows).values():
-            columns[with_unit(name)] = _study_column(rows, rows, name, comparable)
-    texts, marks = zip(*columns.values())
-    return Table.of(
-        [*map(study.title_of, study.rows), *columns],
-        [[*head, *line] for head, line in zip(heads, zip(*texts))],
-        [[*[False] * len(study.rows), *line] for line in zip(*marks)],
-    )
-
-
-def _study_column(
-    column: Sequence[Optional[Row]], rows: Sequence[Row], name: str, comparable: bool
-) -> tuple:
-    """Texts of a metric or cost, and which of them is the best."""
-    if name in COSTS:
-        return ['-' if row is None else COSTS[name](row) for row in column], [False] * len(column)
-    key = metric_key(rows, name)
-    texts = [metric_text(row, key, unit_factor(row, key) if row else 1.0, 2) for row in column]
-    return texts, _best_of(column, key, comparable)
-
-
-def _best_of(column: Sequence[Optional[Row]], key: str, comparable: bool) -> List[bool]:
-    """Which rows are the best, none of different test data."""
-    values = [row and row.metrics.get(key) for row in column]
-    if not comparable:
-        return [False] * len(column)
-    return mark_best([None if v in (None, -1) else goodness(v, key) for v in values])
-
-
-def mark_best(values: Sequence[Optional[float]]) -> List[bool]:
-    """Which are the highest, where they differ."""
-    there = {value for value in values if value is not None}
-    best = max(there) if len(there) > 1 else None
-    return [value is not None and value == best for value in values]
+        wanted = study.columns or shown_metrics(rows).values()
+        names = [with_unit(name) for name in wanted]
+        columns = [column(rows, name) for name in wanted]
+    return Table.of([*map(study.title_of, study.rows), *names], [*zip(*heads), *columns])
 
 
 def difference_table(study: Study, found: Sequence[Difference]) -> Table:
@@ -197,7 +199,7 @@ def difference_table(study: Study, found: Sequence[Difference]) -> Table:
                 item.verdict,
             ]
         lines.append(line)
-    return Table.of(columns, lines)
+    return Table.of(columns, [*zip(*lines)])
 
 
 def print_table(rows: Sequence[Row], console: Console, value: Optional[str] = None) -> None:
@@ -208,30 +210,28 @@ def print_table(rows: Sequence[Row], console: Console, value: Optional[str] = No
     if any(len(row.trainings) > 1 for row in rows):
         name = value or main_metric(rows)
         metrics = {metric_key(rows, name): name}
-    comparable = len({row.test_data for row in rows}) == 1
-    columns = {
-        'decoder': [f'  {row.decoder}' for row in rows],
-        'decode ms': [f'{row.decode_ms:.3f}' for row in rows],
-    }
-    best = [[False] * len(rows)] * 2
-    for key, name in metrics.items():
-        columns[with_unit(name)] = [_flat_text(row, key) for row in rows]
-        best.append(_best_of(rows, key, comparable))
-    widths = [max(map(len, [name, *texts])) for name, texts in columns.items()]
-    lines = list(zip(zip(*columns.values()), zip(*best)))
+    table = Table.of(
+        ['decoder', 'decode ms', *map(with_unit, metrics.values())],
+        [
+            [f'  {row.decoder}' for row in rows],
+            [f'{row.decode_ms:.3f}' for row in rows],
+            *(metric_column(rows, key, False, are_comparable(rows)) for key in metrics),
+        ],
+    )
+    widths = [max(map(len, [name, *texts])) for name, texts in table.cells.items()]
 
-    def show(lines: Sequence[tuple], header: bool = False) -> None:
-        table = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=header)
-        for name, width in zip(columns, widths):
+    def show(lines: Sequence[list], header: bool = False) -> None:
+        shown = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=header)
+        for name, width in zip(table.cells, widths):
             justify = 'left' if name == 'decoder' else 'right'
-            table.add_column(name, justify=justify, no_wrap=True, min_width=width)
-        for texts, marks in lines:
+            shown.add_column(name, justify=justify, no_wrap=True, min_width=width)
+        for line in lines:
             # no markup: names may hold brackets
-            table.add_row(*(Text(t, 'bold green' if m else '') for t, m in zip(texts, marks)))
-        console.print(table, soft_wrap=True)
+            shown.add_row(*(Text(text, 'bold green' if best else '') for text, best in line))
+        console.print(shown, soft_wrap=True)
 
     show([], header=True)
-    for _, group in groupby(zip(rows, lines), key=lambda item: item[0].config):
+    for _, group in groupby(zip(rows, table.lines()), key=lambda item: item[0].config):
         group = list(group)
         row = group[0][0]
         console.print(Text(f'\n{row.config}', 'bold cyan'), soft_wrap=True)
