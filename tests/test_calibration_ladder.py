@@ -184,24 +184,18 @@ class TestDecoderStep:
         around = [[x + dx, y + dy] for x, y in [pair] for dx in (-0.25, 0, 0.25) for dy in (-1, 1)]
         assert all(quality(pair).sum() >= quality(other).sum() for other in around)
 
-    def test_gains_are_kept(self):
-        """DARK on clean Gaussians is better than the quarter shift."""
+    def test_the_simplest_of_the_best_is_kept(self):
+        """On clean Gaussians DARK is better than the quarter shift."""
         samples = samples_of(dict(none=0.0))
         kept, ((_, trials),) = climb(start(samples), samples, [DecoderStep()])
         assert kept.decoder['type'] == 'DARKCodec'
         gains = {trial.name: trial.gain.value for trial in trials}
         assert gains['dark'] > 0 > gains['argmax'] and gains['as it is'] == 0
         assert [trial.name for trial in trials if trial.chosen] == [kept.name]
-
-    def test_simplest_of_those_alike(self):
-        samples = samples_of(dict(none=0.0))
-        _, ((_, trials),) = climb(start(samples), samples, [DecoderStep()])
-        names = [trial.name for trial in trials]
-        chosen = next(trial for trial in trials if trial.chosen)
         held = samples.held_out
         losses = {t.name: DecoderStep().loss(t.decoding, samples)[held] for t in trials}
         best = max((t for t in trials if t.supported), key=lambda t: t.gain.value)
-        for trial in trials[: names.index(chosen.name)]:
+        for trial in trials[: [trial.name for trial in trials].index(kept.name)]:
             worse = paired_gain(losses[trial.name], losses[best.name], samples.img_ids[held])
             assert not trial.supported or worse.low > 0
 
@@ -396,7 +390,7 @@ class TestScoresAndRadii:
         scores = rng.uniform(0, 1, (800, K))
         worth = scores**2 if alike else scores * [0.3, 0.6, 0.8, 1.0]
         right = (rng.uniform(0, 1, scores.shape) < worth).astype(float)
-        samples.outputs['none']._scores = [scores]
+        samples.outputs['none']._kept['scores'] = scores
         samples.measure = lambda keypoints: right
         _, ((_, trials),) = climb(start(samples), samples, [ScoreStep()])
         kept = next(trial.name for trial in trials if trial.chosen)

@@ -207,22 +207,6 @@ class TestPeople:
             found['exact'].arrays['similarity'], plain['exact'].arrays['similarity'], rtol=1e-5
         )
 
-    def test_to_image_is_mmposes(self, cfg):
-        loader = build_loader(cfg)
-        inside = []
-
-        def decode(samples):
-            found = noisy(samples, 0.2, 0)
-            inside.extend(instances.keypoints.copy() for instances in found)
-            return found
-
-        batches = ((batch['data_samples'], batch['data_samples']) for batch in loader)
-        people, found = predict(model(), batches, dict(a=decode), loader.dataset.metainfo)
-        keypoints, _ = found['a'].load()
-        np.testing.assert_allclose(
-            people.to_image(np.concatenate(inside)), keypoints, rtol=1e-5, atol=1e-4
-        )
-
 
 def test_annotations_are_read_once(cfg):
     """However many metrics are built for them."""

@@ -1,11 +1,11 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""The file of ``tools/calibrate.py``: how to decode a trained model's outputs best."""
+"""The file that ``tools/calibrate.py`` writes: how to decode the outputs of a trained model."""
 
 import inspect
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Sequence, Union
+from typing import Any, Dict, Optional, Sequence, Union
 
 import numpy as np
 from mmpose.codecs.base import BaseKeypointCodec
@@ -21,12 +21,12 @@ LEVELS = (0.5, 0.9)  # the probabilities of the two radii
 INSTANCE_SCORES = ('bbox_keypoint', 'keypoint')
 FLIP_TESTS = ('none', 'stock', 'exact')
 
-# files of earlier versions, and who wrote them
+# files of earlier versions, and the tools that wrote them
 OLD_FORMATS = {
     'mmpose_simcc.learned_delta': 'tools/calibrate_daec.py',
     'mmpose_simcc.score_calibration': 'tools/calibrate_scores.py',
 }
-# Of a codec's arguments those that say what a network's outputs are. The others say how they are
+# The arguments of a codec that say what a network's outputs are. The others say how they are
 # decoded, and a calibration replaces them.
 OUTPUT_ARGUMENTS = (
     'input_size',
@@ -43,7 +43,7 @@ OUTPUT_ARGUMENTS = (
     'label_softmax',
     'label_beta',
 )
-# those on which a calibration depends
+# the ones on which a calibration depends
 MADE_FOR = ('input_size', 'heatmap_size', 'sigma', 'use_udp', 'simcc_split_ratio', 'beta')
 
 PathLike = Union[str, os.PathLike]
@@ -64,8 +64,8 @@ def another_decoder(codec: BaseKeypointCodec, decoder: dict) -> BaseKeypointCode
     """A codec that reads the same outputs in another way.
 
     Args:
-        codec (TensorCodec): Knows what the outputs are.
-        decoder (dict): Type of the other one and its arguments of decoding.
+        codec (TensorCodec): Says what the outputs are.
+        decoder (dict): Type of the other codec and its arguments of decoding.
 
     Raises:
         ValueError: There is no such decoder, or an argument is out of its range.
@@ -83,7 +83,7 @@ def another_decoder(codec: BaseKeypointCodec, decoder: dict) -> BaseKeypointCode
 
 
 def _as_lists(value: Any) -> Any:
-    """As JSON has it."""
+    """A value as JSON can represent it."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     return [_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
@@ -93,12 +93,12 @@ def _numbers(name: str, value: Any, shape: Sequence[Optional[int]]) -> np.ndarra
     """A float64 array of finite numbers.
 
     Args:
-        name (str): In the message.
+        name (str): Named in the message.
         value: Nested lists.
         shape (sequence): The shape; None allows any size.
 
     Raises:
-        ValueError: They are no such numbers.
+        ValueError: It is no such array.
     """
     try:
         array = np.asarray(value)
@@ -123,15 +123,12 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f'{text[:57]}...'
 
 
-def _extended(rows: List[np.ndarray], step: float) -> np.ndarray:
-    """Rows in one array: shorter ones go on from their last entry."""
-    length = max(map(len, rows))
-    return np.stack(
-        [
-            np.concatenate([row, row[-1:] + step * np.arange(1, length - len(row) + 1)])
-            for row in rows
-        ]
-    )
+def _stack(rows: Sequence[np.ndarray], length: int, **padding: Any) -> np.ndarray:
+    """Rows of unequal length in one array, the shorter ones padded as by ``np.pad``."""
+    rows = [
+        np.pad(row, [(0, length - len(row)), *[(0, 0)] * (row.ndim - 1)], **padding) for row in rows
+    ]
+    return np.stack(rows)
 
 
 class ScoreMaps:
@@ -139,11 +136,11 @@ class ScoreMaps:
     :func:`~mmpose_simcc.functional.map_scores`.
 
     Args:
-        points (sequence): For each keypoint pairs (score, value): scores rise, values lie in
+        points (sequence): For each keypoint pairs (score, value). Scores rise; values lie in
             [0, 1] and do not fall.
 
     Raises:
-        ValueError: They are others.
+        ValueError: The points are not like this.
     """
 
     def __init__(self, points: Sequence) -> None:
@@ -164,9 +161,15 @@ class ScoreMaps:
                     _short(np.stack([scores, values], 1).tolist()),
                     'pairs of a rising score and a value in [0, 1] that never falls',
                 )
-        # one more point, so that there are two
-        self.knots = _extended([np.append(row[0], row[0][-1] + 1) for row in rows], 1)
-        self.values = _extended([np.append(row[1], row[1][-1]) for row in rows], 0)
+        length = max(len(values) for _, values in rows) + 1  # with at least one line
+        # behind the last point scores go on to rise, while values stay
+        self.knots = _stack(
+            [knots for knots, _ in rows],
+            length,
+            mode='linear_ramp',
+            end_values=1 + max(knots[-1] for knots, _ in rows),
+        )
+        self.values = _stack([values for _, values in rows], length, mode='edge')
 
     def __len__(self) -> int:
         return len(self.knots)
@@ -180,18 +183,18 @@ class Radii:
     """For each keypoint the radius within which the truth lies, as a function of the score.
 
     In each interval of scores a radius is a split-conformal quantile of the distances on pictures
-    that decided on nothing before (Vovk, 2012, "Conditional validity of inductive conformal
-    predictors"): a keypoint of a new picture of the same kind lies within with at least the
-    probability that is stated, whatever the distribution of distances is.
+    that nothing else was fitted on (Vovk, 2012, "Conditional validity of inductive conformal
+    predictors"). A keypoint in a new picture of the same kind lies within it with at least the
+    stated probability, whatever the distribution of the distances.
 
     Args:
-        edges (sequence): For each keypoint the scores at which a new interval begins, rising; for
-            M intervals M - 1 scores.
-        pixels (sequence): For each keypoint and interval the radii of :data:`LEVELS` in
+        edges (sequence): For each keypoint the M - 1 scores, rising, at which a new one of its M
+            intervals begins.
+        pixels (sequence): For each keypoint the radii of :data:`LEVELS` in each interval, in
             input-image pixels, (M, 2).
 
     Raises:
-        ValueError: They are others.
+        ValueError: They are not like this.
     """
 
     def __init__(self, edges: Sequence, pixels: Sequence) -> None:
@@ -213,8 +216,8 @@ class Radii:
                     'radii', _short(row.tolist()), 'rising edges, and a larger radius for 0.9'
                 )
         longest = max(map(len, rows))
-        self._edges = np.stack([np.append(s, [np.inf] * (longest - 1 - len(s))) for s in starts])
-        self._pixels = np.stack([row[np.arange(longest).clip(max=len(row) - 1)] for row in rows])
+        self._edges = _stack(starts, longest - 1, constant_values=np.inf)
+        self._pixels = _stack(rows, longest, mode='edge')
 
     def __len__(self) -> int:
         return len(self._edges)
@@ -225,26 +228,26 @@ class Radii:
 
 
 class Calibration:
-    """What was found for a model: how its outputs are decoded, and what its scores mean.
+    """How the outputs of one model are decoded, and what its scores mean.
 
     Args:
-        codec (TensorCodec): Whose outputs are decoded.
-        content (dict): See :func:`save_calibration`.
+        codec (TensorCodec): The model's codec.
+        content (dict): What the file holds, see :func:`save_calibration`.
 
     Attributes:
-        decoder (TensorCodec): Decodes in the place of ``codec``.
-        offset (np.ndarray, optional): What is taken off its keypoints, input-image pixels,
-            shape (K or 1, 2).
+        decoder (TensorCodec): Decodes in place of ``codec``.
+        offset (np.ndarray, optional): Subtracted from its keypoints, input-image pixels, shape
+            (K or 1, 2).
         score_maps (ScoreMaps, optional): What its scores are worth.
         radii (Radii, optional): How far off its keypoints may be.
-        instance_score (str): How a person's score is made, see :meth:`score_instance`.
+        instance_score (str): How a person is scored, see :meth:`score_instance`.
         num_keypoints (int): K.
-        flip_test (str): What it was made with: 'none', 'stock' or 'exact'.
+        flip_test (str): The flip test that it was made with: 'none', 'stock' or 'exact'.
         model (str, optional): Digest of the weights that it was made for.
-        calibrated_on (str): The pictures in words.
+        calibrated_on (str): The pictures that it was made on, in words.
 
     Raises:
-        ValueError: It was made for another codec, or something is missing or of no use.
+        ValueError: It was made for another codec, or an entry is missing or wrong.
     """
 
     def __init__(self, codec: BaseKeypointCodec, content: dict) -> None:
@@ -299,7 +302,7 @@ class Calibration:
             - scores (Array): Shape (B, K).
 
         Raises:
-            ValueError: K is another.
+            ValueError: The outputs have another number of keypoints.
         """
         K = encoded[0].shape[1]
         if self.num_keypoints != K:
@@ -314,15 +317,15 @@ class Calibration:
         return keypoints, scores if self.score_maps is None else self.score_maps(scores)
 
     def score_instance(self, scores: np.ndarray, bbox_score: np.ndarray) -> np.ndarray:
-        """A person's score.
+        """The score of a person.
 
         Args:
-            scores (np.ndarray): Of its keypoints, calibrated, shape (..., K).
-            bbox_score (np.ndarray): Of its box, shape (...).
+            scores (np.ndarray): The calibrated scores of the keypoints, shape (..., K).
+            bbox_score (np.ndarray): The score of the box, shape (...).
 
         Returns:
-            np.ndarray: ``'bbox_keypoint'``: their mean times the box's; ``'keypoint'``: their
-            mean. Shape (...).
+            np.ndarray: The mean of the keypoints' scores, for ``'bbox_keypoint'`` times the
+            box's. Shape (...).
         """
         mean = scores.mean(-1)
         return mean * bbox_score if self.instance_score == 'bbox_keypoint' else mean
@@ -335,12 +338,12 @@ def save_calibration(path: PathLike, content: dict) -> None:
         path (str | Path): The JSON file.
         content (dict): ``decoder`` (type and arguments of decoding), ``made_for``
             (:func:`made_for` with ``num_keypoints``, ``flip_test`` and ``model``) and
-            ``calibrated_on``; and where there are any ``offset``, ``score_maps``, ``radii`` and
-            ``instance_score`` as in :class:`Calibration`. All else is for people.
+            ``calibrated_on``; optional are ``offset``, ``score_maps``, ``radii`` and
+            ``instance_score``, see :class:`Calibration`. Other entries are for people to read.
     """
     content = {**content, 'format': FORMAT, 'version': __version__}
     lines = []
-    for name, value in content.items():  # a line for each entry of a long list
+    for name, value in content.items():  # each entry of a list gets a line
         if isinstance(value, list):
             rows = ',\n    '.join(json.dumps(row) for row in value)
             value = f'[\n    {rows}\n  ]'
@@ -354,7 +357,7 @@ def read_calibration(path: PathLike) -> dict:
     """Read a calibration without a codec.
 
     Raises:
-        ValueError: There is no such file, or it is another one.
+        ValueError: There is no such file, or it is not a calibration.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise invalid('calibration', path, 'the path of a JSON file by tools/calibrate.py')
@@ -387,8 +390,8 @@ def load_calibration(path: PathLike, codec: BaseKeypointCodec) -> Calibration:
         Calibration: It decodes in the place of the codec.
 
     Raises:
-        ValueError: There is no such file, it is another one, or it was made for another codec;
-            the message names the difference.
+        ValueError: There is no such file, it is not a calibration, or it was made for another
+            codec; the message names the difference.
     """
     content = read_calibration(path)
     try:

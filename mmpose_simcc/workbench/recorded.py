@@ -1,6 +1,6 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Scores decoders on recorded heatmaps of any model: mean OKS with paired intervals. What has
-to be fitted is fitted on one half of the images and scored on the other."""
+"""Scores decoders on recorded heatmaps of any model: mean OKS with paired intervals. Each half of
+the images is scored with what was fitted on the other half."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from ..functional import average_flip, heatmap_argmax
 from ..utils.checks import invalid
 from .calibration.outputs import BORDERS, keep_outputs
 from .calibration.samples import Decoding, Samples, hold_out_half
-from .calibration.steps import DecoderStep, OffsetStep
+from .calibration.steps import DecoderStep, OffsetStep, Step
 from .metrics import DEFAULT_SIGMA
 from .statistics import paired_gain
 from .tables import markdown_table
@@ -43,17 +43,17 @@ def load_recording(
             picture (N,), ``area`` of each person there (N,), and ``img_id`` (N,) where people
             share images. Where it also has ``mirrored_heatmaps`` (N, K, H, W), the network's for
             the mirror images, and ``flip_indices`` (K,), the flip test is made here.
-        oks_sigmas (sequence): COCO's constants, one a keypoint. Without any, all are as an eye's.
+        oks_sigmas (sequence): COCO's sigmas, one for each keypoint; if empty, an eye's for all.
         sigma (float): Standard deviation of the label in cells.
         size (int, optional): Cut a square of so many cells out of every map, at a random place
-            around its maximum: what the border of a small map does to the same responses.
+            around its maximum, to see what the border of a small map does to the same responses.
         flip (str): The flip test of ``mirrored_heatmaps``: 'exact', 'stock' or 'none', see
             :func:`~mmpose_simcc.functional.average_flip`. Its mirror images are those of
             :func:`~mmpose_simcc.functional.mirror_images`.
         use_udp (bool): Whether the pipeline's ``TopdownAffine`` has ``use_udp``.
 
     Returns:
-        Samples: Of the people with a visible keypoint. Their input pixels are cells.
+        Samples: The people with a visible keypoint. Cells take the place of input pixels.
 
     Raises:
         ValueError: The file is not of this form, or ``size`` is larger than a map.
@@ -128,9 +128,11 @@ def _cut_out(heatmaps: Tensor, size: int) -> Tuple[Tensor, np.ndarray]:
     return squares[torch.arange(len(left)), top, left].unflatten(0, shape), first
 
 
-def _by_the_other_half(step, name: str, decoding: Decoding, samples: Samples) -> Decoding:
-    """A candidate's keypoints in image pixels, (N, K, 2), and its errors in cells. Each half of
-    the images is decoded by what is fitted on the other half."""
+def _by_the_other_half(
+    step: Step, name: str, decoding: Decoding, samples: Samples
+) -> Tuple[np.ndarray, np.ndarray]:
+    """The keypoints of a candidate in image pixels, (N, K, 2), and its errors in cells. Each half
+    of the images is decoded with what was fitted on the other half."""
     halves = []
     for held_out in (samples.held_out, ~samples.held_out):
         half = replace(samples, held_out=held_out, _pair_sums={})

@@ -24,16 +24,16 @@ def with_truth(
         similarity (np.ndarray): The same shape; NaN where there is no truth.
 
     Returns:
-        tuple: Their scores and similarities, float64, shape (N,); which they are, of the shape
-        of the scores.
+        tuple: Their scores and similarities, float64, shape (N,), and a mask of the shape of the
+        scores that says which they are.
     """
     known = ~np.isnan(similarity)
     return scores[known].astype(float), similarity[known].astype(float), known
 
 
 def equal_mass_bins(scores: np.ndarray, bins: int = BINS) -> np.ndarray:
-    """Bins by rising score that hold about equally many keypoints. Equal scores share a bin, so
-    that the order of the keypoints does not matter; then some bins are larger or empty.
+    """Bins by rising score that hold about equally many keypoints. Equal scores share a bin, which
+    makes some bins larger or empty, so that the order of the keypoints does not matter.
 
     Args:
         scores (np.ndarray): Shape (N,).

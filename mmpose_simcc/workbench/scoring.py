@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Scores predictions by a config's metrics: as many decoders as one likes, from one forward pass.
+"""Scores predictions by a config's metrics, for any number of decoders after one forward pass.
 
 1. :func:`predict` goes through the batches once. It keeps the truth once, as :class:`People`, and
    of each decoder keypoints and scores, as :class:`Predictions`.
@@ -7,8 +7,8 @@
    another.
 
 To score a new decoder, give :func:`predict` one more function from what the batches hold (network
-outputs, crops, ...) to keypoints in input pixels. To score keypoints that were computed in another
-way, call the scorer with :meth:`People.to_image` of them.
+outputs, crops, ...) to keypoints in input pixels. The scorer also takes keypoints, in image pixels,
+that were computed in another way.
 """
 
 import copy
@@ -63,12 +63,12 @@ NME_THRESHOLD = 0.1  # of the norm: a failure, as of WFLW (Wu et al., 2018, Sect
 
 
 class OnDisk:
-    """Batches in a temporary file. In memory, those of 100,000 detections would be a million small
-    objects between the large arrays of the forward pass, and keep the memory of these from being
-    returned to the system.
+    """Batches in a temporary file. In memory the batches of 100,000 detections would be a million
+    small objects, scattered among the large arrays of the forward pass, whose memory could then
+    not be returned to the system.
 
     Args:
-        folder (Path, optional): Where the file lies, without a name.
+        folder (Path, optional): For the file, which has no name there.
     """
 
     def __init__(self, folder: Optional[Path] = None) -> None:
@@ -83,6 +83,12 @@ class OnDisk:
         for start in self._starts:
             self._file.seek(start)
             yield pickle.load(self._file)
+
+    def arrays(self) -> Arrays:
+        """Of batches that are dicts of arrays, those that all of them have, one after another."""
+        batches = list(self)
+        names = [name for name in batches[0] if all(name in batch for batch in batches)]
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in names}
 
 
 class People:
@@ -101,7 +107,7 @@ class People:
     def __init__(self, metainfo: dict, folder: Optional[Path] = None) -> None:
         self.metainfo = metainfo
         self.samples = OnDisk(folder)
-        self._batches: List[Arrays] = []
+        self._batches = OnDisk(folder)
         self._arrays: Optional[Arrays] = None
 
     def append(self, samples: Sequence[PoseDataSample]) -> None:
@@ -111,22 +117,17 @@ class People:
         self._arrays = None
 
     def __len__(self) -> int:
-        return sum(len(batch['id']) for batch in self._batches)
+        return len(self.arrays['id'])
 
     @property
     def arrays(self) -> Arrays:
-        """What there are numbers of: ``id``, ``img_id``, ``category_id``, ``area`` (the
-        annotation's, or 0.53 of the box), ``annotated`` (False for detected boxes, whose
-        people have no truth), shape (N,); ``input_size``, ``input_center``, ``input_scale``
-        (N, 2); and of MMPose's ``gt_instances`` each item NAME as ``gt_NAME``, shape (N, ...):
-        ``gt_keypoints`` (N, K, 2) and ``gt_bboxes`` (N, 4) in image pixels, ``gt_bbox_scores``,
-        ``gt_keypoints_visible``."""
+        """All that is numeric: ``id``, ``img_id``, ``category_id``, ``area`` (the annotation's, or
+        0.53 of the box), ``annotated`` (False for detected boxes, whose people have no truth),
+        shape (N,); ``input_size``, ``input_center``, ``input_scale`` (N, 2); and each item NAME of
+        MMPose's ``gt_instances`` as ``gt_NAME``, shape (N, ...): ``gt_keypoints`` (N, K, 2) and
+        ``gt_bboxes`` (N, 4) in image pixels, ``gt_bbox_scores``, ``gt_keypoints_visible``."""
         if self._arrays is None:
-            names = [n for n in self._batches[0] if all(n in b for b in self._batches)]
-            self._arrays = {
-                name: np.concatenate([b[name] for b in self._batches]) for name in names
-            }
-            self._batches = [self._arrays]
+            self._arrays = self._batches.arrays()
         return self._arrays
 
     @property
@@ -141,22 +142,8 @@ class People:
         found = People(self.metainfo)
         samples = [sample for batch in self.samples for sample in batch]
         found.samples.append([samples[row] for row in rows])
-        found._batches = [{name: array[rows] for name, array in self.arrays.items()}]
+        found._batches.append({name: array[rows] for name, array in self.arrays.items()})
         return found
-
-    def to_image(self, keypoints: np.ndarray, rows: Any = slice(None)) -> np.ndarray:
-        """Input pixels to image pixels, as MMPose does it.
-
-        Args:
-            keypoints (np.ndarray): Shape (P, ..., K, 2).
-            rows (slice | np.ndarray): Which people they are of. Defaults to all.
-        """
-        arrays = self.arrays
-        shape = (-1, *[1] * (keypoints.ndim - 2), 2)
-        scale = arrays['input_scale'][rows]
-        factor = (scale / arrays['input_size'][rows]).reshape(shape)
-        corner = arrays['input_center'][rows] - 0.5 * scale
-        return keypoints * factor + corner.reshape(shape)
 
 
 def _without_predictions(sample: PoseDataSample) -> dict:
@@ -186,34 +173,20 @@ def _sample_arrays(samples: Sequence[PoseDataSample]) -> Arrays:
     return arrays
 
 
-class Predictions:
-    """What a decoder predicts, batch by batch, in a temporary file.
-
-    Args:
-        folder (Path, optional): For the file.
-    """
-
-    def __init__(self, folder: Optional[Path] = None) -> None:
-        self._batches = OnDisk(folder)
+class Predictions(OnDisk):
+    """What a decoder predicts, batch by batch."""
 
     def append(self, samples: Sequence[PoseDataSample]) -> None:
         """Add the predictions of a batch."""
         instances = [sample.pred_instances for sample in samples]
-        self._batches.append(
-            [
-                np.concatenate([found.keypoints[..., :2] for found in instances]),
-                np.concatenate([found.keypoint_scores for found in instances]),
-            ]
-        )
+        keypoints = np.concatenate([found.keypoints[..., :2] for found in instances])
+        scores = np.concatenate([found.keypoint_scores for found in instances])
+        super().append(dict(keypoints=keypoints, scores=scores))
 
     def load(self) -> Tuple[np.ndarray, np.ndarray]:
-        """All of them.
-
-        Returns:
-            tuple: Keypoints in image pixels, shape (N, K, 2), and their scores, shape (N, K).
-        """
-        keypoints, scores = zip(*self._batches)
-        return np.concatenate(keypoints), np.concatenate(scores)
+        """Keypoints of all people in image pixels, shape (N, K, 2), and their scores, (N, K)."""
+        found = self.arrays()
+        return found['keypoints'], found['scores']
 
 
 def predict(
@@ -275,13 +248,13 @@ def build_metrics(
 
     Args:
         evaluator (dict | list[dict]): A config's ``test_evaluator``.
-        metainfo (dict, optional): Of the data set, which stays as it is. Without it the metrics
-            can be asked, but cannot score.
+        metainfo (dict, optional): Of the data set; it stays as it is. Metrics without it can be
+            asked for their settings, but cannot score.
 
     Returns:
-        list[BaseMetric]: The metrics. The ``gt_converter`` of COCO's is applied once and for all
-        here: by itself the metric converts the annotations again each time that it is computed,
-        and the data set's sigmas in place.
+        list[BaseMetric]: The metrics. The ``gt_converter`` of COCO's is applied here, once. By
+        itself the metric converts the annotations each time that it is computed, and the sigmas
+        of the data set in place.
     """
     metrics, files = [], 0
     for cfg in [evaluator] if isinstance(evaluator, dict) else evaluator:
@@ -310,8 +283,8 @@ def build_metrics(
 
 
 def results_prefix(metric: BaseMetric, prefix: Union[str, Path]) -> str:
-    """Where a metric writes its files: the first metric of a config that writes any at the prefix
-    of the row, the second at ``PREFIX.1``, and so on."""
+    """Where a metric writes its files: the first of a config's metrics that write any at the given
+    prefix, the second at ``PREFIX.1``, and so on."""
     return f'{prefix}.{metric.file_number}' if metric.file_number else str(prefix)
 
 
@@ -325,7 +298,7 @@ def distance_names(metric: BaseMetric) -> Dict[str, str]:
     that is divided by: ``'bbox_size'``, ``'torso_size'``, an item of the truth, a pair of
     ``'keypoints'``, or nothing.
 
-    JHMDB's, whose PCK has two sizes, has none, nor has any that is not known here.
+    JHMDB's PCK, which has two sizes, and metrics that are not known here have no such values.
     """
     if type(metric) is PCKAccuracy:
         return {PCK_NAMES[item]: f'{item}_size' for item in metric.norm_item}
@@ -339,7 +312,7 @@ def distance_names(metric: BaseMetric) -> Dict[str, str]:
 def _normalisers(
     metric: BaseMetric, people: People, keypoints: np.ndarray, divisor: str
 ) -> np.ndarray:
-    """What :func:`distance_names` says that distances are divided by, shape (N,)."""
+    """What distances are divided by (see :func:`distance_names`), shape (N,)."""
     truth, arrays = people.arrays['gt_keypoints'], people.arrays
     if not divisor:
         return np.ones(len(truth))
@@ -357,7 +330,7 @@ def _normalisers(
 
 
 def distances(metrics: Sequence[BaseMetric], people: People, keypoints: np.ndarray) -> Arrays:
-    """Normalised distances from the truth, of every value that comes from them.
+    """The normalised distances from the truth behind each value that comes from them.
 
     Args:
         metrics (list[BaseMetric]): The metrics.
@@ -401,8 +374,8 @@ class Similarity(NamedTuple):
         return self.threshold is None
 
     def of(self, people: People, keypoints: np.ndarray) -> np.ndarray:
-        """Of predictions (N, K, 2) in image pixels: float32, shape (N, K); NaN where there is no
-        truth."""
+        """The similarity of predictions (N, K, 2) in image pixels: float32, shape (N, K); NaN
+        where there is no truth."""
         if self.is_oks:
             return _oks(self.metric, people, keypoints)
         distance = distances([self.metric], people, keypoints)[self.key]
@@ -424,8 +397,8 @@ def find_similarity(metrics: Sequence[BaseMetric]) -> Optional[Similarity]:
 
 
 def _converter_arrays(converter: Optional[dict], size: int) -> Tuple[np.ndarray, np.ndarray, int]:
-    """Indices of keypoints before and after one of COCO's converters, and how many there are
-    then."""
+    """The indices of keypoints before and after one of COCO's converters, and their number after
+    it."""
     if not converter:
         return np.arange(size), np.arange(size), size
     source, target = np.array(converter['mapping']).reshape(-1, 2).T
@@ -433,8 +406,8 @@ def _converter_arrays(converter: Optional[dict], size: int) -> Tuple[np.ndarray,
 
 
 def _oks(metric: CocoMetric, people: People, keypoints: np.ndarray) -> np.ndarray:
-    """Of each predicted keypoint, shape (N, K); NaN without a truth, and for those that the
-    metric's converters leave out."""
+    """The OKS of each predicted keypoint, shape (N, K); NaN where there is no truth, and for
+    keypoints that the metric's converters leave out."""
     arrays, (N, K) = people.arrays, keypoints.shape[:2]
     truth, visible = arrays['gt_keypoints'], people.visible & arrays['annotated'][:, None]
     if truth.shape[1] == people.metainfo['num_keypoints']:  # not yet converted by the pipeline
@@ -475,9 +448,9 @@ class Scorer:
 
     Args:
         evaluator (dict | list[dict]): The config's ``test_evaluator``.
-        people (People): Whom predictions are of.
-        size (int, optional): How many people there are in all processes, without those by which a
-            sampler pads. Defaults to those here.
+        people (People): Whose keypoints are predicted.
+        size (int, optional): How many people there are in all processes, without those that a
+            sampler adds to fill them. Defaults to the number of ``people``.
 
     Raises:
         Exception: Of any kind, from the code of a metric.
@@ -496,8 +469,8 @@ class Scorer:
                 _score_the_file(metric)
 
     def leave_out_other_images(self) -> None:
-        """Score by the images of these people alone, if they are a part of a data set: COCO's
-        metric counts everybody in its file without a prediction as missed."""
+        """Score on the images of these people alone, if they are a part of a data set. By itself
+        COCO's metric counts everybody in its file who has no prediction as missed."""
         images = set(self.people.arrays['img_id'].tolist())
         for metric in self.metrics:
             if getattr(metric, 'coco', None) is not None:
@@ -543,8 +516,8 @@ class Scorer:
         return Scores({key: float(value) for key, value in values.items()}, arrays)
 
     def _evaluate(self, keypoints: np.ndarray, scores: np.ndarray, prefix: Path) -> dict:
-        """By MMPose's metrics. The evaluator is made anew for each decoder, the metrics are not:
-        what they keep of samples is gone after an evaluation."""
+        """The values of MMPose's metrics. They are used again for each decoder: what they keep of
+        samples is gone after an evaluation."""
         for metric in self.metrics:
             if hasattr(metric, 'outfile_prefix'):
                 metric.outfile_prefix = results_prefix(metric, prefix)
@@ -564,7 +537,7 @@ class Scorer:
             start += len(samples)
         values = evaluator.evaluate(self.size)
         for metric in self._without_file:
-            metric.coco = None  # it made it of the samples' annotations
+            metric.coco = None  # which it made from the annotations in the samples
         return values
 
     def _gather(self, arrays: Arrays, prefix: Path) -> Optional[Arrays]:
@@ -577,8 +550,8 @@ class Scorer:
 
 
 def _score_the_file(metric: CocoMetric) -> None:
-    """Make COCO's metric free its results once they are written. By itself it keeps them while it
-    reads the file again and scores it, and so holds everything twice."""
+    """Let COCO's metric free its results once they are written. By itself it keeps them while it
+    reads the file again and scores it, so that they are in memory twice."""
     compute = metric.compute_metrics
 
     def compute_metrics(results: list) -> Dict[str, float]:

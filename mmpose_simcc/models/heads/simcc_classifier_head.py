@@ -109,16 +109,19 @@ class SimCCClassifierHead(BaseSimCCHead):
             features = channels_per_keypoint * width * height * 4**num_deconvs
             channels = out_channels * channels_per_keypoint
             if deconv_out_channels:
-                self.deconv_head = self._make_deconv_head(
-                    deconv_type,
-                    channels,
-                    deconv_out_channels,
-                    deconv_kernel_sizes,
-                    deconv_num_groups,
-                    conv_out_channels,
-                    conv_kernel_sizes,
-                    final_layer,
+                stock_head = dict(
+                    type='HeatmapHead',
+                    in_channels=in_channels,
+                    out_channels=channels,
+                    deconv_out_channels=deconv_out_channels,
+                    deconv_kernel_sizes=deconv_kernel_sizes,
+                    conv_out_channels=conv_out_channels,
+                    conv_kernel_sizes=conv_kernel_sizes,
+                    final_layer=final_layer,
                 )
+                if deconv_type == 'vipnas':
+                    stock_head.update(type='ViPNASHead', deconv_num_groups=deconv_num_groups)
+                self.deconv_head = MODELS.build(stock_head)
             elif final_layer is not None:
                 self.final_layer = build_conv_layer(
                     {
@@ -154,31 +157,6 @@ class SimCCClassifierHead(BaseSimCCHead):
         if known is not None and known != value:
             raise invalid(name, value, f"the decoder's, {known!r}")
         return value
-
-    def _make_deconv_head(
-        self,
-        deconv_type: str,
-        channels: int,
-        deconv_out_channels: OptIntSeq,
-        deconv_kernel_sizes: OptIntSeq,
-        deconv_num_groups: OptIntSeq,
-        conv_out_channels: OptIntSeq,
-        conv_kernel_sizes: OptIntSeq,
-        final_layer: OptConfigType,
-    ) -> nn.Module:
-        cfg = dict(
-            type='HeatmapHead',
-            in_channels=self.in_channels,
-            out_channels=channels,
-            deconv_out_channels=deconv_out_channels,
-            deconv_kernel_sizes=deconv_kernel_sizes,
-            conv_out_channels=conv_out_channels,
-            conv_kernel_sizes=conv_kernel_sizes,
-            final_layer=final_layer,
-        )
-        if deconv_type == 'vipnas':
-            cfg.update(type='ViPNASHead', deconv_num_groups=deconv_num_groups)
-        return MODELS.build(cfg)
 
     @property
     def default_init_cfg(self):

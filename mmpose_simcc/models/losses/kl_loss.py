@@ -88,7 +88,9 @@ class SimCCKLLoss(nn.Module):
         N, K = pred_simcc[0].shape[:2]
         loss = 0
         for logits, labels in zip(pred_simcc, gt_simcc):
-            divergence = self._divergence(logits, labels)
+            if self.label_softmax:
+                labels = torch.softmax(labels.float() * self.label_beta, -1)
+            divergence = kl_divergence(logits.float() * self.beta, labels)
             if self.reduction == 'stock':
                 divergence = divergence / logits.shape[-1]
             loss = loss + divergence
@@ -102,11 +104,3 @@ class SimCCKLLoss(nn.Module):
         if self.reduction == 'mean':
             loss = loss / max(N, 1)
         return loss * self.loss_weight
-
-    def _divergence(self, logits: Tensor, labels: Tensor) -> Tensor:
-        logits = logits.float()
-        if self.beta != 1:
-            logits = logits * self.beta
-        if self.label_softmax:
-            labels = torch.softmax(labels.float() * self.label_beta, -1)
-        return kl_divergence(logits, labels)

@@ -80,10 +80,7 @@ class Outputs:
     def _kept(self) -> Dict[str, np.ndarray]:
         """Arrays of all people: scores, windows, and keypoints under each decoder's config."""
         if self._arrays is None:
-            batches = list(self._batches)
-            self._arrays = {
-                name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]
-            }
+            self._arrays = self._batches.arrays()
         return self._arrays
 
     @property

@@ -3,7 +3,7 @@
 
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 from mmengine.config import Config
@@ -53,22 +53,21 @@ class _Findings(List[Finding]):
     def add(self, level: str, what: str, number: int = 1) -> None:
         self.append(Finding(level, self.split, what, number))
 
-    def mark(self, level: str, what: str, marked: Iterable[bool], names: Sequence) -> None:
-        """Add a finding about the entries that are marked, if any are, with the name of the first
-        one as an example. An entry whose name is None has none."""
-        places = np.flatnonzero(marked)
-        if len(places):
-            name = names[places[0]]
-            self.add(level, what if name is None else f'{what}, e.g. {name}', len(places))
+    def add_of(self, level: str, what: str, names: Sequence) -> None:
+        """Add a finding about the entries with these names, the first of which is the example.
+        Without any there is none."""
+        if len(names):
+            self.add(level, what if names[0] is None else f'{what}, e.g. {names[0]}', len(names))
 
     def sieve(self, entries: list, faults: Dict[str, Callable[[Any], bool]]) -> list:
         """Add an error for each fault that entries have. An entry with a fault is not looked at
         for the faults that follow. Returns the entries without any."""
         for what, has_fault in faults.items():
-            marked = [bool(has_fault(entry)) for entry in entries]
-            names = [entry.get('id') if isinstance(entry, dict) else entry for entry in entries]
-            self.mark(ERROR, what, marked, names)
-            entries = [entry for entry, is_marked in zip(entries, marked) if not is_marked]
+            faulty = [entry for entry in entries if has_fault(entry)]
+            names = [entry.get('id') if isinstance(entry, dict) else entry for entry in faulty]
+            self.add_of(ERROR, what, names)
+            if faulty:
+                entries = [entry for entry in entries if not has_fault(entry)]
         return entries
 
 
@@ -143,12 +142,13 @@ def _check_pictures(entries: list, folder: Optional[Path], found: _Findings) -> 
     )
     ids = Counter(entry['id'] for entry in entries)
     repeated = [entry['id'] for entry in entries if ids[entry['id']] > 1]
-    found.mark(ERROR, 'several pictures with the same `id`', [True] * len(repeated), repeated)
+    found.add_of(ERROR, 'several pictures with the same `id`', repeated)
     if folder is not None:
-        names = [entry['file_name'] for entry in entries]
-        missing = np.array([not (folder / name).is_file() for name in names], bool)
-        found.mark(ERROR, f'pictures that are not in {folder}', missing, names)
-        _check_picture_sizes([entries[i] for i in np.flatnonzero(~missing)], folder, found)
+        there = [entry for entry in entries if (folder / entry['file_name']).is_file()]
+        known = {entry['file_name'] for entry in there}
+        missing = [entry['file_name'] for entry in entries if entry['file_name'] not in known]
+        found.add_of(ERROR, f'pictures that are not in {folder}', missing)
+        _check_picture_sizes(there, folder, found)
     return {entry['id']: entry for entry in entries}
 
 
@@ -166,7 +166,7 @@ def _check_picture_sizes(entries: list, folder: Path, found: _Findings) -> None:
         if size != (entry['width'], entry['height']):
             others.append(f'{entry["file_name"]}, which is {size[0]}x{size[1]}')
     what = f'pictures of another size than the file says, of {len(drawn)} opened'
-    found.mark(WARNING, what, [True] * len(others), others)
+    found.add_of(WARNING, what, others)
 
 
 def _check_structure(entries: list, pictures: Dict, categories: Set, found: _Findings) -> list:
@@ -181,7 +181,7 @@ def _check_structure(entries: list, pictures: Dict, categories: Set, found: _Fin
     ids = Counter(e['id'] for e in entries if _is_whole(e.get('id')))
     repeated = [e['id'] for e in entries if _is_whole(e.get('id')) and ids[e['id']] > 1]
     what = 'several annotations with the same `id`, which the metric takes for one'
-    found.mark(ERROR, what, [True] * len(repeated), repeated)
+    found.add_of(ERROR, what, repeated)
     entries = found.sieve(
         entries,
         {
@@ -221,7 +221,7 @@ def _are_numbers(values: Any, length: Optional[int] = None) -> bool:
 def _check_values(
     entries: List[dict], pictures: Dict, metainfo: Optional[dict], found: _Findings
 ) -> None:
-    names = [f'id {entry["id"]}' for entry in entries]
+    names = np.array([f'id {entry["id"]}' for entry in entries])
     points = np.array([entry['keypoints'] for entry in entries], float).reshape(len(entries), -1, 3)
     boxes = np.array([entry['bbox'] for entry in entries], float)
     sizes = [pictures[entry['image_id']] for entry in entries]
@@ -231,37 +231,38 @@ def _check_values(
         number = metainfo['num_keypoints']
         found.add(ERROR, f'the annotations have {xy.shape[1]} keypoints, the metainfo {number}')
     finite = np.isfinite(points).all((1, 2)) & np.isfinite(boxes).all(1)
-    found.mark(ERROR, 'coordinates that are NaN or infinite', ~finite, names)
+    found.add_of(ERROR, 'coordinates that are NaN or infinite', names[~finite])
     with np.errstate(invalid='ignore'):
         largest = np.where(labelled[..., None], np.abs(xy), 0).max((1, 2))
     fractions = labelled.any(1) & finite & (largest <= 1.5) & (size.min(1) > 32)
     if fractions.mean() > 0.5:
-        found.mark(ERROR, 'keypoints between 0 and 1 where pixels are meant', fractions, names)
+        found.add_of(ERROR, 'keypoints between 0 and 1 where pixels are meant', names[fractions])
     other = ~np.isin(points[..., 2], (0, 1, 2)).all(1)
     what = 'visibility other than 0, 1 and 2, which weighs the loss'
-    found.mark(WARNING, what, other, names)
+    found.add_of(WARNING, what, names[other])
 
     x, y, w, h = boxes.T
-    leaves = (x < -1) | (y < -1) | (x + w > size[:, 0] + 1) | (y + h > size[:, 1] + 1)
-    corners = (w > x) & (h > y) & leaves & (w <= size[:, 0] + 1) & (h <= size[:, 1] + 1)
+    too_large = (x + w > size[:, 0] + 1) | (y + h > size[:, 1] + 1)
+    corners = (w > x) & (h > y) & too_large & (w <= size[:, 0] + 1) & (h <= size[:, 1] + 1)
     if corners.mean() > 0.3:
         what = '`bbox` that look like x1, y1, x2, y2: COCO has x, y, width, height'
-        found.mark(ERROR, what, corners, names)
-    found.mark(ERROR, '`bbox` without width or height', finite & ((w <= 0) | (h <= 0)), names)
-    found.mark(WARNING, '`bbox` that leave their picture', leaves & ~corners, names)
+        found.add_of(ERROR, what, names[corners])
+    found.add_of(ERROR, '`bbox` without width or height', names[finite & ((w <= 0) | (h <= 0))])
+    leaves = (x < -1) | (y < -1) | too_large
+    found.add_of(WARNING, '`bbox` that leave their picture', names[leaves & ~corners])
     beside = (x >= size[:, 0]) | (y >= size[:, 1]) | (x + w <= 0) | (y + h <= 0)
     level = ERROR if beside.mean() > 0.5 else WARNING
-    found.mark(level, '`bbox` beside their picture, which MMPose leaves out', beside, names)
+    found.add_of(level, '`bbox` beside their picture, which MMPose leaves out', names[beside])
 
     low, side = boxes[:, None, :2], boxes[:, None, 2:]
     outside = labelled & ((xy < low - 0.1 * side) | (xy > low + 1.1 * side)).any(-1)
-    found.mark(WARNING, 'people with points outside of their box', outside.any(1), names)
+    found.add_of(WARNING, 'people with points outside of their box', names[outside.any(1)])
     beyond = labelled & ((xy < -1) | (xy > size[:, None] + 1)).any(-1)
     what = 'people with labelled points outside of the picture'
-    found.mark(WARNING, what, beyond.any(1), names)
+    found.add_of(WARNING, what, names[beyond.any(1)])
     level = NOTE if labelled.any() else ERROR
     what = 'annotations without a labelled keypoint (v > 0)'
-    found.mark(level, what, ~labelled.any(1), names)
+    found.add_of(level, what, names[~labelled.any(1)])
 
 
 def _check_what_metrics_read(
@@ -269,20 +270,17 @@ def _check_what_metrics_read(
 ) -> None:
     """Check that there is what COCO's metric reads of all annotations at once, after it has seen
     the whole test set."""
-    names = [f'id {entry["id"]}' for entry in entries]
     for key in keys:
-        if key == 'crowdIndex':  # of a picture; CrowdPose's AP of easy, medium and hard ones
-            lacking = [key not in picture for picture in pictures.values()]
-            what = f'pictures without `{key}`, which CocoMetric needs for CrowdPose'
-            found.mark(ERROR, what, lacking, [*pictures])
-        else:
-            what = f'annotations without `{key}`, which CocoMetric needs'
-            found.mark(ERROR, what, [key not in entry for entry in entries], names)
+        kind, all_ = 'annotations', entries
+        if key == 'crowdIndex':  # for CrowdPose's AP of easy, medium and hard pictures
+            kind, all_ = 'pictures', pictures.values()
+        lacking = [f'id {entry["id"]}' for entry in all_ if key not in entry]
+        found.add_of(ERROR, f'{kind} without `{key}`, which CocoMetric needs', lacking)
     if 'area' in keys:
-        extent = np.array([entry['bbox'][2] * entry['bbox'][3] for entry in entries], float)
-        area = np.array([entry.get('area', np.nan) for entry in entries], float)
+        extents = [0.02 * entry['bbox'][2] * entry['bbox'][3] for entry in entries]
+        tiny = [e for e, extent in zip(entries, extents) if e.get('area', extent) < extent]
         what = '`area` far below that of the box: AP would count any error'
-        found.mark(ERROR, what, area < 0.02 * extent, names)
+        found.add_of(ERROR, what, [f'id {entry["id"]}' for entry in tiny])
 
 
 def _note_sizes(
@@ -341,14 +339,15 @@ def _check_names(categories: List[dict], metainfo: dict, found: _Findings) -> No
             )
     paired = {index for pair in metainfo['flip_pairs'] for index in pair}
     alone = [
-        index not in paired and name.lower().startswith(('left', 'right', 'l_', 'r_'))
+        name
         for index, name in enumerate(wanted)
+        if index not in paired and name.lower().startswith(('left', 'right', 'l_', 'r_'))
     ]
     what = (
         'left or right keypoints without `swap` in the metainfo: mirrored pictures teach the '
         'network to confuse both sides'
     )
-    found.mark(ERROR, what, alone, wanted)
+    found.add_of(ERROR, what, alone)
     for a, b in metainfo['flip_pairs']:
         first, second = wanted[a].lower(), wanted[b].lower()
         mirrored = second in (first.replace('left', 'right'), first.replace('right', 'left'))
@@ -464,5 +463,5 @@ def _find_leaks(train: Set[Path], test: Set[Path]) -> List[Finding]:
             leaks += [path.name for path in paths if file_sha256(path) in contents]
     found = _Findings('test')
     what = 'pictures of the test set that are trained on as well'
-    found.mark(ERROR, what, [True] * len(leaks), leaks)
+    found.add_of(ERROR, what, leaks)
     return found
