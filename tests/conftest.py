@@ -178,6 +178,15 @@ def repo_root() -> Path:
 
 
 @pytest.fixture(scope='session')
+def uv() -> Path:
+    """Installs and builds what lies in a checkout."""
+    program = Path(sys.executable).with_name('uv')
+    if not (program.is_file() and IN_CHECKOUT):
+        pytest.skip('needs a checkout and its `make venv`')
+    return program
+
+
+@pytest.fixture(scope='session')
 def golden_dir() -> Path:
     return Path(__file__).resolve().parent / 'golden'
 

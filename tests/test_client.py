@@ -817,11 +817,8 @@ class TestSmoothing:
 
 
 @pytest.fixture(scope='module')
-def alone(tmp_path_factory):
+def alone(uv, tmp_path_factory):
     """The Python of an environment that has the client and what it needs."""
-    uv = Path(sys.executable).with_name('uv')
-    if not (uv.is_file() and PROJECT.is_dir()):
-        pytest.skip('needs a checkout and its `make venv`')
     folder = tmp_path_factory.mktemp('alone') / 'venv'
     run_elsewhere(uv, 'venv', '--python', sys.executable, folder)
     run_elsewhere(uv, 'pip', 'install', '--python', folder / 'bin/python', f'{PROJECT}[cpu,opencv]')
@@ -829,7 +826,7 @@ def alone(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_distribution_pulls_neither_torch_nor_mmpose(alone):
+def test_distribution_finds_keypoints_without_torch_and_mmpose(alone, centroids, tmp_path):
     code = (
         'import json; from importlib.metadata import distributions;'
         'print(json.dumps([[d.metadata["Name"], d.version] for d in distributions()]))'
@@ -841,13 +838,18 @@ def test_distribution_pulls_neither_torch_nor_mmpose(alone):
     assert versions['mmpose_simcc_client'] == mmpose_simcc.__version__
     assert {'numpy', 'onnxruntime', 'opencv_python_headless'} <= set(versions)
     assert not {'torch', 'mmpose', 'mmengine', 'mmpose_simcc'} & set(versions)
+    write_picture(tmp_path / 'a.png')
+    command = alone.with_name('mmpose-simcc-infer')
+    out = run_elsewhere(
+        command, centroids, 'a.png', '--bbox', '50,20,60,80', '--out', 'out', cwd=tmp_path
+    )
+    assert 'written to out' in out
+    (person,) = read_predictions(tmp_path)['annotations']
+    np.testing.assert_allclose(np.reshape(person['keypoints'], (3, 3))[:, :2], BLOBS, atol=0.1)
 
 
 @pytest.mark.slow
-def test_wheel_and_sdist_hold_licence_and_readme(tmp_path):
-    uv = Path(sys.executable).with_name('uv')
-    if not (uv.is_file() and PROJECT.is_dir()):
-        pytest.skip('needs a checkout and its `make venv`')
+def test_wheel_and_sdist_hold_licence_and_readme(uv, tmp_path):
     run_elsewhere(uv, 'build', '--out-dir', tmp_path, PROJECT)
     (wheel,), (sdist,) = tmp_path.glob('*.whl'), tmp_path.glob('*.tar.gz')
     licence = (ROOT / 'LICENSE').read_text()
@@ -864,11 +866,8 @@ def test_wheel_and_sdist_hold_licence_and_readme(tmp_path):
 
 
 @pytest.mark.slow
-def test_editable_install_without_its_dependencies(tmp_path):
+def test_editable_install_without_its_dependencies(uv, tmp_path):
     """It runs from where it lies, and says what is missing."""
-    uv = Path(sys.executable).with_name('uv')
-    if not (uv.is_file() and PROJECT.is_dir()):
-        pytest.skip('needs a checkout and its `make venv`')
     shutil.copytree(PROJECT, tmp_path / 'client')
     run_elsewhere(uv, 'venv', '--python', sys.executable, tmp_path / 'venv')
     python = tmp_path / 'venv/bin/python'
@@ -891,18 +890,6 @@ def test_editable_install_without_its_dependencies(tmp_path):
         )
         run_elsewhere(uv, 'pip', 'install', '--python', python, packages)
     assert 'written to out' in run_elsewhere(*command, cwd=tmp_path)
-
-
-@pytest.mark.slow
-def test_distribution_finds_keypoints(alone, centroids, tmp_path):
-    write_picture(tmp_path / 'a.png')
-    command = alone.with_name('mmpose-simcc-infer')
-    out = run_elsewhere(
-        command, centroids, 'a.png', '--bbox', '50,20,60,80', '--out', 'out', cwd=tmp_path
-    )
-    assert 'written to out' in out
-    (person,) = read_predictions(tmp_path)['annotations']
-    np.testing.assert_allclose(np.reshape(person['keypoints'], (3, 3))[:, :2], BLOBS, atol=0.1)
 
 
 BLOCK = """

@@ -9,8 +9,8 @@ from conftest import ROOT, run_tool
 
 SHARED = ('--cfg-options', '--data', '--work-dir')
 # `train` and `test` are MMPose's, `infer_onnx` is the client's
-NOT_OURS = ('train', 'test', 'infer_onnx', 'command_line')
-TOOLS = sorted(path.stem for path in (ROOT / 'tools').glob('*.py') if path.stem not in NOT_OURS)
+NOT_OURS = ('train', 'test', 'infer_onnx')
+TOOLS = sorted({path.stem for path in (ROOT / 'tools').glob('*.py')} - {'command_line', *NOT_OURS})
 WITH_CONFIG = dict(
     calibrate=('{}', 'checkpoint.pth'),
     check_data=('{}',),
@@ -43,6 +43,11 @@ def test_shared_options_mean_the_same(monkeypatch):
         assert len(helps[name]) == 1, helps[name]
         assert len(*helps[name].values()) > 1
     assert {*sum(helps['--cfg-options'].values(), [])} == {*WITH_CONFIG}
+
+
+@pytest.mark.parametrize('tool', NOT_OURS)
+def test_help_of_others(tool):
+    assert 'usage:' in run_tool(f'{tool}.py', '--help').stdout
 
 
 @pytest.mark.parametrize('tool', WITH_CONFIG)

@@ -299,23 +299,30 @@ class TestImageInput:
         )
 
 
-def run_traced(module, arrays, path):
-    """Outputs of a traced module for batches of sizes other than traced."""
-    names = [f'in{i}' for i in range(len(arrays))]
+def trace(module, example, input_names, output_names):
+    """A module as ONNX, for batches of any size."""
+    buffer = io.BytesIO()
     parameters = inspect.signature(torch.onnx.export).parameters
     options = dict(dynamo=False) if 'dynamo' in parameters else {}
     with typed_where():
         torch.onnx.export(
             module,
-            tuple(torch.from_numpy(array[:2]) for array in arrays),
-            str(path),
+            example,
+            buffer,
             opset_version=17,
-            input_names=names,
-            output_names=['a', 'b'],
-            dynamic_axes={name: {0: 'B'} for name in (*names, 'a', 'b')},
+            input_names=input_names,
+            output_names=output_names,
+            dynamic_axes={name: {0: 'B'} for name in (*input_names, *output_names)},
             **options,
         )
-    session = ort.InferenceSession(str(path))
+    return buffer.getvalue()
+
+
+def run_traced(module, arrays):
+    """Outputs of a traced module for batches of sizes other than traced."""
+    names = [f'in{i}' for i in range(len(arrays))]
+    example = tuple(torch.from_numpy(array[:2]) for array in arrays)
+    session = ort.InferenceSession(trace(module, example, names, ['a', 'b']))
     for batch_size in (1, 3, len(arrays[0])):
         batch = [array[:batch_size] for array in arrays]
         yield batch, session.run(None, dict(zip(names, batch)))
@@ -353,11 +360,11 @@ class FakeHead(nn.Module):
 
 @pytest.mark.parametrize('name', [*CODECS, *STOCK_CODECS])
 class TestDecodeInTheGraph:
-    def test_same_as_the_codec(self, name, tmp_path):
+    def test_same_as_the_codec(self, name):
         codec = build_codec({**CODECS, **STOCK_CODECS}[name])
         points, maps = peaked_responses(codec)
         decode = Decode(FakeHead(codec), 'keypoints')
-        for batch, (keypoints, scores) in run_traced(decode, maps, tmp_path / 'a.onnx'):
+        for batch, (keypoints, scores) in run_traced(decode, maps):
             expected = [codec.decode(*sample) for sample in zip(*batch)]
             np.testing.assert_allclose(
                 keypoints, np.concatenate([e[0] for e in expected]), atol=2e-3
@@ -370,13 +377,13 @@ class TestDecodeInTheGraph:
             error = np.abs(keypoints - points[: len(keypoints)])
             assert np.median(error) < 4  # one cell
 
-    def test_degenerate_responses(self, name, tmp_path):
+    def test_degenerate_responses(self, name):
         codec = build_codec({**CODECS, **STOCK_CODECS}[name])
         _, maps = peaked_responses(codec, batch_size=3)
         for value, m in zip((0.0, -1.0), (maps[0][0], maps[0][1])):
             m[:] = value
         decode = Decode(FakeHead(codec), 'keypoints')
-        for _, (keypoints, scores) in run_traced(decode, maps, tmp_path / 'a.onnx'):
+        for _, (keypoints, scores) in run_traced(decode, maps):
             assert np.isfinite(keypoints).all()
             assert np.isfinite(scores).all()
 
@@ -523,21 +530,8 @@ def test_folding():
             x = nn.functional.pad(x, (0, int(right), 0, int(below)))
             return x.reshape(x.shape[0], -1) * x.shape[-1]
 
-    buffer = io.BytesIO()
-    parameters = inspect.signature(torch.onnx.export).parameters
-    options = dict(dynamo=False) if 'dynamo' in parameters else {}
     example = torch.randn(2, 3, 6, 7)
-    torch.onnx.export(
-        Padded(),
-        (example,),
-        buffer,
-        input_names=['input'],
-        output_names=['output'],
-        dynamic_axes=dict(input={0: 'batch'}),
-        opset_version=17,
-        **options,
-    )
-    proto = onnx.load_from_string(buffer.getvalue())
+    proto = onnx.load_from_string(trace(Padded(), (example,), ['input'], ['output']))
     folded = fold_constants(proto)
     onnx.checker.check_model(folded, full_check=True)
     assert len(folded.graph.node) < len(proto.graph.node) / 2

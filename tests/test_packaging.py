@@ -4,9 +4,7 @@
 import json
 import re
 import shutil
-import sys
 import tarfile
-from pathlib import Path
 
 import mmpose.registry
 import pytest
@@ -144,11 +142,10 @@ class TestMim:
         return CliRunner().invoke(cli, ['search', 'mmpose_simcc', *words])
 
 
-def test_sdist_holds_what_git_tracks(tmp_path):
+def test_sdist_holds_what_git_tracks(uv, tmp_path):
     """But for what only a clone uses."""
-    uv = Path(sys.executable).with_name('uv')
-    if not (uv.is_file() and (ROOT / '.git').exists()):
-        pytest.skip('needs a clone and its `make venv`')
+    if not (ROOT / '.git').exists():
+        pytest.skip('needs a clone')
     run_elsewhere(uv, 'build', '--quiet', '--sdist', '--out-dir', tmp_path, ROOT)
     (sdist,) = tmp_path.glob('*.tar.gz')
     with tarfile.open(sdist) as content:

@@ -256,12 +256,3 @@ def test_nothing_is_left_out():
     assert {kind for kind, _ in BLOCKS} <= {'bash', 'python'}
     assert TEXT.count('```') == 2 * len(BLOCKS)
     assert len(SCRIPTS) > 10
-
-
-COMMAND_LINES = sorted({*(ROOT / 'tools').glob('*.py')} - {ROOT / 'tools/command_line.py'})
-
-
-@pytest.mark.parametrize('tool', COMMAND_LINES, ids=lambda path: path.name)
-def test_tools_have_help(tool):
-    done = run_tool(tool.name, '--help')
-    assert done.returncode == 0 and 'usage:' in done.stdout

@@ -30,16 +30,14 @@ def test_published_weights_to_onnx(golden_dir, tmp_path):
     assert (tmp_path / 'model.onnx').stat().st_size > 4 * 25e6  # 25.7 M parameters
 
 
-def test_model_size(tmp_path):
-    assert '25.688' in tool(tmp_path, 'model_size.py', CONFIG, '--no-time')
-
-
-def test_benchmark_codecs(tmp_path):
-    args = '--rounds', 1, '--plot', 'ratios.png'
-    assert 'stock / ours' in tool(tmp_path, 'benchmark_codecs.py', *args)
-    assert {path.name for path in tmp_path.iterdir()} == {'ratios.png'}
-
-
-def test_benchmark_models(tmp_path):
-    out = tool(tmp_path, 'benchmark_models.py', 'forward', '--rounds', 1)
-    assert 'forward, SimBa-R50' in out
+@pytest.mark.parametrize(
+    'words, says, files',
+    [
+        (('model_size.py', CONFIG, '--no-time'), '25.688', []),
+        (('benchmark_codecs.py', '--rounds', 1, '--plot', 'a.png'), 'stock / ours', ['a.png']),
+        (('benchmark_models.py', 'forward', '--rounds', 1), 'forward, SimBa-R50', []),
+    ],
+)
+def test_output(words, says, files, tmp_path):
+    assert says in tool(tmp_path, *words)
+    assert [path.name for path in tmp_path.iterdir()] == files

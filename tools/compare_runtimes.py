@@ -98,11 +98,12 @@ def run_opencv(path, one, images, names):
     import cv2
 
     network = cv2.dnn.readNetFromONNX(str(one))
-    found = []
-    for image in images:
-        network.setInput(image[None], 'input')
-        found.append([np.array(output) for output in network.forward(list(names))])
-    return _stacked(found)
+
+    def predict(image):
+        network.setInput(image, 'input')
+        return [np.array(output) for output in network.forward(list(names))]
+
+    return _one_by_one(predict, images)
 
 
 def run_litert(path, one, images, names):
@@ -118,11 +119,13 @@ def run_litert(path, one, images, names):
         (converted,) = Path(folder).glob('*float32.tflite')
         runner = Interpreter(str(converted)).get_signature_runner()
         (name,) = runner.get_input_details()
-        found = []
-        for image in images:
-            outputs = runner(**{name: image[None]})
-            found.append([outputs[output] for output in names])
-    return [_channels_first(output) for output in _stacked(found)]
+
+        def predict(image):
+            outputs = runner(**{name: image})
+            return [outputs[output] for output in names]
+
+        found = _one_by_one(predict, images)
+    return [item.transpose(0, 3, 1, 2) if item.ndim == 4 else item for item in found]
 
 
 def run_ncnn(path, one, images, names):
@@ -142,18 +145,16 @@ def run_ncnn(path, one, images, names):
         if network.load_param(f'{folder}/model.ncnn.param'):
             raise RuntimeError('ncnn has not all operators')
         network.load_model(f'{folder}/model.ncnn.bin')
-        found = []
-        for image in images:
+
+        def predict(image):
             extractor = network.create_extractor()
-            extractor.input('in0', ncnn.Mat(np.ascontiguousarray(image)))
-            outputs = []
-            for index in range(len(names)):
-                status, output = extractor.extract(f'out{index}')
-                if status:
-                    raise RuntimeError(f'ncnn gives no out{index}')
-                outputs.append(np.array(output)[None])
-            found.append(outputs)
-    return _stacked(found)
+            extractor.input('in0', ncnn.Mat(np.ascontiguousarray(image[0])))
+            found = [extractor.extract(f'out{index}') for index in range(len(names))]
+            if any(status for status, _ in found):
+                raise RuntimeError('ncnn gives not all outputs')
+            return [np.array(output)[None] for _, output in found]
+
+        return _one_by_one(predict, images)
 
 
 NODE = """
@@ -219,13 +220,10 @@ def _call(*command):
         raise RuntimeError(lines[-1])
 
 
-def _stacked(found):
-    """Outputs of one picture at a time, each (1, ...), as outputs of a batch."""
+def _one_by_one(predict, images):
+    """Outputs of a runtime that takes one picture at a time, (1, 3, h, w)."""
+    found = [predict(image[None]) for image in images]
     return [np.concatenate(outputs) for outputs in zip(*found)]
-
-
-def _channels_first(output):
-    return output.transpose(0, 3, 1, 2) if output.ndim == 4 else output
 
 
 def difference(name, found, cases):

@@ -2,7 +2,7 @@
 """Keypoints of people in an image, from an exported model."""
 
 from pathlib import Path
-from typing import Dict, List, Optional, Tuple, Union
+from typing import List, Optional, Tuple, Union
 
 import numpy as np
 
@@ -53,38 +53,27 @@ class PoseSession:
             np.array(self.metadata[name], np.float32) for name in ('mean', 'std')
         )
 
-    def _expected_outputs(self) -> Dict[str, list]:
-        """Sizes of the outputs by their names, without the batch."""
-        K = len(self.keypoint_names)
-        if self.metadata['output'] == 'keypoints':
-            return dict(keypoints=[K, 2], scores=[K])
-        if self.metadata['output'] == 'raw':
-            return {}
-        ratio = self.metadata['simcc_split_ratio']
-        bins = [round(side * ratio) for side in self.input_size]
-        return dict(simcc_x=[K, bins[0]], simcc_y=[K, bins[1]])
-
     def _check_graph(self) -> None:
         """Refuse a graph that has other inputs or outputs than its metadata say."""
-        width, height = self.input_size
-        image = [height, width, 3] if self.metadata['input'] == 'uint8' else [3, height, width]
-        inputs = self.session.get_inputs()
-        found = {output.name: output.shape[1:] for output in self.session.get_outputs()}
-        pairs = [(item.shape[1:], image) for item in inputs]
-        pairs += [(found.get(name), shape) for name, shape in self._expected_outputs().items()]
-        for shape, expected in pairs:
+        (width, height), K = self.input_size, len(self.keypoint_names)
+        is_uint8 = self.metadata['input'] == 'uint8'
+        expected = dict(input=[height, width, 3] if is_uint8 else [3, height, width])
+        if self.metadata['output'] == 'keypoints':
+            expected.update(keypoints=[K, 2], scores=[K])
+        elif self.metadata['output'] == 'simcc':
+            ratio = self.metadata['simcc_split_ratio']
+            expected.update(simcc_x=[K, round(width * ratio)], simcc_y=[K, round(height * ratio)])
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        found = {item.name: item.shape[1:] for item in (*inputs, *outputs)}
+        for name, shape in expected.items():
+            sizes = found.get(name, [])
             # a size that the graph leaves open is no number
-            if (
-                shape is None
-                or len(shape) != len(expected)
-                or any(isinstance(n, int) and n != right for n, right in zip(shape, expected))
-            ):
+            known = [n if isinstance(n, int) else right for n, right in zip(sizes, shape)]
+            if len(sizes) != len(shape) or known != shape or len(inputs) != 1:
                 raise ClientError(
-                    f'{self.path} is another model than its metadata say: it has '
-                    f'{shape} where they have {expected}'
+                    f'{self.path} is another model than its metadata say: its {name!r} has the '
+                    f'sizes {sizes} where they have {shape}'
                 )
-        if len(inputs) != 1:
-            raise ClientError(f'{self.path} is another model than its metadata say')
 
     def feed(self, crops: np.ndarray) -> np.ndarray:
         """The model's input for crops.
@@ -124,8 +113,8 @@ class PoseSession:
         if self.has_fixed_batch and number < self.batch_size:
             blank = np.zeros((self.batch_size - number, *crops.shape[1:]), crops.dtype)
             crops = np.concatenate([crops, blank])
-        name = self.session.get_inputs()[0].name
-        return [output[:number] for output in self.session.run(None, {name: self.feed(crops)})]
+        outputs = self.session.run(None, dict(input=self.feed(crops)))
+        return [output[:number] for output in outputs]
 
     def _output_names(self) -> List[str]:
         return [output.name for output in self.session.get_outputs()]
