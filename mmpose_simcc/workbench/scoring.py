@@ -238,7 +238,8 @@ def _read_coco(path: str, mtime: int) -> COCO:
 
 def _changed(coco: COCO, **changes: list) -> COCO:
     """A copy with other lists of annotations or pictures."""
-    return COCO(coco.anno_file[0], ann_data=dict(coco.dataset, **changes))
+    with silenced():
+        return COCO(coco.anno_file[0], ann_data=dict(coco.dataset, **changes))
 
 
 def build_metrics(
