@@ -289,6 +289,13 @@ class TestHook:
         metric.coco.anns[next(iter(metric.coco.anns))].pop('area')
         with pytest.raises(ValueError, match='the validation would fail: .*area'):
             ConfigCheckHook().before_train(runner)
+        metric.iou_type, metric.use_area = 'keypoints_crowd', False
+        with pytest.raises(ValueError, match='the validation would fail: .*crowdIndex'):
+            ConfigCheckHook().before_train(runner)
+        for annotation in metric.coco.anns.values():
+            del annotation['num_keypoints']
+        with pytest.raises(ValueError, match='the validation would fail: .*num_keypoints'):
+            ConfigCheckHook().before_train(runner)
 
     @pytest.mark.parametrize('use_udp', [True, False])
     def test_published_weights(self, runner, tmp_path, use_udp):

@@ -1,5 +1,5 @@
 # Copyright (c) mmpose_simcc contributors. Licensed under Apache-2.0.
-"""Keeps of a network's outputs what is needed to decode them in many ways.
+"""Keeps what is needed of a network's outputs to decode them in many ways.
 
 Decoders without a parameter to fit decode each batch right away, and their keypoints are kept. DAEC
 has such a parameter, but reads only a window around the maximum of a heatmap or vector, which is
