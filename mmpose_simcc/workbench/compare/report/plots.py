@@ -41,15 +41,15 @@ class Point(NamedTuple):
     Attributes:
         x (Any): Its value of the factor on the x axis.
         value (float): Its metric.
-        down (float): Down to the lower end of the interval.
-        up (float): Up to the upper end.
+        low (float): The lower end of its interval.
+        high (float): The upper end.
         dots (list[float]): The metric of each of several trainings.
     """
 
     x: Any
     value: float
-    down: float
-    up: float
+    low: float
+    high: float
     dots: List[float]
 
 
@@ -73,9 +73,7 @@ def plot_study(
         low, high = ranges[i] if ranges else (value, value)
         dots = [factor * training.metrics[key] for training in row.trainings]
         name = study.label(form['series'], row.factors.get(form['series']))
-        point = Point(
-            row.factors.get(form['x']), value, value - low, high - value, dots[1:] and dots
-        )
+        point = Point(row.factors.get(form['x']), value, low, high, dots[1:] and dots)
         series.setdefault(name, []).append(point)
     colors = dict(zip(series, COLORS * len(series)))
     figure = Figure()  # of its own: pyplot's state is the user's
@@ -106,12 +104,12 @@ def _bars(axes: Axes, study: Study, form: dict, series: dict, colors: dict) -> N
         centers.append(place + (len(group) - 1) / 2)
         for name, point in group:
             axes.bar(place, point.value, 0.86, color=colors[name])
-            whiskers = [[point.down], [point.up]]
+            whiskers = [[point.value - point.low], [point.high - point.value]]
             axes.errorbar(place, point.value, whiskers, color='#333333', linewidth=1, capsize=2)
             axes.plot(np.full(len(point.dots), place) - 0.25, point.dots, **DOTS)
             axes.annotate(
                 f'{point.value:#.3g}',
-                (place, max([point.value + point.up, *point.dots])),
+                (place, max([point.high, *point.dots])),
                 (0, 2),
                 textcoords='offset points',
                 ha='center',
@@ -135,8 +133,7 @@ def _lines(axes: Axes, study: Study, form: dict, series: dict, colors: dict) -> 
         # an input size has the place of its width
         xs = [p.x[0] if isinstance(p.x, (tuple, list)) else p.x for p in points]
         ticks.update({x: study.label(form['x'], point.x) for x, point in zip(xs, points)})
-        values = np.array([point.value for point in points])
-        low, high = values - [p.down for p in points], values + [p.up for p in points]
+        values, low, high = zip(*((p.value, p.low, p.high) for p in points))
         axes.fill_between(xs, low, high, color=colors[name], alpha=0.15, linewidth=0)
         axes.plot(xs, values, 'o-', color=colors[name], markersize=4)
         for x, point in zip(xs, points):

@@ -9,7 +9,6 @@ from typing import List, NamedTuple, Optional, Sequence, Union
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from ....utils.files import whole_file
@@ -220,17 +219,13 @@ def print_table(rows: Sequence[Row], console: Console, value: Optional[str] = No
     )
     widths = [max(map(len, [name, *texts])) for name, texts in table.cells.items()]
 
-    def show(lines: Sequence[list], header: bool = False) -> None:
-        shown = RichTable(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=header)
-        for name, width in zip(table.cells, widths):
-            justify = 'left' if name == 'decoder' else 'right'
-            shown.add_column(name, justify=justify, no_wrap=True, min_width=width)
-        for line in lines:
-            # no markup: names may hold brackets
-            shown.add_row(*(Text(text, 'bold green' if best else '') for text, best in line))
-        console.print(shown, soft_wrap=True)
+    def show(texts: Sequence[str], styles: Sequence[str]) -> None:
+        places = [str.ljust, *[str.rjust] * (len(widths) - 1)]
+        cells = [place(text, width) for place, text, width in zip(places, texts, widths)]
+        # no markup: names may hold brackets
+        console.print(Text(' ').join(map(Text, cells, styles)), soft_wrap=True)
 
-    show([], header=True)
+    show(table.cells.columns, ['bold'] * len(widths))
     for _, group in groupby(zip(rows, table.lines()), key=lambda item: item[0].config):
         group = list(group)
         row = group[0][0]
@@ -240,4 +235,6 @@ def print_table(rows: Sequence[Row], console: Console, value: Optional[str] = No
             f'(paper) {row.gflops:.2f} (true); forward {row.forward_ms:.1f} ms; boxes: {row.boxes}'
         )
         console.print(Text(about, 'dim'), soft_wrap=True)
-        show([line for _, line in group])
+        for _, line in group:
+            texts, best = zip(*line)
+            show(texts, ['bold green' if is_best else '' for is_best in best])
