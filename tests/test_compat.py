@@ -25,8 +25,10 @@ from mmengine.runner.checkpoint import CheckpointLoader, _load_checkpoint
 from mmengine.structures import InstanceData
 from mmengine.utils import get_installed_path, is_installed
 from mmengine.utils.package_utils import package2module
+from mmpose.datasets import CocoDataset
 from mmpose.datasets.datasets.utils import parse_pose_metainfo
 from mmpose.structures import PoseDataSample
+from mmpose.structures.keypoint import flip_keypoints
 from mmpose.visualization import PoseLocalVisualizer
 from torch import nn
 
@@ -198,6 +200,54 @@ class TestVisualizer:
     def test_does_nothing_with_an_earlier_numpy(self, monkeypatch):
         monkeypatch.setattr(np, '__version__', '2.3.5')
         assert not compat.mend_visualizer()
+
+
+class TestMetainfo:
+    """MMEngine writes configs with their keys sorted as text, MMPose mirrors by their order."""
+
+    @pytest.mark.parametrize('name', ['coco', 'mpii', 'aic'])
+    def test_written_and_read_again(self, tmp_path, name):
+        (path,) = (path for path in METAINFO if path.stem == name)
+        metainfo = Config.fromfile(path).dataset_info
+        expected = parse_pose_metainfo(metainfo)
+        Config(dict(metainfo=metainfo)).dump(tmp_path / 'config.py')
+        read = Config.fromfile(tmp_path / 'config.py').metainfo
+        found = CocoDataset(metainfo=read, lazy_init=True, test_mode=True).metainfo
+        for parsed in expected, found:
+            links = zip(parsed.pop('skeleton_links'), parsed.pop('skeleton_link_colors').tolist())
+            for name in ('flip_pairs', 'upper_body_ids', 'lower_body_ids'):
+                parsed[name] = sorted(parsed[name])
+            parsed['links'] = repr(sorted(links))
+        assert expected.keys() == found.keys()
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value, name)
+        assert list(read.keypoint_info) != sorted(read.keypoint_info)
+
+    def test_mirrored_picture(self):
+        """Stock's own transform swaps what the metainfo says, in any order of its keys."""
+        names = {0: 'nose', 1: 'left', 2: 'right'}
+        swaps = {0: '', 1: 'right', 2: 'left'}
+        for order in ((0, 1, 2), (2, 0, 1)):
+            dataset = CocoDataset(
+                metainfo=dict(
+                    dataset_name='three',
+                    keypoint_info={i: dict(name=names[i], swap=swaps[i]) for i in order},
+                    skeleton_info={},
+                    joint_weights=[1.0] * 3,
+                    sigmas=[0.1] * 3,
+                ),
+                lazy_init=True,
+            )
+            mirrored, _ = flip_keypoints(
+                np.float32([[[1, 0], [2, 0], [3, 0]]]),
+                np.ones((1, 3), np.float32),
+                image_size=(10, 10),
+                flip_indices=dataset.metainfo['flip_indices'],
+            )
+            assert mirrored[0, :, 0].tolist() == [8, 6, 7]
+
+    def test_does_nothing_twice(self):
+        assert not compat.mend_metainfo()
 
 
 class TestYapf:

@@ -236,7 +236,7 @@ def read_metainfo(metainfo: dict, place: str) -> dict:
         first = ', '.join(map(str, list(names)[:3]))
         raise ValueError(
             f'the metainfo of {place} has keypoints {first}, ...: the keys of `keypoint_info` have '
-            f'to be 0, 1, ..., {len(names) - 1} in this order'
+            f'to be 0, 1, ..., {len(names) - 1}'
         )
     for keypoint, other in enumerate(swaps):
         if swaps[other] != keypoint:

@@ -12,6 +12,9 @@
 * setuptools 81 and later have no ``pkg_resources``, with which MMEngine looks
   up packages. :mod:`mmpose_simcc.utils.distributions` takes its place.
 * MMEngine before 0.8.5 cannot write configs with yapf 0.40.2 and later.
+* MMPose mirrors keypoints by the order of ``keypoint_info``, and MMEngine writes
+  configs with their keys sorted as text: 0, 1, 10, 2. From such a config a
+  metainfo of more than ten keypoints would mix up left and right.
 * MMPose's visualizer passes an array with one element where a number is
   expected, an error with numpy 2.4 and later.
 * torch >= 2.6 loads checkpoints with ``weights_only=True``, and checkpoints
@@ -194,6 +197,41 @@ def mend_visualizer() -> bool:
         return draw_circles(self, center, radius, *args, **kwargs)
 
     OpencvBackendVisualizer.draw_circles = draw
+    return True
+
+
+def _parse_in_order(parse: Callable[[dict], dict], metainfo: dict) -> dict:
+    """MMPose's ``parse_pose_metainfo``, with keypoints in the order of their numbers."""
+    parsed = parse(metainfo)
+    numbers = list(parsed['keypoint_id2name'])
+    if numbers != list(range(len(numbers))) and sorted(numbers) == list(range(len(numbers))):
+        order = np.argsort(numbers)
+        parsed['keypoint_id2name'] = dict(sorted(parsed['keypoint_id2name'].items()))
+        parsed['flip_indices'] = [parsed['flip_indices'][i] for i in order]
+        parsed['keypoint_colors'] = parsed['keypoint_colors'][order]
+    return parsed
+
+
+def mend_metainfo() -> bool:
+    """Let MMPose take the keypoints of a metainfo in the order of their numbers, in whatever
+    order ``keypoint_info`` has them.
+
+    Returns:
+        bool: Whether it took them in another.
+    """
+    from mmpose.datasets.datasets import utils
+
+    parse = utils.parse_pose_metainfo
+    keypoints = {1: dict(name='b', swap='c'), 0: dict(name='a'), 2: dict(name='c', swap='b')}
+    probe = dict(
+        dataset_name='', keypoint_info=keypoints, skeleton_info={}, joint_weights=[], sigmas=[]
+    )
+    if parse(probe)['flip_indices'] == [0, 2, 1]:
+        return False
+    in_order = functools.wraps(parse)(functools.partial(_parse_in_order, parse))
+    for name, module in list(sys.modules.items()):  # many have imported it by its name
+        if name.startswith('mmpose.') and getattr(module, 'parse_pose_metainfo', None) is parse:
+            module.parse_pose_metainfo = in_order
     return True
 
 
@@ -444,6 +482,7 @@ MENDS = {
     mend_mmdet: 'mmdet beside mmcv 2.2',
     mend_xtcocotools: 'pycocotools in place of xtcocotools, to the same figures',
     mend_checkpoint_loading: 'checkpoints are loaded without running what they hold',
+    mend_metainfo: 'keypoints of a metainfo count in the order of their numbers',
     mend_visualizer: 'drawing with numpy >= 2.4',
 }
 
