@@ -13,7 +13,7 @@ from torch import nn
 
 from mmpose_simcc.codecs.calibration import made_for, save_calibration
 from mmpose_simcc.utils.inference import load_config, pose_head_cfg
-from mmpose_simcc.workbench.calibration.calibrate import capture
+from mmpose_simcc.workbench.calibration.calibrate import capture, samples_of_people
 from mmpose_simcc.workbench.compare import CompareError, compare
 from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.evaluation import ForwardPass, evaluate
@@ -135,6 +135,8 @@ def test_calibration_of_a_stock_model(kind, toy_root, tmp_path):
     """Its decoders find what those of a comparison find, and its file is for them."""
     run = stock_run(kind, toy_root, tmp_path)
     model, outputs, people = capture(run, run.checkpoint)
+    held_out = np.arange(len(people)) % 2 > 0
+    samples, _ = samples_of_people(people, outputs, run.cfg.test_evaluator, held_out)
     kept = next(iter(outputs.values()))
     decoders = decoders_of(run, ['argmax', 'dark'])
     content = dict(
@@ -150,4 +152,4 @@ def test_calibration_of_a_stock_model(kind, toy_root, tmp_path):
     for name, offset in (('argmax', 0), ('dark', 0), ('calibrated', [1.0, -2.0])):
         expected = np.load(tmp_path / f'{name}.npz')['keypoints']
         found = kept.predict(kept.fixed['argmax' if name == 'argmax' else 'dark']) - offset
-        np.testing.assert_allclose(people.to_image(found), expected, atol=0.01)
+        np.testing.assert_allclose(samples.to_image(found), expected, atol=0.01)
