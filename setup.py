@@ -19,7 +19,7 @@ WORKBENCH = [
     'scipy>=1.12',  # isotonic regression
     'tabulate',
 ]
-ONNX = ['onnx>=1.14', 'rich']
+ONNX = ['onnx>=1.14', 'onnxslim', 'rich']
 VERSION = {}
 exec((ROOT / 'mmpose_simcc' / 'version.py').read_text(), VERSION)
 

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from command_line import CommandLine, at_least, errors_in_a_line
 
-missing = [name for name in ('onnx', 'onnxruntime') if not find_spec(name)]
+missing = [name for name in ('onnx', 'onnxruntime', 'onnxslim') if not find_spec(name)]
 if missing:
     sys.exit(
         f'export_onnx: not installed: {", ".join(missing)}. pip install '

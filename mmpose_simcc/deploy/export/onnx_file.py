@@ -10,6 +10,7 @@ import warnings
 from typing import Any, Dict, List, Optional, Union
 
 import onnx
+import onnxslim
 import torch
 from mmengine.config import Config
 from mmpose.apis.inference import dataset_meta_from_config
@@ -19,7 +20,6 @@ from ...utils.checks import invalid
 from ...utils.console import errors_alone
 from ...utils.inference import pose_head_cfg
 from ...version import __version__
-from .folding import fold_constants
 from .graph import DeployModel
 
 # The newest that torch 2.1 writes; onnxruntime >= 1.12 runs it.
@@ -122,6 +122,20 @@ def typed_where():
             torch.onnx.unregister_custom_op_symbolic('aten::where', OPSET)
 
 
+def simplify(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same function with fewer nodes: what is known when the file is written is computed now.
+
+    The tracer records the computation of every size, as if the picture's size could vary.
+    Quantisation would round these computations, and simple runtimes lack their operators. Layers
+    are not fused: runtimes do that, and ncnn gives a fused matrix product another shape.
+    """
+    while True:  # onnxslim ends after ten rounds, too early for many layers of attention
+        simpler = onnxslim.slim(proto, skip_optimizations=['graph_fusion'])
+        if len(simpler.graph.node) == len(proto.graph.node):
+            return simpler
+        proto = simpler
+
+
 @torch.no_grad()
 def to_onnx(
     model: DeployModel, description: Dict[str, Any], batch: Optional[int] = None
@@ -160,7 +174,7 @@ def to_onnx(
             **options,
         )
         outputs = model(example)
-    proto = fold_constants(onnx.load_from_string(buffer.getvalue()))
+    proto = simplify(onnx.load_from_string(buffer.getvalue()))
     # the tracer loses some sizes on the way
     for value, output in zip(proto.graph.output, outputs):
         _set_shape(value, [batch or 'batch', *output.shape[1:]])
