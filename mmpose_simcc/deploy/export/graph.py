@@ -13,9 +13,7 @@ from ...models import Heatmap1DHead
 from ...utils.checks import check_choice
 from ...utils.inference import pose_head
 from ..client import RTMLIB_MEAN, RTMLIB_STD
-
-INPUTS = ('float', 'bgr', 'uint8')
-OUTPUTS = ('simcc', 'keypoints', 'raw')
+from ..client.metadata import INPUTS, OUTPUTS
 
 
 class ImageInput(nn.Module):
