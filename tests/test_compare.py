@@ -21,12 +21,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import BESIDE_TESTS, LAUNCHERS, ROOT, run_tool
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import save_checkpoint
 from mmengine.utils import digit_version
+from mmpose.registry import DATASETS
 
 from mmpose_simcc.codecs.calibration import made_for, save_calibration
-from mmpose_simcc.config import set_representation
+from mmpose_simcc.config import check_config, set_representation
 from mmpose_simcc.utils.inference import build_model, pose_head_cfg
 from mmpose_simcc.workbench import identity
 from mmpose_simcc.workbench.compare import (
@@ -43,7 +46,11 @@ from mmpose_simcc.workbench.compare.decoders import decoders_of
 from mmpose_simcc.workbench.compare.report import remarks
 from mmpose_simcc.workbench.compare.report.tables import flat_table, write_tables
 from mmpose_simcc.workbench.compare.runs import read_config
-from mmpose_simcc.workbench.compare.trainings import say_outdated, training_dir
+from mmpose_simcc.workbench.compare.trainings import (
+    say_outdated,
+    training_config,
+    training_dir,
+)
 from mmpose_simcc.workbench.identity import (
     Content,
     forward_identity,
@@ -883,6 +890,23 @@ def test_two_comparisons_share_a_folder(command, tmp_path):
     assert log.count('Epoch(train) [1][1/') == log.count('Epoch(train) [2][1/') == 1
     assert len(list(work.glob('results/*.npz'))) == 2
     assert not list(work.rglob('.unfinished*'))
+
+
+def test_trainings_mirror_as_the_config_does(toy_root, tmp_path):
+    """A training reads its config from a file, in which MMEngine sorts the keypoints as text."""
+    run = load_run(HEATMAP, toy_root)
+    metainfo = Config.fromfile(METAINFO).dataset_info
+    for loader in (run.cfg.train_dataloader, run.cfg.test_dataloader):
+        loader.dataset.metainfo = metainfo
+    path = tmp_path / 'config.py'
+    training_config(run, tmp_path).dump(path)
+    cfg = Config.fromfile(path)
+    check_config(cfg)
+    assert list(cfg.train_dataloader.dataset.metainfo.keypoint_info)[:3] == [0, 1, 10]
+    init_default_scope('mmpose')
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    # COCO's keypoints: the nose, then pairs of left and right
+    assert dataset.metainfo['flip_indices'] == [0, *np.arange(1, 17).reshape(-1, 2)[:, ::-1].flat]
 
 
 @pytest.mark.parametrize(
