@@ -204,7 +204,7 @@ def _parse_in_order(parse: Callable[[dict], dict], metainfo: dict) -> dict:
     """MMPose's ``parse_pose_metainfo``, with keypoints in the order of their numbers."""
     parsed = parse(metainfo)
     numbers = list(parsed['keypoint_id2name'])
-    if numbers != list(range(len(numbers))) and sorted(numbers) == list(range(len(numbers))):
+    if sorted(numbers) == list(range(len(numbers))):
         order = np.argsort(numbers)
         parsed['keypoint_id2name'] = dict(sorted(parsed['keypoint_id2name'].items()))
         parsed['flip_indices'] = [parsed['flip_indices'][i] for i in order]

@@ -88,9 +88,12 @@ class SimCCKLLoss(nn.Module):
         N, K = pred_simcc[0].shape[:2]
         loss = 0
         for logits, labels in zip(pred_simcc, gt_simcc):
+            logits = logits.float()
+            if self.beta != 1:  # times 1 would cost a pass over them, forward and backward
+                logits = logits * self.beta
             if self.label_softmax:
                 labels = torch.softmax(labels.float() * self.label_beta, -1)
-            divergence = kl_divergence(logits.float() * self.beta, labels)
+            divergence = kl_divergence(logits, labels)
             if self.reduction == 'stock':
                 divergence = divergence / logits.shape[-1]
             loss = loss + divergence

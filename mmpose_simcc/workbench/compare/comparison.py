@@ -80,11 +80,10 @@ def compare(
             model = build_model(run.cfg)
             size = model_input_size(model)
             costs[network] = size, count_complexity(model, size)
-        size_and_cost = costs[network]
+        size, cost = costs[network]
         for name in passes[0].decoders:
-            times_of_row = seconds['forward'], seconds[name]
             found = [each.read(name) for each in passes]
-            rows.append(Row.of(run, name, found, *size_and_cost, *times_of_row))
+            rows.append(Row.of(run, name, found, size, cost, seconds['forward'], seconds[name]))
     return rows
 
 
