@@ -199,12 +199,13 @@ class TestNames:
             ('sigmaa', dict(codec=dict(sigmaa=[1]))),
             ('lr', dict(codec=[dict(lr=1)])),
             ('lrr', dict(schedule=dict(lrr=[1]))),
+            ('stock', dict(codec=dict(stock=[1]))),  # SimCCCodec(**stock)
         ],
     )
     def test_nothing_of_the_name_to_vary(self, name, names, toy_root):
         message = f"no '{name}' to vary: the codecs have .*sigma, .*schedule there are lr, epochs"
         with pytest.raises(CompareError, match=message):
-            study_runs(Study(named_models([HEATMAP]), **names), toy_root)
+            study_runs(Study(named_models([HEATMAP, SIMCC]), **names), toy_root)
 
     def test_two_models_of_one_name(self, toy_root):
         model = dict(config=HEATMAP, name='a')

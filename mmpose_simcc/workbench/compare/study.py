@@ -284,7 +284,9 @@ def _combinations(values: Dict[str, list]) -> List[dict]:
 def _arguments(cfg: Config) -> List[str]:
     """Those of a config's codec."""
     init_default_scope(cfg.get('default_scope', 'mmpose'))
-    return [*inspect.signature(KEYPOINT_CODECS.get(pose_head_cfg(cfg).decoder.type)).parameters]
+    codec = KEYPOINT_CODECS.get(pose_head_cfg(cfg).decoder.type)
+    parameters = inspect.signature(codec).parameters.items()
+    return [name for name, each in parameters if each.kind is not each.VAR_KEYWORD]
 
 
 def _changes(cfg: Config, study: Study) -> List[dict]:
